@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * bdev - where bytes rest: the block-device interface and its plain backends uring, mem and fault.
+ * It knows nothing of objects.
+ *
+ * A bdev belongs to the loop that it was opened on. A request (struct bdev_io) belongs to its caller,
+ * who keeps it and its memory untouched from bdev_submit() until done() runs. done() runs once, from
+ * the loop's turn, never from inside bdev_submit(). A bdev queues without limit (requests are linked
+ * through themselves) and passes at most what its kernel or device takes.
+ *
+ * Ordering and durability. Requests that overlap in time are unordered. A write that completed is in
+ * the device's volatile cache; it is durable when a BDEV_FLUSH that was submitted after its completion
+ * completes with 0, or when it was written with BDEV_FUA. A failed flush says nothing of any write
+ * before it: never retry it, stop (see the store).
+ */
+#ifndef BDEV_BDEV_H
+#define BDEV_BDEV_H
+
+#include <sys/uio.h>
+
+#include "base/base.h"
+#include "loop/loop.h"
+#include "mem/mem.h"
+
+enum bdev_op {
+	BDEV_READ,
+	BDEV_WRITE,
+	BDEV_FLUSH,        /* off, len and iov unused */
+	BDEV_DISCARD,      /* contents undefined afterwards */
+	BDEV_WRITE_ZEROES, /* contents zero afterwards */
+};
+
+#define BDEV_FUA 1u /* BDEV_WRITE: durable when it completes */
+
+/* Private room for a backend inside each request. */
+#define BDEV_IO_PRIV_WORDS 8
+
+struct bdev_io {
+	/* The caller's: */
+	uint8_t op;     /* enum bdev_op */
+	uint32_t flags; /* BDEV_FUA */
+	uint32_t iov_count;
+	uint64_t off_bytes; /* both multiples of block_bytes */
+	uint64_t len_bytes; /* sum of the iov */
+	const struct iovec *iov; /* stays valid until done; each base and length mem_align'ed */
+	/* Memory region that holds all of the iov, or NULL: lets a backend use its registration. */
+	struct mem_region *region;
+	void (*done)(struct bdev_io *io);
+	/* Out: 0, or a negative errno value: -EIO medium error, -ENOSPC, -ENODEV gone, -EINVAL bad
+	 * request, -EREMOTEIO the fault device's power is cut. Never a short transfer. */
+	int status;
+	/* The backend's: */
+	struct list link;
+	struct loop_io loop_io;
+	uint64_t priv[BDEV_IO_PRIV_WORDS];
+};
+
+struct bdev_info {
+	uint64_t size_bytes;
+	uint32_t block_bytes; /* 512 or 4096: granularity of off and len, and of a torn write */
+	uint32_t mem_align;   /* what iov bases and lengths must be multiples of */
+	uint32_t io_max_bytes; /* larger requests are split inside; 0: no limit */
+	bool volatile_cache;  /* completed writes need a flush */
+	bool discard;         /* BDEV_DISCARD does something */
+	char name[256];       /* as the user wrote it, for messages */
+};
+
+struct bdev;
+
+struct bdev_ops {
+	void (*submit)(struct bdev *b, struct bdev_io *io);
+	/* All requests are done (asserted). Frees @b. */
+	void (*close)(struct bdev *b);
+};
+
+/* Embedded at the head of each backend's own structure. */
+struct bdev {
+	const struct bdev_ops *ops;
+	struct loop *loop;
+	struct bdev_info info;
+	uint64_t inflight; /* kept by bdev_submit and bdev_done */
+};
+
+struct bdev_open_opts {
+	bool read_only;  /* refuses writes; still takes the lock, shared */
+	bool create;     /* uring: create the file of size_bytes if it is not there */
+	uint64_t size_bytes; /* with create: allocated (fallocate), not sparse */
+};
+
+/*
+ * bdev_open - opens "SCHEME:REST?options", or a bare path (uring:).
+ *
+ *   uring:PATH?direct=1&sqpoll=0&iopoll=0&registered=1   file or block device by io_uring. O_DIRECT
+ *                unless direct=0; a file system that can't is an error, not a fallback. Locked:
+ *                exclusive for writers (flock on files; O_EXCL too on block devices).
+ *   mem:SIZE?block=4096&name=X   memory; with a name, its contents live as long as the process, so
+ *                that a test can close and open it again.
+ *   fault:SPEC?options   wraps another; takes the options of bdev/fault.h, passes others to SPEC.
+ *
+ * Blocks (open-time system calls). Errors: -EINVAL bad syntax or size, -ENOENT, -EACCES, -EBUSY (in
+ * use by another process), -ENOTSUP (what was asked for can't be had), -ENOMEM, others of open(2);
+ * @err says which in a sentence. On success *@ret_bdev is the caller's; bdev_close() ends it.
+ */
+int bdev_open(struct bdev **ret_bdev, const char *spec, struct loop *loop,
+              const struct bdev_open_opts *opts, struct pst_err *err);
+void bdev_close(struct bdev *b); /* accepts NULL */
+
+/* Checks @io (alignment, range, overflow: -EINVAL in done()) and hands it to the backend. */
+void bdev_submit(struct bdev *b, struct bdev_io *io);
+/* For backends: @io ends with @status. Called from the loop's turn. */
+void bdev_done(struct bdev *b, struct bdev_io *io, int status);
+
+/* Blocking helpers for open-time code: turn the loop until done. Errors as io->status. */
+int bdev_read_sync(struct bdev *b, uint64_t off_bytes, void *buf, size_t len_bytes);
+int bdev_write_sync(struct bdev *b, uint64_t off_bytes, const void *buf, size_t len_bytes,
+                    uint32_t flags);
+int bdev_flush_sync(struct bdev *b);
+
+/* --- for backends: one per scheme, registered by a constructor --- */
+
+struct bdev_driver {
+	const char *scheme;
+	const char *help; /* one line per option, for `penstock help devices` */
+	int (*open)(struct bdev **ret_bdev, const char *rest, struct loop *loop,
+	            const struct bdev_open_opts *opts, struct pst_err *err);
+	struct bdev_driver *next;
+};
+void bdev_driver_register(struct bdev_driver *d);
+const struct bdev_driver *bdev_driver_first(void);
+
+#endif

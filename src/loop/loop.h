@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * loop - the reactor: one thread, and everything that runs on it. A loop owns its pollers, timers,
+ * inbox, watched file descriptors and one io_uring; it knows nothing of what they do.
+ *
+ * Threads. All functions but loop_post() and loop_stop() belong to the thread that runs the loop
+ * (the first one that runs it, or the creator until then) and assert it. No callback is ever called
+ * from inside the function that armed it.
+ *
+ * One turn (loop_turn) runs: the inbox, expired timers, the pollers, submission of what was queued on
+ * the ring, and its completions. A turn that found nothing to do may sleep in one system call that
+ * also submits: io_uring_enter with a timeout. An idle reactor spins for spin_ns and then sleeps.
+ *
+ * Simulation: a loop made with opts.sim has no ring and no file descriptors; its clock is virtual,
+ * moved forward to the next timer by a turn that found nothing else to do.
+ */
+#ifndef LOOP_LOOP_H
+#define LOOP_LOOP_H
+
+#include "base/base.h"
+
+struct io_uring;
+struct io_uring_sqe;
+struct loop;
+
+struct loop_opts {
+	unsigned ring_entries; /* submission queue entries; 0: 256 */
+	uint64_t spin_ns;      /* spin this long without work before sleeping */
+	bool poll;             /* never sleep */
+	bool sim;              /* virtual clock, no kernel */
+	uint64_t sim_start_ns; /* the virtual clock's first reading (also its real-time clock's) */
+};
+
+void loop_opts_default(struct loop_opts *opts);
+
+/* Returns 0, -ENOMEM, or the kernel's error from setting the ring up (with a sentence in @err). */
+int loop_new(struct loop **ret_loop, const struct loop_opts *opts, struct pst_err *err);
+/* Accepts NULL. All pollers, timers and ring users must be gone (asserted). */
+void loop_free(struct loop *loop);
+
+/* Monotonic and real time in ns, as of this turn (cached: no system call). */
+uint64_t loop_now(const struct loop *loop);
+uint64_t loop_real_now(const struct loop *loop);
+
+/*
+ * Runs one turn; sleeps at most @timeout_ns if there was nothing to do (0: don't; UINT64_MAX: until
+ * something happens). Returns how many things happened (0: timed out), or a negative errno value when
+ * the kernel refused to wait.
+ */
+int loop_turn(struct loop *loop, uint64_t timeout_ns);
+/* Turns until loop_stop(). */
+int loop_run(struct loop *loop);
+void loop_stop(struct loop *loop); /* any thread */
+/* True when called on the loop's thread. */
+bool loop_is_mine(const struct loop *loop);
+bool loop_is_sim(const struct loop *loop);
+#define loop_assert(loop) pst_assert_slow(loop_is_mine(loop))
+
+/* --- pollers: called every turn; a loop with a busy poller does not sleep --- */
+
+struct loop_poller {
+	/* Returns how many things it did. Must not block. May delete itself or others. */
+	int (*poll)(struct loop_poller *p);
+	/* False while it must be called without sleeping in between (work that no fd announces).
+	 * NULL: never prevents sleep. */
+	bool (*may_sleep)(struct loop_poller *p);
+	struct list link;
+};
+void loop_poller_add(struct loop *loop, struct loop_poller *p);
+void loop_poller_del(struct loop *loop, struct loop_poller *p);
+
+/* --- timers: one-shot --- */
+
+struct loop_timer {
+	void (*fired)(struct loop_timer *t);
+	uint64_t deadline_ns;
+	unsigned heap_index; /* 0: not armed */
+};
+/* (Re)arms for the monotonic @deadline_ns. -ENOMEM when the heap can't grow. */
+int loop_timer_arm(struct loop *loop, struct loop_timer *t, uint64_t deadline_ns);
+void loop_timer_disarm(struct loop *loop, struct loop_timer *t); /* harmless when not armed */
+
+/* --- inbox: the only way in from other threads --- */
+
+struct loop_msg {
+	void (*run)(struct loop_msg *m); /* on the loop's thread; owns @m from then on */
+	struct loop_msg *next;           /* the inbox's */
+};
+/* Any thread, never blocks, never fails; @m belongs to the inbox until it runs. Messages of one
+ * sender run in order. Wakes the loop if it sleeps. */
+void loop_post(struct loop *loop, struct loop_msg *m);
+
+/* --- the ring: requests to the kernel whose completions this loop delivers --- */
+
+struct loop_io {
+	void (*done)(struct loop_io *io, int res, uint32_t cqe_flags);
+};
+/*
+ * A submission entry to fill (io_uring_prep_*), already bound to @io, submitted at the end of the
+ * turn; NULL when the ring is full (try again after completions). Not in simulation.
+ */
+struct io_uring_sqe *loop_sqe(struct loop *loop, struct loop_io *io);
+struct io_uring *loop_ring(struct loop *loop); /* for registering files and buffers */
+unsigned loop_ring_inflight(const struct loop *loop);
+
+/* --- file descriptors: level-triggered, by poll requests on the ring --- */
+
+struct loop_fd {
+	void (*ready)(struct loop_fd *f, uint32_t revents);
+	int fd;
+	struct loop_io io; /* the loop's from here on */
+	struct loop *loop;
+	uint32_t events;
+	bool armed, closing;
+};
+/* Watches f->fd (set ->ready and ->fd) for @events (POLLIN...). 0 or -EBUSY when the ring is full. */
+int loop_fd_add(struct loop *loop, struct loop_fd *f, uint32_t events);
+/* Stops watching; ready() is not called again, but @f must live until @gone is called (later). */
+void loop_fd_del(struct loop *loop, struct loop_fd *f, void (*gone)(struct loop_fd *f));
+
+#endif
