@@ -19,32 +19,32 @@
 
 #include "penstock/error.h"
 
-#define KIB 1024ull
-#define MIB (1024ull * KIB)
-#define GIB (1024ull * MIB)
+#define KIB           1024ull
+#define MIB           (1024ull * KIB)
+#define GIB           (1024ull * MIB)
 #define NSEC_PER_USEC 1000ull
 #define NSEC_PER_MSEC 1000000ull
-#define NSEC_PER_SEC 1000000000ull
+#define NSEC_PER_SEC  1000000000ull
 
-#define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
+#define ARRAY_LEN(a)                    (sizeof(a) / sizeof((a)[0]))
 #define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
-#define likely(x) __builtin_expect(!!(x), 1)
-#define unlikely(x) __builtin_expect(!!(x), 0)
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
-#define MAX(a, b) ((a) > (b) ? (a) : (b))
-#define DIV_ROUND_UP(n, d) (((n) + (d)-1) / (d))
-#define ALIGN_DOWN(n, a) ((n) & ~((uint64_t)(a)-1)) /* a: a power of two */
-#define ALIGN_UP(n, a) ALIGN_DOWN((n) + (a)-1, a)
-#define IS_ALIGNED(n, a) (((uint64_t)(n) & ((uint64_t)(a)-1)) == 0)
+#define likely(x)                       __builtin_expect(!!(x), 1)
+#define unlikely(x)                     __builtin_expect(!!(x), 0)
+#define MIN(a, b)                       ((a) < (b) ? (a) : (b))
+#define MAX(a, b)                       ((a) > (b) ? (a) : (b))
+#define DIV_ROUND_UP(n, d)              (((n) + (d)-1) / (d))
+#define ALIGN_DOWN(n, a)                ((n) & ~((uint64_t)(a)-1)) /* a: a power of two */
+#define ALIGN_UP(n, a)                  ALIGN_DOWN((n) + (a)-1, a)
+#define IS_ALIGNED(n, a)                (((uint64_t)(n) & ((uint64_t)(a)-1)) == 0)
 
 /* --- assertions: on in release builds too; the slow kind only with -DPST_DEBUG --- */
 
 _Noreturn void assert_failed(const char *expr, const char *file, int line, const char *func);
 
-#define pst_assert(expr)                                                                           \
-	do {                                                                                       \
-		if (unlikely(!(expr)))                                                             \
-			assert_failed(#expr, __FILE__, __LINE__, __func__);                        \
+#define pst_assert(expr)                                                    \
+	do {                                                                \
+		if (unlikely(!(expr)))                                      \
+			assert_failed(#expr, __FILE__, __LINE__, __func__); \
 	} while (0)
 #ifdef PST_DEBUG
 #define pst_assert_slow(expr) pst_assert(expr)
@@ -54,16 +54,18 @@ _Noreturn void assert_failed(const char *expr, const char *file, int line, const
 
 /* --- errors and log --- */
 
-/* Fills @err (may be NULL) and returns @code, so that `return err_set(err, -EINVAL, ...)` reads well. */
-int err_set(struct pst_err *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* Fills @err (may be NULL) and returns @code, so that `return err_set(err, -EINVAL, ...)` reads
+ * well. */
+int err_set(struct pst_err *err, int code, const char *fmt, ...)
+        __attribute__((format(printf, 3, 4)));
 /* Puts "prefix: " before the text that @err already holds. Returns err->code (or @code if NULL). */
 int err_prefix(struct pst_err *err, int code, const char *fmt, ...)
         __attribute__((format(printf, 3, 4)));
 /* Logs through the callback of pst_log_set(); formats nothing when the level is off. */
 void log_line(enum pst_log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 #define log_error(...) log_line(PST_LOG_ERROR, __VA_ARGS__)
-#define log_warn(...) log_line(PST_LOG_WARN, __VA_ARGS__)
-#define log_info(...) log_line(PST_LOG_INFO, __VA_ARGS__)
+#define log_warn(...)  log_line(PST_LOG_WARN, __VA_ARGS__)
+#define log_info(...)  log_line(PST_LOG_INFO, __VA_ARGS__)
 #define log_debug(...) log_line(PST_LOG_DEBUG, __VA_ARGS__)
 
 /* --- intrusive doubly linked list, circular, head is a node --- */
@@ -122,15 +124,15 @@ static inline void list_splice(struct list *to, struct list *from)
 	to->prev = from->prev;
 	list_init(from);
 }
-#define list_entry(n, type, member) container_of(n, type, member)
+#define list_entry(n, type, member)    container_of(n, type, member)
 #define list_first(head, type, member) list_entry((head)->next, type, member)
-#define list_for_each(it, head, member)                                                            \
-	for (it = list_entry((head)->next, __typeof__(*it), member); &it->member != (head);        \
+#define list_for_each(it, head, member)                                                     \
+	for (it = list_entry((head)->next, __typeof__(*it), member); &it->member != (head); \
 	     it = list_entry(it->member.next, __typeof__(*it), member))
-#define list_for_each_safe(it, tmp, head, member)                                                  \
-	for (it = list_entry((head)->next, __typeof__(*it), member),                               \
-	    tmp = list_entry(it->member.next, __typeof__(*it), member);                            \
-	     &it->member != (head);                                                                \
+#define list_for_each_safe(it, tmp, head, member)                       \
+	for (it = list_entry((head)->next, __typeof__(*it), member),    \
+	    tmp = list_entry(it->member.next, __typeof__(*it), member); \
+	     &it->member != (head);                                     \
 	     it = tmp, tmp = list_entry(it->member.next, __typeof__(*it), member))
 
 /* --- little-endian fields of on-media and on-wire structures --- */
@@ -138,9 +140,9 @@ static inline void list_splice(struct list *to, struct list *from)
 typedef uint16_t le16; /* stored little-endian; read with le16_get and friends, never directly */
 typedef uint32_t le32;
 typedef uint64_t le64;
-#define le16_get(x) le16toh(x)
-#define le32_get(x) le32toh(x)
-#define le64_get(x) le64toh(x)
+#define le16_get(x)  le16toh(x)
+#define le32_get(x)  le32toh(x)
+#define le64_get(x)  le64toh(x)
 #define le16_make(x) htole16(x)
 #define le32_make(x) htole32(x)
 #define le64_make(x) htole64(x)
@@ -150,7 +152,8 @@ typedef uint64_t le64;
 /* CRC32C (Castagnoli, RFC 3720 appendix B.4), of @len bytes, continuing from @crc (0 to begin). */
 uint32_t crc32c(uint32_t crc, const void *buf, size_t len);
 
-/* --- randomness: xoshiro256**, seeded, for simulation, sampling and back-off; not for secrets --- */
+/* --- randomness: xoshiro256**, seeded, for simulation, sampling and back-off; not for secrets ---
+ */
 
 struct rng {
 	uint64_t s[4];
@@ -201,10 +204,12 @@ struct options {
 	} kv[OPTIONS_MAX];
 	char *storage;
 };
-/* Copies @text; -EINVAL with a sentence in @err on a bad or repeated option. options_done() frees. */
+/* Copies @text; -EINVAL with a sentence in @err on a bad or repeated option. options_done() frees.
+ */
 int options_parse(struct options *o, const char *text, struct pst_err *err);
 void options_done(struct options *o);
-/* Each returns 0 (with the default left in *val where the key is absent) or -EINVAL with a sentence. */
+/* Each returns 0 (with the default left in *val where the key is absent) or -EINVAL with a
+ * sentence. */
 int options_size(struct options *o, const char *key, uint64_t *val, struct pst_err *err);
 int options_u64(struct options *o, const char *key, uint64_t *val, struct pst_err *err);
 int options_bool(struct options *o, const char *key, bool *val, struct pst_err *err);

@@ -3,15 +3,15 @@
  * bdev - where bytes rest: the block-device interface and its plain backends uring, mem and fault.
  * It knows nothing of objects.
  *
- * A bdev belongs to the loop that it was opened on. A request (struct bdev_io) belongs to its caller,
- * who keeps it and its memory untouched from bdev_submit() until done() runs. done() runs once, from
- * the loop's turn, never from inside bdev_submit(). A bdev queues without limit (requests are linked
- * through themselves) and passes at most what its kernel or device takes.
+ * A bdev belongs to the loop that it was opened on. A request (struct bdev_io) belongs to its
+ * caller, who keeps it and its memory untouched from bdev_submit() until done() runs. done() runs
+ * once, from the loop's turn, never from inside bdev_submit(). A bdev queues without limit
+ * (requests are linked through themselves) and passes at most what its kernel or device takes.
  *
- * Ordering and durability. Requests that overlap in time are unordered. A write that completed is in
- * the device's volatile cache; it is durable when a BDEV_FLUSH that was submitted after its completion
- * completes with 0, or when it was written with BDEV_FUA. A failed flush says nothing of any write
- * before it: never retry it, stop (see the store).
+ * Ordering and durability. Requests that overlap in time are unordered. A write that completed is
+ * in the device's volatile cache; it is durable when a BDEV_FLUSH that was submitted after its
+ * completion completes with 0, or when it was written with BDEV_FUA. A failed flush says nothing of
+ * any write before it: never retry it, stop (see the store).
  */
 #ifndef BDEV_BDEV_H
 #define BDEV_BDEV_H
@@ -40,8 +40,8 @@ struct bdev_io {
 	uint8_t op;     /* enum bdev_op */
 	uint32_t flags; /* BDEV_FUA */
 	uint32_t iov_count;
-	uint64_t off_bytes; /* both multiples of block_bytes */
-	uint64_t len_bytes; /* sum of the iov */
+	uint64_t off_bytes;      /* both multiples of block_bytes */
+	uint64_t len_bytes;      /* sum of the iov */
 	const struct iovec *iov; /* stays valid until done; each base and length mem_align'ed */
 	/* Memory region that holds all of the iov, or NULL: lets a backend use its registration. */
 	struct mem_region *region;
@@ -57,12 +57,12 @@ struct bdev_io {
 
 struct bdev_info {
 	uint64_t size_bytes;
-	uint32_t block_bytes; /* 512 or 4096: granularity of off and len, and of a torn write */
-	uint32_t mem_align;   /* what iov bases and lengths must be multiples of */
+	uint32_t block_bytes;  /* 512 or 4096: granularity of off and len, and of a torn write */
+	uint32_t mem_align;    /* what iov bases and lengths must be multiples of */
 	uint32_t io_max_bytes; /* larger requests are split inside; 0: no limit */
-	bool volatile_cache;  /* completed writes need a flush */
-	bool discard;         /* BDEV_DISCARD does something */
-	char name[256];       /* as the user wrote it, for messages */
+	bool volatile_cache;   /* completed writes need a flush */
+	bool discard;          /* BDEV_DISCARD does something */
+	char name[256];        /* as the user wrote it, for messages */
 };
 
 struct bdev;
@@ -82,8 +82,8 @@ struct bdev {
 };
 
 struct bdev_open_opts {
-	bool read_only;  /* refuses writes; still takes the lock, shared */
-	bool create;     /* uring: create the file of size_bytes if it is not there */
+	bool read_only;      /* refuses writes; still takes the lock, shared */
+	bool create;         /* uring: create the file of size_bytes if it is not there */
 	uint64_t size_bytes; /* with create: allocated (fallocate), not sparse */
 };
 

@@ -3,17 +3,17 @@
  * fault - a bdev that wraps another and misbehaves on request: for tests, simulation, and operators
  * who want to see what their system does.
  *
- * It models a device with a volatile write cache: a completed write that was not flushed is kept here
- * (readable) and reaches the wrapped device at a flush. On power loss each unflushed write is, by the
- * seed, kept, lost, or torn at block granularity, independently of the others (reordering), and every
- * later request fails with -EREMOTEIO.
+ * It models a device with a volatile write cache: a completed write that was not flushed is kept
+ * here (readable) and reaches the wrapped device at a flush. On power loss each unflushed write is,
+ * by the seed, kept, lost, or torn at block granularity, independently of the others (reordering),
+ * and every later request fails with -EREMOTEIO.
  *
  * Options after '?': seed=N; read_error=P, write_error=P, flush_error=P (probability of -EIO);
  * bit_flip=P (a read returns one bit flipped, once); bit_rot=P (a write is stored with one bit
- * flipped); lost_write=P (acknowledged, never stored, even when flushed); torn_write=P (only some of
- * its blocks are stored, acknowledged); misdirect=P; delay_us=N, delay_jitter_us=N (completions also
- * reorder); cut_after=N (power is cut at the N-th write or flush from open); cache=BOOL (default 1).
- * Probabilities are 0..1. The same seed and the same requests give the same faults.
+ * flipped); lost_write=P (acknowledged, never stored, even when flushed); torn_write=P (only some
+ * of its blocks are stored, acknowledged); misdirect=P; delay_us=N, delay_jitter_us=N (completions
+ * also reorder); cut_after=N (power is cut at the N-th write or flush from open); cache=BOOL
+ * (default 1). Probabilities are 0..1. The same seed and the same requests give the same faults.
  */
 #ifndef BDEV_FAULT_H
 #define BDEV_FAULT_H

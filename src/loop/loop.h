@@ -7,9 +7,10 @@
  * (the first one that runs it, or the creator until then) and assert it. No callback is ever called
  * from inside the function that armed it.
  *
- * One turn (loop_turn) runs: the inbox, expired timers, the pollers, submission of what was queued on
- * the ring, and its completions. A turn that found nothing to do may sleep in one system call that
- * also submits: io_uring_enter with a timeout. An idle reactor spins for spin_ns and then sleeps.
+ * One turn (loop_turn) runs: the inbox, expired timers, the pollers, submission of what was queued
+ * on the ring, and its completions. A turn that found nothing to do may sleep in one system call
+ * that also submits: io_uring_enter with a timeout. An idle reactor spins for spin_ns and then
+ * sleeps.
  *
  * Simulation: a loop made with opts.sim has no ring and no file descriptors; its clock is virtual,
  * moved forward to the next timer by a turn that found nothing else to do.
@@ -44,8 +45,8 @@ uint64_t loop_real_now(const struct loop *loop);
 
 /*
  * Runs one turn; sleeps at most @timeout_ns if there was nothing to do (0: don't; UINT64_MAX: until
- * something happens). Returns how many things happened (0: timed out), or a negative errno value when
- * the kernel refused to wait.
+ * something happens). Returns how many things happened (0: timed out), or a negative errno value
+ * when the kernel refused to wait.
  */
 int loop_turn(struct loop *loop, uint64_t timeout_ns);
 /* Turns until loop_stop(). */
@@ -113,7 +114,8 @@ struct loop_fd {
 	uint32_t events;
 	bool armed, closing;
 };
-/* Watches f->fd (set ->ready and ->fd) for @events (POLLIN...). 0 or -EBUSY when the ring is full. */
+/* Watches f->fd (set ->ready and ->fd) for @events (POLLIN...). 0 or -EBUSY when the ring is full.
+ */
 int loop_fd_add(struct loop *loop, struct loop_fd *f, uint32_t events);
 /* Stops watching; ready() is not called again, but @f must live until @gone is called (later). */
 void loop_fd_del(struct loop *loop, struct loop_fd *f, void (*gone)(struct loop_fd *f));

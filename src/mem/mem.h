@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * mem - memory that devices and fabrics may touch: regions, their registrations, and pools of buffers
- * cut from them. It knows nothing of what is stored in it.
+ * mem - memory that devices and fabrics may touch: regions, their registrations, and pools of
+ * buffers cut from them. It knows nothing of what is stored in it.
  *
  * A region is a range of memory of one kind. A domain (a ring, a fabric, a device) that wants to
  * transfer to it registers it once, by callback, and finds its registration again by index; all
@@ -16,7 +16,7 @@ enum mem_kind {
 	MEM_HOST = 0,   /* private anonymous */
 	MEM_HUGE = 1,   /* 2 MiB pages, or an error: never a silent fallback */
 	MEM_SHARED = 2, /* sealed memfd */
-	/* 3 dma-buf, 4 CUDA: later */
+	                /* 3 dma-buf, 4 CUDA: later */
 };
 
 #define MEM_DOMAINS_MAX 8
