@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The one door to the heap. Each thread counts what it asks for, and a test can have its n-th
+ * request refused: the sweep "fail the 1st, 2nd, 3rd ... until it passes" visits every error path.
+ */
+#include "base/base.h"
+
+static _Thread_local struct {
+	uint64_t asked;
+	uint64_t fail_at; /* 0: never */
+	bool all_after;
+} door;
+
+static bool refused(void)
+{
+	uint64_t n = ++door.asked;
+
+	if (likely(!door.fail_at))
+		return false;
+	return n == door.fail_at || (door.all_after && n > door.fail_at);
+}
+
+uint64_t mem_alloc_fail_at(uint64_t n, bool all_after)
+{
+	uint64_t asked = door.asked;
+
+	door.asked = 0;
+	door.fail_at = n;
+	door.all_after = all_after;
+	return asked;
+}
+
+void *mem_alloc(size_t len)
+{
+	return refused() ? NULL : malloc(len);
+}
+
+void *mem_calloc(size_t n, size_t len)
+{
+	return refused() ? NULL : calloc(n, len);
+}
+
+void *mem_realloc(void *p, size_t len)
+{
+	return refused() ? NULL : realloc(p, len);
+}
+
+void *mem_alloc_aligned(size_t align, size_t len)
+{
+	void *p;
+
+	pst_assert(align && !(align & (align - 1)));
+	if (refused() || posix_memalign(&p, MAX(align, sizeof(void *)), len))
+		return NULL;
+	memset(p, 0, len);
+	return p;
+}
+
+void mem_free(void *p)
+{
+	free(p);
+}
