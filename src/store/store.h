@@ -20,22 +20,13 @@
 #include "base/base.h"
 #include "loop/loop.h"
 #include "mem/mem.h"
-
-/* --- limits of this version, refused with the errors named --- */
-
-#define PST_NAME_MAX     255 /* bytes of a container, snapshot or file name: -ENAMETOOLONG */
-#define PST_KEY_MAX      320 /* bytes of a key: -ENAMETOOLONG */
-#define PST_VALUE_MAX    (64 * 1024)  /* bytes of a value: -E2BIG */
-#define PST_LABEL_MAX    96           /* bytes of an object's label: -E2BIG */
-#define PST_IO_MAX       (4u << 20)   /* bytes of one array read or write: -E2BIG */
-#define PST_BATCH_MAX    64           /* entries of one BATCH: -E2BIG */
-#define PST_PATH_MAX     4096         /* bytes of a path: -ENAMETOOLONG */
-#define PST_SYMLINKS_MAX 40           /* links followed in one path: -ELOOP */
-#define PST_OBJECT_MAX   (1ull << 56) /* largest array size: -EFBIG */
-
-struct pst_oid {
-	uint64_t hi, lo;
-};
+/* The public headers define what callers and stores share: limits, ids, flags (PST_F_*), batch
+ * entries, attributes, container and snapshot information, status. */
+#include "penstock/client.h"
+#include "penstock/container.h"
+#include "penstock/file.h"
+#include "penstock/object.h"
+#include "penstock/types.h"
 
 enum pst_outcome {
 	PST_DONE,
@@ -108,16 +99,6 @@ enum pst_opcode {
 #define PST_CAP_SCRUB     (1ull << 6)
 #define PST_CAP_VOLATILE  (1ull << 7) /* PST_F_VOLATILE is honoured (else everything is durable) */
 
-/* Op flags */
-#define PST_F_VOLATILE (1u << 0) /* complete before it is durable; a later FLUSH makes it so */
-#define PST_F_APPEND   (1u << 1)
-#define PST_F_EXCL     (1u << 2) /* CREATE: -EEXIST; RENAME: no replace */
-#define PST_F_NOFOLLOW (1u << 3) /* the last symlink is not followed */
-#define PST_F_EXCHANGE (1u << 4) /* RENAME: swap the two */
-#define PST_F_NOVERIFY (1u << 5) /* READ: don't verify checksums (whoever asked will) */
-#define PST_F_REPLACE  (1u << 6) /* SETXATTR: -ENODATA if absent; with EXCL: -EEXIST if present */
-#define PST_F_TRUNCATE (1u << 7) /* CREATE: size 0 if it exists */
-
 /*
  * Exactly once: every mutating op may carry one. session 0: none. The answer is recorded with the
  * change; the same token again is answered from the record, an older seq of the slot is -ESTALE.
@@ -129,116 +110,22 @@ struct pst_token {
 	uint64_t seq;
 };
 
-/* --- BATCH: conditions, then changes; all or nothing, one log record --- */
-
-enum pst_mut_kind {
-	/* conditions: when one does not hold the batch ends with mut->err and op->ret_index says
-	   which */
-	PST_IF_KEY_ABSENT = 1,
-	PST_IF_KEY_PRESENT = 2,
-	PST_IF_KEY_EQ = 3,   /* value equals val */
-	PST_IF_NO_KEYS = 4,  /* no key begins with key */
-	PST_IF_LABEL_EQ = 5, /* label equals val; an absent object has an empty label */
-	PST_IF_OBJ_ABSENT = 6,
-	PST_IF_OBJ_PRESENT = 7,
-	PST_IF_SIZE_EQ = 8, /* array size equals off */
-	/* changes: objects come into being when first changed */
-	PST_KV_PUT = 32,
-	PST_KV_DEL = 33,       /* absent: no error */
-	PST_ARRAY_WRITE = 34,  /* off, iov or val */
-	PST_ARRAY_APPEND = 35, /* at the size; the offset comes back in mut->off */
-	PST_ARRAY_PUNCH = 36,  /* off, len: reads zero; the size stays */
-	PST_ARRAY_RESIZE = 37, /* size becomes off; growth reads zero */
-	PST_SET_LABEL = 38,    /* label becomes val */
-	PST_SET_MTIME = 39,    /* mtime becomes off (ns since the epoch) */
-	PST_OBJ_DELETE = 40,   /* array, keys and label: all of it */
-};
-
-struct pst_mut {
-	uint8_t kind; /* enum pst_mut_kind */
-	int err;      /* conditions: the negative errno value of the batch when it does not hold */
-	struct pst_oid oid;
-	const void *key;
-	uint32_t key_len;
-	const void *val; /* value, label, or the data of an array write when iov is NULL */
-	uint32_t val_len;
-	uint64_t off, len; /* len: of an array write too */
-	const struct iovec *iov;
-	uint32_t iov_count;
-};
-
 /* --- results --- */
 
-struct pst_obj_stat {
-	bool exists;
-	uint8_t label_len;
-	uint64_t size_bytes;
-	uint64_t alloc_bytes; /* device space that its array takes in this view */
-	uint64_t mtime_ns;    /* last change of the array, or what PST_SET_MTIME said */
-	uint8_t label[PST_LABEL_MAX];
-};
-
-/* KV_LIST, OBJ_LIST, CONT_LIST, SNAP_LIST, READDIR, LISTXATTR call back per entry, inside submit or
- * a later turn; a false return ends the list (the entry counts as taken). */
+/* KV_LIST, OBJ_LIST, CONT_LIST, SNAP_LIST, READDIR, LISTXATTR, EXTENTS call back per entry, inside
+ * submit or a later turn; a false return ends the list (the entry counts as taken). */
 struct pst_entry {
 	const void *name; /* key, container or file name; valid during the call */
 	uint32_t name_len;
 	const void *val; /* KV_LIST with want_values; else NULL */
 	uint32_t val_len;
 	struct pst_oid oid;               /* OBJ_LIST */
-	uint64_t id;                      /* container id, snapshot id, inode */
+	uint64_t id;                      /* container id, snapshot id, inode; EXTENTS: offset */
+	uint64_t len;                     /* EXTENTS: bytes of data from there */
 	const struct pst_attr *attr;      /* READDIR with want_values */
 	const struct pst_cont_info *cont; /* CONT_LIST */
 	const struct pst_snap_info *snap; /* SNAP_LIST */
 };
-
-#define PST_PROP_CHECKSUM_OFF (1u << 0) /* data blocks carry no CRC32C */
-
-struct pst_cont_info {
-	char name[PST_NAME_MAX + 1];
-	uint32_t id;
-	uint32_t home_shard;
-	uint32_t props; /* PST_PROP_* */
-	uint8_t layout; /* 0 posix, 1 object */
-	uint8_t uuid[16];
-	uint64_t ctime_ns;
-	uint64_t quota_bytes, quota_objects; /* 0: none */
-	uint64_t used_bytes, used_objects;   /* of the live view: allocated bytes */
-	uint64_t logical_bytes;              /* sum of array sizes */
-	uint64_t snapshots;
-};
-#define PST_SET_QUOTA_BYTES   (1u << 0)
-#define PST_SET_QUOTA_OBJECTS (1u << 1)
-#define PST_SET_PROPS         (1u << 2)
-
-struct pst_snap_info {
-	char name[PST_NAME_MAX + 1];
-	uint64_t view; /* goes in op->view */
-	uint64_t ctime_ns;
-	uint64_t used_bytes, used_objects; /* as the live view had them then */
-};
-
-/* Inode attributes, POSIX meanings. */
-struct pst_attr {
-	uint64_t ino;
-	uint32_t mode; /* S_IFMT and permission bits */
-	uint32_t uid, gid;
-	uint32_t nlink;
-	uint64_t size_bytes, alloc_bytes;
-	uint64_t rdev;
-	uint64_t atime_ns, mtime_ns, ctime_ns, btime_ns;
-};
-#define PST_ATTR_MODE  (1u << 0)
-#define PST_ATTR_UID   (1u << 1)
-#define PST_ATTR_GID   (1u << 2)
-#define PST_ATTR_SIZE  (1u << 3)
-#define PST_ATTR_ATIME (1u << 4)
-#define PST_ATTR_MTIME (1u << 5)
-
-#define PST_INO_ROOT 1ull
-
-struct pst_store_status;
-struct pst_scrub_report;
 
 /* --- the op --- */
 
@@ -345,41 +232,5 @@ static inline int store_close(struct store *s)
 /* Submits and turns the loop until @op has ended; returns op->status. For tools and open-time code.
  */
 int store_run(struct store *s, struct pst_op *op);
-
-/* --- status and scrub: filled by engines --- */
-
-#define PST_DEVICES_MAX 16
-
-struct pst_store_status {
-	uint8_t uuid[16];
-	uint64_t epoch; /* grows at each open */
-	uint32_t shards, devices;
-	bool stopped; /* a flush or log write failed: only reads work until it is reopened */
-	char stopped_why[160];
-	uint64_t size_bytes, used_bytes, free_bytes, reserved_bytes; /* of the data space */
-	uint64_t objects, containers;
-	uint64_t index_bytes, index_limit_bytes; /* DRAM that the index takes */
-	uint64_t index_items, index_pages, extents;
-	uint64_t csum_cache_bytes, csum_cache_limit_bytes, csum_hits, csum_misses;
-	uint64_t journal_bytes, journal_used_bytes, journal_cache_bytes;
-	uint64_t commits, commit_records, checkpoints;
-	uint64_t dev_read_bytes, dev_write_bytes, dev_flushes; /* since it was opened */
-	uint64_t user_read_bytes, user_write_bytes;
-	uint64_t mirror_repairs, csum_errors;
-	uint64_t recovery_ns, recovery_records, recovery_index_bytes; /* of the open */
-	struct {
-		char name[256];
-		uint64_t size_bytes;
-	} device[PST_DEVICES_MAX];
-};
-
-struct pst_scrub_report {
-	uint64_t rate_bytes_per_s; /* in; 0: no limit */
-	uint64_t total_bytes, done_bytes;
-	uint64_t objects, errors, repaired;
-	/* Called for each bad block: which object, at which byte. */
-	void (*bad)(struct pst_scrub_report *r, uint32_t cont, struct pst_oid oid, uint64_t off,
-	            int status);
-};
 
 #endif
