@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * CRC32C by ISA-L, which picks the fastest kernel that the processor has. Its crc32_iscsi() is the
- * bare polynomial division; the complement before and after, which RFC 3720 asks for and which makes
- * calls compose, is done here.
+ * bare polynomial division; the complement before and after, which RFC 3720 asks for and which
+ * makes calls compose, is done here.
  */
 #include <isa-l/crc.h>
 

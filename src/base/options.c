@@ -2,8 +2,8 @@
 /*
  * Options of device and store strings: "BASE?key=value&key=value". Split at the last '?', since a
  * file's name may hold one before it and no option's value may. Whoever understands an option takes
- * it by name; options_finish() then refuses what nobody took, so that a mistyped option never passes
- * in silence.
+ * it by name; options_finish() then refuses what nobody took, so that a mistyped option never
+ * passes in silence.
  */
 #include <locale.h>
 #include <math.h>

@@ -47,7 +47,8 @@ struct bdev_io {
 	struct mem_region *region;
 	void (*done)(struct bdev_io *io);
 	/* Out: 0, or a negative errno value: -EIO medium error, -ENOSPC, -ENODEV gone, -EINVAL bad
-	 * request, -EREMOTEIO the fault device's power is cut. Never a short transfer. */
+	 * request, -EROFS opened read-only, -EREMOTEIO the fault device's power is cut. Never a
+	 * short transfer. */
 	int status;
 	/* The backend's: */
 	struct list link;
@@ -69,16 +70,20 @@ struct bdev;
 
 struct bdev_ops {
 	void (*submit)(struct bdev *b, struct bdev_io *io);
-	/* All requests are done (asserted). Frees @b. */
+	/* All requests are done (bdev_close asserts it). Frees @b. */
 	void (*close)(struct bdev *b);
 };
 
-/* Embedded at the head of each backend's own structure. */
+/* Embedded at the head of each backend's own structure, zeroed, then ops, loop and info filled. */
 struct bdev {
 	const struct bdev_ops *ops;
 	struct loop *loop;
 	struct bdev_info info;
 	uint64_t inflight; /* kept by bdev_submit and bdev_done */
+	bool read_only;    /* set by bdev_open: bdev_submit refuses what would change it */
+	/* Requests that bdev_submit refused and that still have to be told so, from the loop. */
+	struct list rejected;
+	struct loop_poller reject_poller;
 };
 
 struct bdev_open_opts {
@@ -103,14 +108,23 @@ struct bdev_open_opts {
  */
 int bdev_open(struct bdev **ret_bdev, const char *spec, struct loop *loop,
               const struct bdev_open_opts *opts, struct pst_err *err);
-void bdev_close(struct bdev *b); /* accepts NULL */
+/* Accepts NULL. All requests must be done (asserted). Not from inside a done(): the backend is
+ * still on the stack there. May turn the loop (a fault device writes back what it holds). */
+void bdev_close(struct bdev *b);
+/*
+ * mem: ends the named memory that "mem:SIZE?name=NAME" left behind and gives its pages back.
+ * -ENOENT, or -EBUSY while it is open. For tests that make many.
+ */
+int bdev_mem_forget(const char *name);
 
-/* Checks @io (alignment, range, overflow: -EINVAL in done()) and hands it to the backend. */
+/* Checks @io (alignment, range, overflow, a length of 0: -EINVAL in done()) and hands it to the
+ * backend. */
 void bdev_submit(struct bdev *b, struct bdev_io *io);
 /* For backends: @io ends with @status. Called from the loop's turn. */
 void bdev_done(struct bdev *b, struct bdev_io *io, int status);
 
-/* Blocking helpers for open-time code: turn the loop until done. Errors as io->status. */
+/* Blocking helpers for open-time code: turn the loop until done, so never from inside one of its
+ * callbacks. Errors as io->status. */
 int bdev_read_sync(struct bdev *b, uint64_t off_bytes, void *buf, size_t len_bytes);
 int bdev_write_sync(struct bdev *b, uint64_t off_bytes, const void *buf, size_t len_bytes,
                     uint32_t flags);
