@@ -13,7 +13,8 @@
  * sleeps.
  *
  * Simulation: a loop made with opts.sim has no ring and no file descriptors; its clock is virtual,
- * moved forward to the next timer by a turn that found nothing else to do.
+ * moved forward to the next timer by a turn that found nothing else to do (by at most 1 us while a
+ * poller is busy).
  */
 #ifndef LOOP_LOOP_H
 #define LOOP_LOOP_H
@@ -26,17 +27,21 @@ struct loop;
 
 struct loop_opts {
 	unsigned ring_entries; /* submission queue entries; 0: 256 */
-	uint64_t spin_ns;      /* spin this long without work before sleeping */
-	bool poll;             /* never sleep */
-	bool sim;              /* virtual clock, no kernel */
+	uint64_t spin_ns; /* spin at most this long without work before sleeping; adapts down */
+	bool poll;        /* never sleep */
+	bool sim;         /* virtual clock, no kernel */
 	uint64_t sim_start_ns; /* the virtual clock's first reading (also its real-time clock's) */
 };
 
 void loop_opts_default(struct loop_opts *opts);
 
-/* Returns 0, -ENOMEM, or the kernel's error from setting the ring up (with a sentence in @err). */
+/*
+ * Returns 0, -ENOMEM, or the kernel's error from setting the ring up (with a sentence in @err).
+ * The ring is bound to the thread of the first turn, and so are registrations with it from then on.
+ */
 int loop_new(struct loop **ret_loop, const struct loop_opts *opts, struct pst_err *err);
-/* Accepts NULL. All pollers, timers and ring users must be gone (asserted). */
+/* Accepts NULL. All pollers, timers and ring users must be gone (asserted), calls from other
+ * threads must have returned. On the loop's thread, or on any once that thread has ended. */
 void loop_free(struct loop *loop);
 
 /* Monotonic and real time in ns, as of this turn (cached: no system call). */
@@ -45,11 +50,12 @@ uint64_t loop_real_now(const struct loop *loop);
 
 /*
  * Runs one turn; sleeps at most @timeout_ns if there was nothing to do (0: don't; UINT64_MAX: until
- * something happens). Returns how many things happened (0: timed out), or a negative errno value
- * when the kernel refused to wait.
+ * something happens). Returns how many things happened (0: timed out, stopped, or a signal handler
+ * ran), or a negative errno value when the kernel refused to wait. Never from inside a callback.
+ * In simulation -EDEADLK when @timeout_ns is UINT64_MAX and nothing can ever happen.
  */
 int loop_turn(struct loop *loop, uint64_t timeout_ns);
-/* Turns until loop_stop(). */
+/* Turns until loop_stop() (at once if it was called before). 0, or loop_turn's error. */
 int loop_run(struct loop *loop);
 void loop_stop(struct loop *loop); /* any thread */
 /* True when called on the loop's thread. */
@@ -75,9 +81,11 @@ void loop_poller_del(struct loop *loop, struct loop_poller *p);
 struct loop_timer {
 	void (*fired)(struct loop_timer *t);
 	uint64_t deadline_ns;
+	uint64_t order;      /* the loop's: equal deadlines fire in the order they were armed */
 	unsigned heap_index; /* 0: not armed */
 };
-/* (Re)arms for the monotonic @deadline_ns. -ENOMEM when the heap can't grow. */
+/* (Re)arms for the monotonic @deadline_ns, or now if that has passed: it fires in a later turn than
+ * the one that is firing timers. -ENOMEM when the heap can't grow (never when re-arming). */
 int loop_timer_arm(struct loop *loop, struct loop_timer *t, uint64_t deadline_ns);
 void loop_timer_disarm(struct loop *loop, struct loop_timer *t); /* harmless when not armed */
 
@@ -97,8 +105,10 @@ struct loop_io {
 	void (*done)(struct loop_io *io, int res, uint32_t cqe_flags);
 };
 /*
- * A submission entry to fill (io_uring_prep_*), already bound to @io, submitted at the end of the
- * turn; NULL when the ring is full (try again after completions). Not in simulation.
+ * A submission entry to fill (io_uring_prep_*), already bound to @io (leave user_data alone, and
+ * don't set IOSQE_CQE_SKIP_SUCCESS), submitted at the end of the turn or before; NULL when as many
+ * are in flight as the completion queue holds (try again from a poller, or after completions). Not
+ * in simulation. done() runs once per completion, more often for a multishot request.
  */
 struct io_uring_sqe *loop_sqe(struct loop *loop, struct loop_io *io);
 struct io_uring *loop_ring(struct loop *loop); /* for registering files and buffers */
@@ -111,6 +121,8 @@ struct loop_fd {
 	int fd;
 	struct loop_io io; /* the loop's from here on */
 	struct loop *loop;
+	void (*gone)(struct loop_fd *f);
+	struct list link;
 	uint32_t events;
 	bool armed, closing;
 };

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * fd - watched file descriptors: one one-shot poll request each, renewed after every ready(). The
+ * kernel looks at the descriptor when a request is armed, which makes the watch level-triggered.
+ *
+ * Life of a loop_fd:
+ *
+ *   loop_fd_add -> armed -> (completion) -> ready() -> armed ...
+ *                    |                         |
+ *              loop_fd_del: cancel       loop_fd_del, or no room in the ring
+ *                    |                         |
+ *                    v                         v
+ *            (completion) gone()      on fds_unarmed: fds_run() calls gone(), or arms again
+ */
+#include <poll.h>
+
+#include "loop/loop_int.h"
+
+static void fd_done(struct loop_io *io, int res, uint32_t cqe_flags);
+
+static bool fd_arm(struct loop_fd *f)
+{
+	struct io_uring_sqe *sqe = ring_sqe(f->loop, &f->io);
+
+	if (!sqe)
+		return false;
+	io_uring_prep_poll_add(sqe, f->fd, f->events);
+	f->armed = true;
+	return true;
+}
+
+static void fd_done(struct loop_io *io, int res, uint32_t cqe_flags)
+{
+	struct loop_fd *f = container_of(io, struct loop_fd, io);
+
+	f->armed = false;
+	if (f->closing) {
+		f->gone(f);
+		return;
+	}
+	/* Queued first, so that ready() may delete the watch and even free @f in gone(). */
+	list_push(&f->loop->fds_unarmed, &f->link);
+	f->ready(f, res < 0 ? POLLNVAL : (uint32_t)res);
+}
+
+int fds_run(struct loop *loop)
+{
+	struct list todo;
+	int count = 0;
+	struct list *n;
+
+	list_init(&todo);
+	list_splice(&todo, &loop->fds_unarmed);
+	while ((n = list_pop(&todo))) {
+		struct loop_fd *f = list_entry(n, struct loop_fd, link);
+
+		if (f->closing) {
+			f->gone(f);
+			count++;
+		} else if (!fd_arm(f)) {
+			list_push(&loop->fds_unarmed, &f->link);
+		}
+	}
+	return count;
+}
+
+int loop_fd_add(struct loop *loop, struct loop_fd *f, uint32_t events)
+{
+	loop_assert(loop);
+	pst_assert(!loop->opts.sim);
+	f->io.done = fd_done;
+	f->loop = loop;
+	f->gone = NULL;
+	f->events = events;
+	f->closing = false;
+	list_init(&f->link);
+	return fd_arm(f) ? 0 : -EBUSY;
+}
+
+void loop_fd_del(struct loop *loop, struct loop_fd *f, void (*gone)(struct loop_fd *f))
+{
+	struct io_uring_sqe *sqe;
+
+	loop_assert(loop);
+	pst_assert(!f->closing);
+	f->closing = true;
+	f->gone = gone;
+	if (!f->armed)
+		return; /* it is on fds_unarmed */
+	sqe = ring_sqe(loop, NULL);
+	pst_assert(sqe);
+	io_uring_prep_poll_remove(sqe, (uintptr_t)&f->io);
+}

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * ring - the loop's io_uring: set up, submission, waiting and completions.
+ *
+ * The ring is made for one thread: completions are worked off inside our own io_uring_enter
+ * (DEFER_TASKRUN) and not by interrupting the thread, which saves the kernel its locks. Such a ring
+ * binds itself to the thread that enables it, so it is created disabled and enabled by the first
+ * turn. Kernels before 6.1 get the nearest thing they have.
+ *
+ * Since deferred completions appear only inside io_uring_enter, a turn that doesn't wait must look
+ * at the TASKRUN flag in the shared ring and enter when it is set; the completion queue alone would
+ * stay empty for ever.
+ */
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "loop/loop_int.h"
+
+/* Completion entries per submission entry: bounds what may be in flight. */
+#define CQ_FACTOR 4
+
+/* Best first. Each is tried when the kernel knows nothing of the one before (-EINVAL). */
+static const unsigned setup_flags[] = {
+        IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
+                IORING_SETUP_SUBMIT_ALL, /* Linux 6.1 */
+        IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL, /* 5.19 */
+        0,                                                                               /* 5.11 */
+};
+
+static void wake_done(struct loop_io *io, int res, uint32_t cqe_flags)
+{
+	struct loop *loop = container_of(io, struct loop, wake_io);
+
+	if (!(cqe_flags & IORING_CQE_F_MORE)) {
+		loop->wake_armed = false;
+		loop->inflight_own--;
+	}
+}
+
+int ring_open(struct loop *loop, struct pst_err *err)
+{
+	int r = -EINVAL;
+
+	loop->wake_io.done = wake_done;
+	loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (loop->wake_fd < 0)
+		return err_set(err, -errno, "cannot create an eventfd: %s", strerror(errno));
+	for (unsigned i = 0; r == -EINVAL && i < ARRAY_LEN(setup_flags); i++) {
+		struct io_uring_params p = {
+		        .flags = setup_flags[i] | IORING_SETUP_R_DISABLED | IORING_SETUP_CLAMP |
+		                 IORING_SETUP_CQSIZE,
+		        .cq_entries = CQ_FACTOR * loop->opts.ring_entries,
+		};
+
+		r = io_uring_queue_init_params(loop->opts.ring_entries, &loop->ring, &p);
+		if (!r && !(p.features & IORING_FEAT_EXT_ARG)) {
+			io_uring_queue_exit(&loop->ring);
+			r = -ENOSYS;
+		}
+		if (!r)
+			loop->inflight_max = p.cq_entries;
+	}
+	if (r == -ENOSYS)
+		return err_set(err, r, "this kernel has no io_uring, or one older than Linux 5.11");
+	if (r == -EPERM || r == -EACCES)
+		return err_set(err, r,
+		               "io_uring is not permitted here (see kernel.io_uring_disabled)");
+	if (r < 0)
+		return err_set(err, r, "cannot set up an io_uring of %u entries: %s",
+		               loop->opts.ring_entries, strerror(-r));
+	loop->ring_up = true;
+	return 0;
+}
+
+void ring_close(struct loop *loop)
+{
+	if (loop->ring_up)
+		io_uring_queue_exit(&loop->ring);
+	if (loop->wake_fd >= 0)
+		close(loop->wake_fd);
+	loop->ring_up = false;
+	loop->wake_fd = -1;
+}
+
+int ring_bind(struct loop *loop)
+{
+	/* liburing 2.3 declares io_uring_enable_rings() but doesn't export it. */
+	return io_uring_register(loop->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+}
+
+/* Hands what is queued to the kernel; lets it deliver what it holds back. */
+static int submit(struct loop *loop)
+{
+	int r = io_uring_submit_and_get_events(&loop->ring);
+
+	/* Busy: the completion queue is full, or memory is short. Entries stay queued meanwhile. */
+	if (r == -EINTR || r == -EBUSY || (r == -EAGAIN && loop->inflight))
+		return 0;
+	return MIN(r, 0);
+}
+
+struct io_uring_sqe *ring_sqe(struct loop *loop, struct loop_io *io)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&loop->ring);
+
+	if (unlikely(!sqe)) {
+		/* Not enabled yet: there is no one to submit to. */
+		if (!loop->bound || submit(loop) < 0)
+			return NULL;
+		sqe = io_uring_get_sqe(&loop->ring);
+		if (!sqe)
+			return NULL;
+	}
+	io_uring_sqe_set_data(sqe, io);
+	loop->inflight++;
+	loop->inflight_own += !io;
+	return sqe;
+}
+
+struct io_uring_sqe *loop_sqe(struct loop *loop, struct loop_io *io)
+{
+	loop_assert(loop);
+	pst_assert_slow(loop->ring_up);
+	if (unlikely(loop->inflight >= loop->inflight_max))
+		return NULL;
+	return ring_sqe(loop, io);
+}
+
+struct io_uring *loop_ring(struct loop *loop)
+{
+	return loop->ring_up ? &loop->ring : NULL;
+}
+
+unsigned loop_ring_inflight(const struct loop *loop)
+{
+	return loop->inflight - loop->inflight_own;
+}
+
+/* Runs the completions that are there now; those that their callbacks cause wait for the next turn.
+ */
+static int reap(struct loop *loop)
+{
+	struct io_uring_cq *cq = &loop->ring.cq;
+	unsigned head = *cq->khead; /* only we write it */
+	const unsigned tail = io_uring_smp_load_acquire(cq->ktail);
+	int count = 0;
+
+	while (head != tail) {
+		const struct io_uring_cqe *cqe = &cq->cqes[head & *cq->kring_mask];
+		struct loop_io *io = io_uring_cqe_get_data(cqe);
+		const int res = cqe->res;
+		const uint32_t flags = cqe->flags;
+
+		/* The slot goes back first: a callback that submits may need it. Pairs with the
+		 * kernel's acquire of the head before it reuses the slot. */
+		io_uring_smp_store_release(cq->khead, ++head);
+		if (!(flags & IORING_CQE_F_MORE))
+			loop->inflight--;
+		if (!io) {
+			loop->inflight_own--;
+			continue;
+		}
+		count += io != &loop->wake_io;
+		io->done(io, res, flags);
+	}
+	return count;
+}
+
+static bool kernel_holds_completions(const struct loop *loop)
+{
+	return IO_URING_READ_ONCE(*loop->ring.sq.kflags) &
+	       (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
+}
+
+/* Without wake-ups a sleeping loop would miss its inbox, so this comes before every sleep. */
+static bool arm_wake(struct loop *loop)
+{
+	struct io_uring_sqe *sqe;
+
+	if (likely(loop->wake_armed))
+		return true;
+	sqe = ring_sqe(loop, &loop->wake_io);
+	if (!sqe)
+		return false;
+	/* Edge-triggered: the eventfd counts up and is never read. */
+	io_uring_prep_poll_multishot(sqe, loop->wake_fd, POLLIN);
+	loop->wake_armed = true;
+	loop->inflight_own++;
+	return true;
+}
+
+static int submit_and_wait(struct loop *loop, uint64_t wait_ns)
+{
+	struct __kernel_timespec ts = {
+	        .tv_sec = (int64_t)(wait_ns / NSEC_PER_SEC),
+	        .tv_nsec = (int64_t)(wait_ns % NSEC_PER_SEC),
+	};
+	struct io_uring_cqe *cqe;
+
+	if (wait_ns == UINT64_MAX)
+		return io_uring_submit_and_wait(&loop->ring, 1);
+	return io_uring_submit_and_wait_timeout(&loop->ring, &cqe, 1, &ts, NULL);
+}
+
+/* The store of @asleep and the look at the inbox are one half of the handshake in loop_wake(). */
+static int sleep_turn(struct loop *loop, uint64_t wait_ns, bool *ret_interrupted)
+{
+	int r = 0;
+
+	atomic_store(&loop->asleep, true);
+	if (loop_called(loop)) {
+		atomic_store_explicit(&loop->asleep, false, memory_order_relaxed);
+		return submit(loop);
+	}
+	r = submit_and_wait(loop, wait_ns);
+	atomic_store_explicit(&loop->asleep, false, memory_order_relaxed);
+	loop_clock_read(loop);
+	*ret_interrupted = r == -EINTR;
+	if (r == -ETIME || r == -EINTR || r == -EBUSY || (r == -EAGAIN && loop->inflight))
+		return 0;
+	return MIN(r, 0);
+}
+
+int ring_turn(struct loop *loop, uint64_t wait_ns, bool *ret_interrupted)
+{
+	int r = 0;
+
+	if (wait_ns && !io_uring_cq_ready(&loop->ring) && arm_wake(loop))
+		r = sleep_turn(loop, wait_ns, ret_interrupted);
+	else if (io_uring_sq_ready(&loop->ring) || kernel_holds_completions(loop))
+		r = submit(loop);
+	if (r < 0)
+		return r;
+	return reap(loop);
+}
