@@ -98,10 +98,24 @@ enum pst_opcode {
 #define PST_CAP_WATCH     (1ull << 5)
 #define PST_CAP_SCRUB     (1ull << 6)
 #define PST_CAP_VOLATILE  (1ull << 7) /* PST_F_VOLATILE is honoured (else everything is durable) */
+#define PST_CAP_EXISTING  (1ull << 8) /* PST_F_EXISTING is honoured */
+
+/* Flags between stores, above those of the public API. */
+#define PST_F_EXISTING (1u << 16) /* READ, WRITE: -ESTALE if the object does not exist */
 
 /*
  * Exactly once: every mutating op may carry one. session 0: none. The answer is recorded with the
  * change; the same token again is answered from the record, an older seq of the slot is -ESTALE.
+ *
+ * The record holds status, ret_off, ret_len and op->ino (for WRITE and BATCH an opaque word of the
+ * submitter's: what it was at submission comes back in the answer); mut[].off and ret_index are not
+ * kept. Only success is recorded: a failed op changed nothing and may be executed when it comes
+ * again. The token is looked at before the conditions of a batch.
+ *
+ * "Was this done?": a BATCH with mut_count 0 and a token changes nothing. It ends with 0 and the
+ * recorded answer when the token was used, with -ENOENT when it was not (the token stays unused),
+ * with -ESTALE for an older seq. A layer asks this first where the state that it reads before its
+ * batch would otherwise answer a repeat wrongly (-EEXIST for a create that happened).
  */
 struct pst_token {
 	uint64_t session;
@@ -122,6 +136,7 @@ struct pst_entry {
 	struct pst_oid oid;               /* OBJ_LIST */
 	uint64_t id;                      /* container id, snapshot id, inode; EXTENTS: offset */
 	uint64_t len;                     /* EXTENTS: bytes of data from there */
+	uint8_t type;                     /* READDIR: DT_DIR, DT_REG, ... of <dirent.h> */
 	const struct pst_attr *attr;      /* READDIR with want_values */
 	const struct pst_cont_info *cont; /* CONT_LIST */
 	const struct pst_snap_info *snap; /* SNAP_LIST */
@@ -130,6 +145,15 @@ struct pst_entry {
 /* --- the op --- */
 
 #define PST_OP_PRIV_WORDS 24
+#define PST_OP_FRAMES     4
+
+struct pst_op;
+
+/* What a layer keeps of an op that it passed down as it is: see op_push(). */
+struct pst_frame {
+	void (*done)(struct pst_op *op);
+	uint64_t word;
+};
 
 struct pst_op {
 	uint8_t opcode;
@@ -177,7 +201,7 @@ struct pst_op {
 	int status;       /* 0 or a negative errno value */
 	uint64_t ret_len; /* bytes read (short only at the end of the array), written, of the value
 	                   */
-	uint64_t ret_off; /* APPEND: where */
+	uint64_t ret_off; /* where the append went (of a BATCH: its last) */
 	uint32_t ret_index;        /* BATCH: the condition that did not hold */
 	struct pst_obj_stat *stat; /* STAT: filled */
 	struct pst_cont_info
@@ -188,6 +212,10 @@ struct pst_op {
 
 	void (*done)(struct pst_op *op);
 	void *user; /* the caller's */
+
+	/* The layers', from submission to completion; 0 at submission by the op's owner. */
+	uint8_t frame_count;
+	struct pst_frame frame[PST_OP_FRAMES];
 
 	/* The store's, from submission to completion. */
 	struct list link;
@@ -229,6 +257,26 @@ static inline int store_close(struct store *s)
 {
 	return s ? s->ops->close(s) : 0;
 }
+
+/*
+ * A layer that passes the same op down and wants to see its end pushes its own done() before
+ * store_submit(), and pops in it, first of all. It pops too when the outcome is PST_DONE or
+ * PST_BUSY. @word comes back from op_pop(): what the layer has to remember.
+ */
+static inline void op_push(struct pst_op *op, void (*done)(struct pst_op *op), uint64_t word)
+{
+	pst_assert_slow(op->frame_count < PST_OP_FRAMES);
+	op->frame[op->frame_count++] = (struct pst_frame){.done = op->done, .word = word};
+	op->done = done;
+}
+static inline uint64_t op_pop(struct pst_op *op)
+{
+	const struct pst_frame *f = &op->frame[--op->frame_count];
+
+	op->done = f->done;
+	return f->word;
+}
+
 /* Submits and turns the loop until @op has ended; returns op->status. For tools and open-time code.
  */
 int store_run(struct store *s, struct pst_op *op);
