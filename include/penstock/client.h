@@ -28,6 +28,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#ifdef __GNUC__
+#pragma GCC visibility push(default)
+#endif
 
 struct pst_client;
 struct pst_cq;
@@ -159,6 +162,9 @@ struct pst_scrub_report {
 int pst_client_scrub_async(struct pst_client *client, struct pst_scrub_report *report,
                            struct pst_cq *cq, void *user_data);
 
+#ifdef __GNUC__
+#pragma GCC visibility pop
+#endif
 #ifdef __cplusplus
 }
 #endif

@@ -17,6 +17,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#ifdef __GNUC__
+#pragma GCC visibility push(default)
+#endif
 
 struct pst_client;
 struct pst_cont;
@@ -77,7 +80,8 @@ int pst_cont_set(struct pst_client *client, const char *name, uint32_t what,
 
 /*
  * pst_cont_destroy - remove the container and all that is in it. Space comes back in the
- * background. -ENOENT; -EBUSY: it has snapshots or is open; -EROFS.
+ * background. Handles that are still open get -ENOENT from then on. -ENOENT; -EBUSY: it has
+ * snapshots; -EROFS.
  */
 int pst_cont_destroy(struct pst_client *client, const char *name);
 
@@ -124,18 +128,21 @@ int pst_snap_create(struct pst_client *client, const char *name, const char *sna
                     struct pst_snap_info *ret_info);
 
 /*
- * pst_snap_list - call @fn for each snapshot of @name, oldest first, as pst_cont_list() does.
- * -ENOENT.
+ * pst_snap_list - call @fn for each snapshot of @name, in the order of names, as pst_cont_list()
+ * does. -ENOENT.
  */
 int pst_snap_list(struct pst_client *client, const char *name,
                   bool (*fn)(void *arg, const struct pst_snap_info *info), void *arg);
 
 /*
  * pst_snap_destroy - remove a snapshot; space that only it held comes back in the background.
- * -ENOENT; -EBUSY: it is open.
+ * -ENOENT.
  */
 int pst_snap_destroy(struct pst_client *client, const char *name, const char *snap);
 
+#ifdef __GNUC__
+#pragma GCC visibility pop
+#endif
 #ifdef __cplusplus
 }
 #endif

@@ -25,6 +25,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#ifdef __GNUC__
+#pragma GCC visibility push(default)
+#endif
 
 struct pst_client;
 struct pst_cq;
@@ -79,6 +82,9 @@ uint32_t pst_cq_pending(const struct pst_cq *cq);
  */
 int pst_cq_eventfd(struct pst_cq *cq, int *ret_fd);
 
+#ifdef __GNUC__
+#pragma GCC visibility pop
+#endif
 #ifdef __cplusplus
 }
 #endif

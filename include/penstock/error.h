@@ -12,6 +12,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#ifdef __GNUC__
+#pragma GCC visibility push(default)
+#endif
 
 /* Bytes of text that a struct pst_err holds, its final NUL included. */
 #define PST_ERR_TEXT_BYTES 400
@@ -48,6 +51,9 @@ enum pst_log_level {
 void pst_log_set(void (*fn)(void *arg, enum pst_log_level level, const char *line), void *arg,
                  enum pst_log_level level);
 
+#ifdef __GNUC__
+#pragma GCC visibility pop
+#endif
 #ifdef __cplusplus
 }
 #endif

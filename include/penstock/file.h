@@ -26,6 +26,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#ifdef __GNUC__
+#pragma GCC visibility push(default)
+#endif
 
 struct pst_cont;
 struct pst_cq;
@@ -229,6 +232,7 @@ struct pst_dirent {
 	const char *name; /* with a NUL; never "." or ".." */
 	uint32_t name_len;
 	uint64_t ino;
+	uint8_t type;                /* DT_REG, DT_DIR, ... of <dirent.h> */
 	const struct pst_attr *attr; /* NULL when attributes were not asked for */
 };
 
@@ -258,17 +262,15 @@ int pst_fs_write_async(struct pst_cont *cont, uint64_t dir, const char *path, co
                        size_t len, uint64_t off, uint32_t flags, struct pst_cq *cq,
                        void *user_data);
 
-/* One stretch of a file that holds data; holes are what lies between. */
-struct pst_extent {
-	uint64_t off, len;
-};
-
 /*
- * pst_fs_extents - call @fn for each stretch of data of a regular file from @off on, in order, on
- * the calling thread. A false return ends it.
+ * pst_fs_next_data - the first stretch of data of a regular file that ends after @off: *ret_off
+ * (not below @off) and *ret_len. What lies between stretches is a hole. -ENXIO: no more data.
  */
-int pst_fs_extents(struct pst_cont *cont, uint64_t dir, const char *path, uint64_t off,
-                   bool (*fn)(void *arg, const struct pst_extent *e), void *arg);
+int pst_fs_next_data(struct pst_cont *cont, uint64_t dir, const char *path, uint64_t off,
+                     uint64_t *ret_off, uint64_t *ret_len);
+/* pst_fs_next_data_async - the same; event.off and event.len. */
+int pst_fs_next_data_async(struct pst_cont *cont, uint64_t dir, const char *path, uint64_t off,
+                           struct pst_cq *cq, void *user_data);
 
 /* --- extended attributes: names of 1 to 255 bytes, values up to PST_VALUE_MAX --- */
 
@@ -298,6 +300,9 @@ int pst_fs_removexattr(struct pst_cont *cont, uint64_t dir, const char *path, co
 int pst_fs_listxattr(struct pst_cont *cont, uint64_t dir, const char *path, uint32_t flags,
                      bool (*fn)(void *arg, const char *name), void *arg);
 
+#ifdef __GNUC__
+#pragma GCC visibility pop
+#endif
 #ifdef __cplusplus
 }
 #endif

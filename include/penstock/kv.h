@@ -16,6 +16,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#ifdef __GNUC__
+#pragma GCC visibility push(default)
+#endif
 
 struct pst_cont;
 struct pst_cq;
@@ -77,6 +80,9 @@ int pst_kv_list(struct pst_cont *cont, struct pst_oid oid, const void *prefix, u
                 const void *start, uint32_t start_len, bool want_values,
                 bool (*fn)(void *arg, const struct pst_kv *kv), void *arg);
 
+#ifdef __GNUC__
+#pragma GCC visibility pop
+#endif
 #ifdef __cplusplus
 }
 #endif

@@ -14,6 +14,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#ifdef __GNUC__
+#pragma GCC visibility push(default)
+#endif
 
 struct pst_client;
 
@@ -34,6 +37,9 @@ int pst_mem_alloc(struct pst_client *client, size_t len_bytes, void **ret_addr);
  */
 int pst_mem_free(struct pst_client *client, void *addr);
 
+#ifdef __GNUC__
+#pragma GCC visibility pop
+#endif
 #ifdef __cplusplus
 }
 #endif

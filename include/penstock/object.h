@@ -22,6 +22,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#ifdef __GNUC__
+#pragma GCC visibility push(default)
+#endif
 
 struct pst_cont;
 struct pst_cq;
@@ -149,6 +152,9 @@ int pst_batch(struct pst_cont *cont, struct pst_mut *muts, unsigned count, uint3
 int pst_batch_async(struct pst_cont *cont, struct pst_mut *muts, unsigned count, uint32_t flags,
                     struct pst_cq *cq, void *user_data);
 
+#ifdef __GNUC__
+#pragma GCC visibility pop
+#endif
 #ifdef __cplusplus
 }
 #endif

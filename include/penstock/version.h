@@ -8,6 +8,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#ifdef __GNUC__
+#pragma GCC visibility push(default)
+#endif
 
 /* The version of these headers. A change of MAJOR (of MINOR while MAJOR is 0) may break callers. */
 #define PST_VERSION_MAJOR 0
@@ -32,6 +35,9 @@ int pst_version(void);
  */
 const char *pst_version_text(void);
 
+#ifdef __GNUC__
+#pragma GCC visibility pop
+#endif
 #ifdef __cplusplus
 }
 #endif

@@ -57,7 +57,8 @@ enum pst_opcode {
 	PST_OP_KV_GET = 21,
 	PST_OP_KV_LIST = 22,
 	PST_OP_FLUSH = 23, /* everything volatile in this container (0: in the store) is durable */
-	PST_OP_EXTENTS = 24, /* where an array is mapped: data/hole map */
+	PST_OP_EXTENTS =
+	        24, /* the first run of data that ends after off: ret_off, ret_len; -ENXIO */
 	/* names: taken by the fs layer */
 	PST_OP_LOOKUP = 32,
 	PST_OP_CREATE = 33,
@@ -126,7 +127,7 @@ struct pst_token {
 
 /* --- results --- */
 
-/* KV_LIST, OBJ_LIST, CONT_LIST, SNAP_LIST, READDIR, LISTXATTR, EXTENTS call back per entry, inside
+/* KV_LIST, OBJ_LIST, CONT_LIST, SNAP_LIST, READDIR, LISTXATTR call back per entry, inside
  * submit or a later turn; a false return ends the list (the entry counts as taken). */
 struct pst_entry {
 	const void *name; /* key, container or file name; valid during the call */
@@ -134,8 +135,7 @@ struct pst_entry {
 	const void *val; /* KV_LIST with want_values; else NULL */
 	uint32_t val_len;
 	struct pst_oid oid;               /* OBJ_LIST */
-	uint64_t id;                      /* container id, snapshot id, inode; EXTENTS: offset */
-	uint64_t len;                     /* EXTENTS: bytes of data from there */
+	uint64_t id;                      /* container id, snapshot id, inode */
 	uint8_t type;                     /* READDIR: DT_DIR, DT_REG, ... of <dirent.h> */
 	const struct pst_attr *attr;      /* READDIR with want_values */
 	const struct pst_cont_info *cont; /* CONT_LIST */
