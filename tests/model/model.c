@@ -261,6 +261,8 @@ static int do_read(const struct m_view *v, struct pst_op *op)
 	const struct m_obj *o = m_obj_find(v, op->oid);
 	uint64_t off = op->off, left;
 
+	if (!o && op->flags & PST_F_EXISTING)
+		return -ESTALE;
 	if (op->len > PST_IO_MAX)
 		return -E2BIG;
 	if (op->off > PST_OBJECT_MAX || m_iov_bytes(op->iov, op->iov_count) != op->len)

@@ -281,6 +281,8 @@ static int do_write(struct model *m, struct m_cont *c, struct pst_op *op, uint64
 
 	if (op->len && !op->iov)
 		return -EINVAL;
+	if (op->flags & PST_F_EXISTING && !m_obj_find(&c->live, op->oid))
+		return -ESTALE;
 	return batch(m, c, op, &mut, 1, now);
 }
 

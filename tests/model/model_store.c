@@ -122,7 +122,7 @@ int model_store_new(struct store **ret_store, struct loop *loop,
 	ms->store.ops = &model_ops;
 	ms->store.loop = loop;
 	ms->store.caps = PST_CAP_OBJECTS | PST_CAP_BATCH | PST_CAP_SNAPSHOTS | PST_CAP_REPLAY |
-	                 PST_CAP_VOLATILE;
+	                 PST_CAP_VOLATILE | PST_CAP_EXISTING;
 	ms->poller.poll = poll_waiting;
 	ms->poller.may_sleep = may_sleep;
 	if (ms->opts.later)

@@ -21,6 +21,7 @@
  *    CONT_SET takes the PST_SET_* bits in attr_mask. CONT_DESTROY with snapshots left: -EBUSY.
  *  - OBJ_LIST entries carry the struct pst_oid as name too; start is a struct pst_oid. Lists are
  *    ordered: objects by (hi, lo), the others by name as memcmp has it.
+ *  - KV_GET into too few bytes: -ERANGE. Names with a NUL or without bytes: -EINVAL.
  *  - EXTENTS: ret_off and ret_len are the first run of allocated blocks that ends after off, cut
  *    to [off, off + len); -ENXIO when there is none.
  *  - Replay: successes are recorded, failures changed nothing and may be executed again. A token's
