@@ -18,7 +18,7 @@
  *  5. No function below fails for want of memory after bt_reserve() granted it.
  *
  * Keys compare as memcmp, a prefix before what it begins. A key has 1 to BT_KEY_MAX bytes, a value
- * up to BT_VALUE_MAX; a page always has room for at least four of the largest.
+ * up to BT_VALUE_MAX; a page always has room for at least three of the largest.
  *
  * Thread: one. Nothing here does I/O.
  */
@@ -52,11 +52,14 @@ struct bt_env {
 	/* Identity, put in and checked against each page header: */
 	uint8_t store_id[8];
 	uint32_t shard;
+	/* Pages taken beyond the reservation because a caller changed trees without one: 0. */
+	uint64_t overdrafts;
 	/* private */
-	struct list slabs;
-	void *free_pages;
-	uint64_t free_count;
-	uint64_t reserved;
+	struct list slabs;                  /* with free pages; those with nothing but free last */
+	struct list full;                   /* without */
+	uint64_t free_count;                /* pages */
+	uint64_t reserved;                  /* of them, by bt_reserve() */
+	uint64_t level_pages[BT_DEPTH_MAX]; /* nodes in use, by level */
 };
 
 int bt_env_init(struct bt_env *env);  /* identity, limit and release already set; 0 or -ENOMEM */
@@ -73,7 +76,10 @@ struct btree {
  * of up to BT_DEPTH_MAX levels as they are now. 0, -ENOMEM, or -ENOSPC when limit_bytes would be
  * passed
  * (@over_limit lets deletes use a reserve of 1/64 of the limit above it). The reservation holds
- * until the next bt_reserve().
+ * until the next bt_reserve(), and for one tree among those that share nodes. A clone before the
+ * first change is covered; one taken between the changes is not: reserve again after it. Memory
+ * that was freed goes back here, a few slabs a call. How much c changes take is derived at the head
+ * of bt_env.c.
  */
 int bt_reserve(struct bt_env *env, unsigned changes, bool over_limit);
 
@@ -163,12 +169,18 @@ uint64_t bt_page_child(const uint8_t image[BT_PAGE_BYTES], unsigned slot); /* of
 /*
  * Makes a node of a checked page. @child maps a child's address to its (already made) node and
  * takes a reference; NULL for leaves. The node has one reference, the caller's. -ENOMEM; -EBADMSG
- * when a child's level or fences don't fit.
+ * when a child's level or fences don't fit or @child has none (returns NULL). Takes no reserved
+ * memory and heeds no limit: what is on media has been let in before.
  */
 int bt_node_load(struct bt_env *env, struct bt_node **ret_node, const uint8_t image[BT_PAGE_BYTES],
                  uint64_t addr, struct bt_node *(*child)(void *arg, uint64_t addr), void *arg,
                  struct pst_err *err);
 void bt_node_unref(struct bt_env *env, struct bt_node *node);
+/*
+ * Makes a loaded node the root of the empty tree @t of @items items, which takes the caller's
+ * reference. -EBADMSG when the node has fences: a root has none, and lookups rely on it.
+ */
+int bt_adopt(struct btree *t, struct bt_node *root, uint64_t items, struct pst_err *err);
 
 /* Checks invariants 2-4 and the item count of a whole tree: for tests and fsck. */
 int bt_check(const struct btree *t, struct pst_err *err);

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * bt_page - one page: search, insert, remove, compaction. Its layout and rules are in
+ * bt_internal.h.
+ */
+#include "store/local/bt_search.h"
+
+/* --- search --- */
+
+int pg_find_le_ties(const uint8_t *page, unsigned slot, const uint8_t *s, long len)
+{
+	const struct bt_slot *slots = pg_cslots(page);
+	le32 head = slots[slot].head;
+	unsigned lo = 0, hi = slot; /* the answer + 1 lies in [lo, hi] */
+
+	while (lo < hi) {
+		unsigned mid = (lo + hi) / 2;
+		bool le = slots[mid].head != head || slot_le(page, slots[mid], s, len);
+
+		if (le)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return (int)lo - 1;
+}
+
+int pg_find_le(const uint8_t *page, const uint8_t *key, unsigned len)
+{
+	return pg_search_le(page, key, len);
+}
+
+unsigned pg_find(const uint8_t *page, const uint8_t *key, unsigned len, bool *ret_eq)
+{
+	int slot = pg_search_le(page, key, len);
+	unsigned prefix_len = pg_prefix_len(page);
+	struct bt_rec rec;
+
+	*ret_eq = false;
+	if (slot < 0)
+		return 0;
+	rec = pg_rec(page, slot);
+	if (rec.suffix_len + prefix_len == len &&
+	    memcmp(rec.suffix, key + prefix_len, rec.suffix_len) == 0 &&
+	    (!pg_is_soft(page) || memcmp(key, pg_lower(page), prefix_len) == 0)) {
+		*ret_eq = true;
+		return slot;
+	}
+	return slot + 1;
+}
+
+/* --- a fresh page, and filling it in order --- */
+
+unsigned pg_fence_bytes(unsigned lower_len, unsigned upper_len, unsigned prefix_len)
+{
+	return lower_len + (upper_len ? upper_len - prefix_len : 0);
+}
+
+void pg_init(uint8_t *page, unsigned level, const uint8_t *lower, unsigned lower_len,
+             const uint8_t *upper, unsigned upper_len, unsigned prefix_len)
+{
+	struct bt_page_hdr *h = pg_hdr(page);
+	unsigned end = BT_PAGE_BYTES - pg_fence_bytes(lower_len, upper_len, prefix_len);
+
+	memset(h, 0, sizeof(*h));
+	h->level = le16_make(level);
+	h->heap_start = h->heap_end = le16_make(end);
+	h->prefix_len = le16_make(prefix_len);
+	h->lower_len = le16_make(lower_len);
+	h->upper_len = le16_make(upper_len);
+	if (lower_len)
+		memcpy(page + end, lower, lower_len);
+	if (upper_len)
+		memcpy(page + end + lower_len, upper + prefix_len, upper_len - prefix_len);
+}
+
+void pg_get_lower(const uint8_t *page, struct bt_fence *ret_fence)
+{
+	ret_fence->len = pg_lower_len(page);
+	memcpy(ret_fence->bytes, pg_lower(page), ret_fence->len);
+}
+
+void pg_get_upper(const uint8_t *page, struct bt_fence *ret_fence)
+{
+	unsigned prefix_len = pg_prefix_len(page);
+
+	ret_fence->len = pg_upper_len(page);
+	if (ret_fence->len == 0)
+		return;
+	memcpy(ret_fence->bytes, pg_lower(page), prefix_len);
+	memcpy(ret_fence->bytes + prefix_len, pg_lower(page) + pg_lower_len(page),
+	       ret_fence->len - prefix_len);
+}
+
+struct bt_key2 pg_key(const uint8_t *page, unsigned slot)
+{
+	struct bt_rec rec = pg_rec(page, slot);
+
+	if (slot == 0 && pg_level(page) > 0)
+		return (struct bt_key2){.a = pg_lower(page), .a_len = pg_lower_len(page)};
+	return (struct bt_key2){pg_lower(page), rec.suffix, pg_prefix_len(page), rec.suffix_len};
+}
+
+/* Takes @len bytes from the heap; there is room without a compaction. */
+static unsigned heap_take(struct bt_page_hdr *h, unsigned len)
+{
+	unsigned off = le16_get(h->heap_start) - len;
+
+	if (len == 0)
+		return 0;
+	h->heap_start = le16_make(off);
+	return off;
+}
+
+void pg_append(uint8_t *page, const struct bt_key2 *key, const void *val, unsigned val_len)
+{
+	struct bt_page_hdr *h = pg_hdr(page);
+	unsigned n = le16_get(h->count), skip = pg_prefix_len(page), a_len, b_len, off;
+	const uint8_t *a = key->a, *b = key->b;
+
+	if (n == 0 && pg_level(page) > 0) { /* rule P4 */
+		a_len = b_len = 0;
+	} else if (skip < key->a_len) {
+		a += skip;
+		a_len = key->a_len - skip;
+		b_len = key->b_len;
+	} else {
+		a_len = 0;
+		b += skip - key->a_len;
+		b_len = key->b_len - (skip - key->a_len);
+	}
+	off = heap_take(h, a_len + b_len + val_len);
+	if (a_len)
+		memcpy(page + off, a, a_len);
+	if (b_len)
+		memcpy(page + off + a_len, b, b_len);
+	if (val_len)
+		memcpy(page + off + a_len + b_len, val, val_len);
+	pg_slots(page)[n] = (struct bt_slot){
+	        .head = le32_make(key_head(page + off, a_len + b_len)),
+	        .loc = le32_make(loc_make(off, a_len + b_len, val_len)),
+	};
+	h->count = le16_make(n + 1);
+}
+
+void pg_append_range(uint8_t *page, const uint8_t *src, unsigned from, unsigned to)
+{
+	for (unsigned i = from; i < to; i++) {
+		struct bt_rec rec = pg_rec(src, i);
+		struct bt_key2 key = pg_key(src, i);
+
+		pg_append(page, &key, rec.val, rec.val_len);
+	}
+}
+
+void pg_copy_compact(uint8_t *dst, const uint8_t *src)
+{
+	struct bt_page_hdr *h = pg_hdr(dst);
+	unsigned end = le16_get(pg_chdr(src)->heap_end), n = pg_count(src);
+
+	memcpy(dst, src, BT_HDR_BYTES);
+	memcpy(dst + end, src + end, BT_PAGE_BYTES - end);
+	h->heap_start = h->heap_end;
+	h->dead = 0;
+	for (unsigned i = 0; i < n; i++) {
+		struct bt_rec rec = pg_rec(src, i);
+		unsigned len = rec.suffix_len + rec.val_len, off = heap_take(h, len);
+
+		if (len)
+			memcpy(dst + off, rec.suffix, len);
+		pg_slots(dst)[i] = (struct bt_slot){
+		        .head = pg_cslots(src)[i].head,
+		        .loc = le32_make(loc_make(off, rec.suffix_len, rec.val_len)),
+		};
+	}
+	end = BT_HDR_BYTES + n * BT_SLOT_BYTES;
+	memset(dst + end, 0, le16_get(h->heap_start) - end);
+}
+
+void pg_reprefix(uint8_t *page, unsigned prefix_len)
+{
+	uint8_t old[BT_PAGE_BYTES];
+	struct bt_fence lower, upper;
+
+	memcpy(old, page, sizeof(old));
+	pg_get_lower(old, &lower);
+	pg_get_upper(old, &upper);
+	pg_init(page, pg_level(old), lower.bytes, lower.len, upper.bytes, upper.len, prefix_len);
+	pg_append_range(page, old, 0, pg_count(old));
+}
+
+/* --- change --- */
+
+void pg_insert(uint8_t *page, unsigned slot, const uint8_t *suffix, unsigned suffix_len,
+               const void *val, unsigned val_len)
+{
+	struct bt_page_hdr *h = pg_hdr(page);
+	struct bt_slot *s = pg_slots(page);
+	unsigned n = le16_get(h->count), len = suffix_len + val_len, off;
+
+	pst_assert(pg_room(page) >= len + BT_SLOT_BYTES);
+	if (le16_get(h->heap_start) - (BT_HDR_BYTES + n * BT_SLOT_BYTES) < len + BT_SLOT_BYTES) {
+		uint8_t tidy[BT_PAGE_BYTES];
+
+		pg_copy_compact(tidy, page);
+		memcpy(page, tidy, sizeof(tidy));
+	}
+	off = heap_take(h, len);
+	if (suffix_len)
+		memcpy(page + off, suffix, suffix_len);
+	if (val_len)
+		memcpy(page + off + suffix_len, val, val_len);
+	memmove(s + slot + 1, s + slot, (n - slot) * sizeof(*s));
+	s[slot] = (struct bt_slot){
+	        .head = le32_make(key_head(suffix, suffix_len)),
+	        .loc = le32_make(loc_make(off, suffix_len, val_len)),
+	};
+	h->count = le16_make(n + 1);
+}
+
+void pg_remove(uint8_t *page, unsigned slot)
+{
+	struct bt_page_hdr *h = pg_hdr(page);
+	struct bt_slot *s = pg_slots(page);
+	unsigned n = le16_get(h->count);
+	uint32_t loc = le32_get(s[slot].loc);
+	unsigned len = loc_suffix_len(loc) + loc_val_len(loc);
+
+	if (len > 0 && loc_off(loc) == le16_get(h->heap_start))
+		h->heap_start = le16_make(loc_off(loc) + len);
+	else
+		h->dead = le16_make(le16_get(h->dead) + len);
+	memmove(s + slot, s + slot + 1, (n - slot - 1) * sizeof(*s));
+	h->count = le16_make(n - 1);
+	if (n == 1) {
+		h->heap_start = h->heap_end;
+		h->dead = 0;
+	}
+}
+
+void pg_set_child(uint8_t *page, unsigned slot, struct bt_node *child)
+{
+	struct bt_rec rec = pg_rec(page, slot);
+
+	memcpy(page + (rec.val - page), &child, sizeof(child));
+}
