@@ -52,7 +52,7 @@ int pst_cq_new(struct pst_cq **ret_cq, struct pst_client *client, uint32_t depth
 
 /*
  * pst_cq_free - end a queue. Accepts NULL. 0, or -EBUSY when events are still to come (nothing is
- * done then); events that came but were not polled are dropped.
+ * done then); events that came but were not polled are dropped. Blocks shortly.
  */
 int pst_cq_free(struct pst_cq *cq);
 

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * stack - from a store's name to a store: "local:DEV[,DEV...][?option=value&...]" becomes block
+ * devices, the local engine on them, and the fs layer on that.
+ *
+ * Options belong to the device that they follow, but for those of the store itself, which may stand
+ * after any of them: index_limit=SIZE (DRAM for the index), csum_cache=SIZE, journal_cache=SIZE,
+ * ops=N (ops in flight), and for mem: devices shards=N and journal=SIZE of their formatting.
+ */
+#ifndef CLIENT_STACK_H
+#define CLIENT_STACK_H
+
+#include "bdev/bdev.h"
+#include "store/store.h"
+
+struct stack_opts {
+	bool read_only;
+};
+
+/*
+ * Opens the stack that @uri names. Blocks (turns the loop, so never from one of its callbacks).
+ * store_close() closes all of it. -EINVAL: bad syntax or options; -ENOTSUP: an unknown scheme; else
+ * the errors of the devices and the engine, with a sentence in @err.
+ */
+int stack_open(struct store **ret_store, const char *uri, struct loop *loop,
+               const struct stack_opts *opts, struct pst_err *err);
+
+/* --- the devices of a local stack; for commands that work below a store: format, fsck --- */
+
+struct stack_devs {
+	struct bdev *dev[PST_DEVICES_MAX];
+	unsigned count;
+	bool all_mem; /* each is memory, also under a fault device */
+};
+
+/*
+ * Opens each of @count device strings. With opts->create every file is made opts->size_bytes /
+ * count large. On failure none stays open; @err names the device.
+ */
+int stack_devs_open(struct stack_devs *ret_devs, const char *const *specs, unsigned count,
+                    struct loop *loop, const struct bdev_open_opts *opts, struct pst_err *err);
+void stack_devs_close(struct stack_devs *devs);
+
+#endif
