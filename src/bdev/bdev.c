@@ -98,7 +98,8 @@ static int request_check(const struct bdev *b, const struct bdev_io *io)
 {
 	uint64_t size = b->info.size_bytes;
 
-	if (io->op > BDEV_WRITE_ZEROES || (io->flags & ~BDEV_FUA))
+	if (io->op > BDEV_WRITE_ZEROES || (io->flags & ~BDEV_FUA) ||
+	    (io->flags && io->op != BDEV_WRITE))
 		return -EINVAL;
 	if (b->read_only && io->op != BDEV_READ && io->op != BDEV_FLUSH)
 		return -EROFS;
