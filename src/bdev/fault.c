@@ -221,7 +221,7 @@ static int open_parsed(struct bdev **ret_bdev, struct options *o, struct loop *l
                        const struct bdev_open_opts *opts, struct pst_err *err)
 {
 	char spec[SPEC_MAX];
-	struct bdev *below, *b;
+	struct bdev *below = NULL, *b = NULL;
 	int rc;
 
 	rc = spec_below(o, spec, err);

@@ -101,8 +101,9 @@ static void chain_cut(struct cache *c, struct cache_version *v)
 	} else {
 		struct cache_version *newer = *p;
 
-		while (newer->older != v)
+		while (newer && newer->older != v)
 			newer = newer->older;
+		pst_assert(newer); /* invariant 2 */
 		newer->older = NULL;
 	}
 	while (v) {
