@@ -6,7 +6,7 @@
 
 static const char units[] = "KMGTPE"; /* 1024 to the 1st, 2nd, ... 6th */
 
-/* The power of 1024 that @suffix ("", "B", "k", "kB", "KiB"...) stands for, or -EINVAL. */
+/* The power of 1024 that @suffix ("", "B", "k", "kB", "Ki", "KiB"...) stands for, or -EINVAL. */
 static int suffix_power(const char *suffix)
 {
 	int power = 0;
@@ -19,7 +19,7 @@ static int suffix_power(const char *suffix)
 			return -EINVAL;
 		power = (int)(u - units) + 1;
 		suffix++;
-		if (suffix[0] == 'i' && (suffix[1] == 'B' || suffix[1] == 'b'))
+		if (*suffix == 'i')
 			suffix++;
 	}
 	if (*suffix == 'b' || *suffix == 'B')
