@@ -90,14 +90,28 @@ struct bdev_open_opts {
 	bool read_only;      /* refuses writes; still takes the lock, shared */
 	bool create;         /* uring: create the file of size_bytes if it is not there */
 	uint64_t size_bytes; /* with create: allocated (fallocate), not sparse */
+	/*
+	 * With create: also writes zeroes all over the new file. A file system notes for allocated
+	 * space whether it was ever written, in its journal, at the first durable write to each
+	 * block: until then those take about twice as long. @progress (may be NULL) is called now
+	 * and then.
+	 */
+	bool prewrite;
+	void (*progress)(void *arg, uint64_t done_bytes, uint64_t total_bytes);
+	void *progress_arg;
 };
 
 /*
  * bdev_open - opens "SCHEME:REST?options", or a bare path (uring:).
  *
- *   uring:PATH?direct=1&sqpoll=0&iopoll=0&registered=1   file or block device by io_uring. O_DIRECT
+ *   uring:PATH?direct=1&sqpoll=0&iopoll=0&registered=1&discard=...   file or block device by
+ *                io_uring. O_DIRECT
  *                unless direct=0; a file system that can't is an error, not a fallback. Locked:
- *                exclusive for writers (flock on files; O_EXCL too on block devices).
+ *                exclusive for writers (flock; O_EXCL too on block devices). A lock that a dying
+ *                process still holds is waited for. discard=1 is the default on block devices that
+ *                can; on files it must be asked for, since it gives allocated space away. A file
+ *                has blocks of 4096 bytes (512 if its size asks for it), but the disk below may
+ *                tear a write at 512.
  *   mem:SIZE?block=4096&name=X   memory; with a name, its contents live as long as the process, so
  *                that a test can close and open it again.
  *   fault:SPEC?options   wraps another; takes the options of bdev/fault.h, passes others to SPEC.

@@ -35,6 +35,7 @@ int loop_new(struct loop **ret_loop, const struct loop_opts *opts, struct pst_er
 	loop->wake_fd = -1;
 	loop->owner = pthread_self();
 	loop->spin_budget_ns = opts->spin_ns;
+	list_init(&loop->parts);
 	list_init(&loop->pollers);
 	list_init(&loop->fds_unarmed);
 	if (opts->sim) {
@@ -58,6 +59,7 @@ void loop_free(struct loop *loop)
 		return;
 	pst_assert(!loop->in_turn);
 	pst_assert(list_empty(&loop->pollers));
+	pst_assert(list_empty(&loop->parts));
 	pst_assert(list_empty(&loop->fds_unarmed));
 	pst_assert(!loop->heap_count);
 	pst_assert(!loop_ring_inflight(loop));
@@ -204,6 +206,30 @@ static bool pollers_may_sleep(struct loop *loop)
 		if (p->may_sleep && !p->may_sleep(p))
 			return false;
 	return true;
+}
+
+/* --- parts --- */
+
+struct loop_part *loop_part_find(struct loop *loop, const void *kind)
+{
+	struct loop_part *part;
+
+	list_for_each (part, &loop->parts, link)
+		if (part->kind == kind)
+			return part;
+	return NULL;
+}
+
+void loop_part_add(struct loop *loop, struct loop_part *part)
+{
+	loop_assert(loop);
+	list_push(&loop->parts, &part->link);
+}
+
+void loop_part_del(struct loop *loop, struct loop_part *part)
+{
+	loop_assert(loop);
+	list_del(&part->link);
 }
 
 /* --- the turn --- */

@@ -24,6 +24,7 @@
 struct io_uring;
 struct io_uring_sqe;
 struct loop;
+struct ring_slots;
 
 struct loop_opts {
 	unsigned ring_entries; /* submission queue entries; 0: 256 */
@@ -111,8 +112,20 @@ struct loop_io {
  * in simulation. done() runs once per completion, more often for a multishot request.
  */
 struct io_uring_sqe *loop_sqe(struct loop *loop, struct loop_io *io);
-struct io_uring *loop_ring(struct loop *loop); /* for registering files and buffers */
+struct io_uring *loop_ring(struct loop *loop); /* NULL in simulation */
 unsigned loop_ring_inflight(const struct loop *loop);
+/* Its registered files and buffers: see loop/slots.h. NULL in simulation. */
+struct ring_slots *loop_ring_slots(struct loop *loop);
+
+/* --- parts: what another room keeps once per loop, found again by the address of its @kind --- */
+
+struct loop_part {
+	const void *kind;
+	struct list link;
+};
+struct loop_part *loop_part_find(struct loop *loop, const void *kind); /* NULL: none */
+void loop_part_add(struct loop *loop, struct loop_part *part);
+void loop_part_del(struct loop *loop, struct loop_part *part); /* before loop_free() */
 
 /* --- file descriptors: level-triggered, by poll requests on the ring --- */
 

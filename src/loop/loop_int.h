@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 
 #include "loop/loop.h"
+#include "loop/slots.h"
 
 struct loop {
 	/* Other threads touch only what stands before @opts, and read only @wake_fd behind it. */
@@ -29,6 +30,7 @@ struct loop {
 	uint64_t real_read_ns;   /* when that was last looked up */
 	uint64_t spin_budget_ns; /* how much of spin_ns has been paying off lately */
 
+	struct list parts;
 	struct list pollers;
 	struct list *poller_next; /* cursor of the running pass; loop_poller_del() moves it on */
 
@@ -41,6 +43,7 @@ struct loop {
 	unsigned inflight, inflight_max;
 	unsigned inflight_own; /* of these, the loop's own: nobody waits for them */
 	struct loop_io wake_io;
+	struct ring_slots slots;
 	struct list fds_unarmed; /* loop_fd: waiting for a poll request, or for gone() */
 };
 

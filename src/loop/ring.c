@@ -70,11 +70,14 @@ int ring_open(struct loop *loop, struct pst_err *err)
 		return err_set(err, r, "cannot set up an io_uring of %u entries: %s",
 		               loop->opts.ring_entries, strerror(-r));
 	loop->ring_up = true;
+	ring_slots_init(&loop->slots, &loop->ring);
 	return 0;
 }
 
 void ring_close(struct loop *loop)
 {
+	if (loop->ring_up)
+		ring_slots_done(&loop->slots);
 	if (loop->ring_up)
 		io_uring_queue_exit(&loop->ring);
 	if (loop->wake_fd >= 0)
@@ -130,6 +133,11 @@ struct io_uring_sqe *loop_sqe(struct loop *loop, struct loop_io *io)
 struct io_uring *loop_ring(struct loop *loop)
 {
 	return loop->ring_up ? &loop->ring : NULL;
+}
+
+struct ring_slots *loop_ring_slots(struct loop *loop)
+{
+	return loop->ring_up ? &loop->slots : NULL;
 }
 
 unsigned loop_ring_inflight(const struct loop *loop)
