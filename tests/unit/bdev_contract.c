@@ -507,7 +507,7 @@ size_t bdev_contract_add(struct CMUnitTest *tests, struct bdev_case *c)
 	        T(open_without_memory),
 #undef T
 	};
-	static char names[8 * BDEV_CONTRACT_TESTS][64];
+	static char names[16 * BDEV_CONTRACT_TESTS][64];
 	static size_t used;
 
 	for (size_t i = 0; i < ARRAY_LEN(suite); i++, used++) {

@@ -131,6 +131,16 @@ static void forget(struct bdev_case *c)
 	assert_true(rc == 0 || rc == -ENOENT);
 }
 
+/* Files are made in $TMPDIR or /var/tmp, which must be on a file system with direct I/O. */
+static char dir[256], path[sizeof(dir) + 8];
+
+static void no_file(struct bdev_case *c)
+{
+	unlink(path);
+}
+
+#define FILE_SPEC "@" /* stands for the path: it is known only when the program runs */
+
 static struct bdev_case cases[] = {
         {"mem:", "mem:2m?name=contract", true, forget},
         {"mem:512", "mem:2m?name=contract&block=512", true, forget},
@@ -138,7 +148,36 @@ static struct bdev_case cases[] = {
         {"fault:mem:delay", "fault:mem:2m?name=contract&delay_us=5&delay_jitter_us=90", true,
          forget},
         {"fault:mem:nocache", "fault:mem:2m?name=contract&cache=0", true, forget},
+        {"uring:", "uring:" FILE_SPEC, false, no_file},
+        {"uring:discard", "uring:" FILE_SPEC "?discard=1", false, no_file},
+        {"uring:buffered", "uring:" FILE_SPEC "?direct=0", false, no_file},
+        {"bare path", FILE_SPEC, false, no_file},
+        {"fault:uring:", "fault:uring:" FILE_SPEC "?delay_jitter_us=20", false, no_file},
 };
+
+static void put_path(struct bdev_case *c)
+{
+	char *at = strstr(c->spec, FILE_SPEC);
+	char rest[64];
+
+	if (!at)
+		return;
+	snprintf(rest, sizeof(rest), "%s", at + strlen(FILE_SPEC));
+	snprintf(at, sizeof(c->spec) - (size_t)(at - c->spec), "%s%s", path, rest);
+}
+
+static bool make_dir(void)
+{
+	const char *tmp = getenv("TMPDIR");
+
+	snprintf(dir, sizeof(dir), "%s/penstock-bdev-XXXXXX", tmp ? tmp : "/var/tmp");
+	if (!mkdtemp(dir)) {
+		perror(dir);
+		return false;
+	}
+	snprintf(path, sizeof(path), "%s/dev", dir);
+	return true;
+}
 
 int main(void)
 {
@@ -150,9 +189,17 @@ int main(void)
 	        cmocka_unit_test(test_io_failure_sweep),
 	};
 	size_t n = 5;
+	int rc;
 
-	for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+	if (!make_dir())
+		return 1;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		put_path(&cases[i]);
 		n += bdev_contract_add(tests + n, &cases[i]);
+	}
 	pst_assert(n == ARRAY_LEN(tests));
-	return cmocka_run_group_tests_name("bdev", tests, NULL, NULL);
+	rc = cmocka_run_group_tests_name("bdev", tests, NULL, NULL);
+	unlink(path);
+	rmdir(dir);
+	return rc;
 }

@@ -670,6 +670,57 @@ static void test_same_seed_same_faults(void **state)
 	}
 }
 
+/* Many requests in flight, every fault on, memory short, cuts in the middle: each ends exactly
+ * once. */
+static void storm(uint64_t seed)
+{
+	static const char *const on[] = {"read_error", "write_error", "flush_error", "bit_flip",
+	                                 "bit_rot",    "lost_write",  "torn_write",  "misdirect"};
+	enum { WIDE = 32 };
+	static uint8_t bufs[WIDE][8 * BB];
+	struct tio t[WIDE];
+	struct env e;
+	struct rng r;
+
+	env_open(&e, seed);
+	rng_seed(&r, seed);
+	for (unsigned i = 0; i < ARRAY_LEN(on); i++)
+		set(&e, on[i], rng_chance(&r, 0.5) ? "0.2" : "0");
+	set(&e, "delay_jitter_us", rng_chance(&r, 0.5) ? "5" : "0");
+	memset(t, 0, sizeof(t));
+	for (unsigned i = 0; i < WIDE; i++)
+		t[i].done = 1;
+	for (unsigned step = 0; step < 300; step++) {
+		unsigned i = (unsigned)rng_below(&r, WIDE);
+		enum bdev_op op = (enum bdev_op)rng_below(&r, BDEV_WRITE_ZEROES + 1);
+
+		if (rng_chance(&r, 0.05))
+			mem_alloc_fail_at(1 + rng_below(&r, 4), false);
+		if (rng_chance(&r, 0.02))
+			set(&e, "cache", rng_chance(&r, 0.5) ? "1" : "0");
+		if (rng_chance(&r, 0.002))
+			fault_cut(e.b);
+		assert_int_equal(t[i].done <= 1, 1);
+		if (t[i].done)
+			tio_submit(e.b, &t[i], op, rng_below(&r, COUNT - 8) * BB, bufs[i],
+			           (1 + rng_below(&r, 8)) * BB,
+			           op == BDEV_WRITE && rng_chance(&r, 0.2) ? BDEV_FUA : 0);
+		if (rng_chance(&r, 0.4))
+			loop_turn(e.loop, 0);
+	}
+	for (unsigned i = 0; i < WIDE; i++)
+		tio_wait(&t[i]);
+	mem_alloc_fail_at(0, false);
+	assert_int_equal(e.b->inflight, 0);
+	env_close(&e);
+}
+
+static void test_storm(void **state)
+{
+	for (uint64_t seed = 0; seed < 200; seed++)
+		storm(seed);
+}
+
 static void refused(const char *spec, const char *word)
 {
 	struct loop *loop = sim_loop();
@@ -767,6 +818,7 @@ int main(void)
 	        cmocka_unit_test(test_delay),
 	        cmocka_unit_test(test_discard),
 	        cmocka_unit_test(test_same_seed_same_faults),
+	        cmocka_unit_test(test_storm),
 	        cmocka_unit_test(test_options),
 	        cmocka_unit_test(test_no_memory),
 	};
