@@ -61,6 +61,11 @@ int err_set(struct pst_err *err, int code, const char *fmt, ...)
 /* Puts "prefix: " before the text that @err already holds. Returns err->code (or @code if NULL). */
 int err_prefix(struct pst_err *err, int code, const char *fmt, ...)
         __attribute__((format(printf, 3, 4)));
+#ifdef __clang_analyzer__
+/* The analyzer does not see the bodies of other files: tell it that @code comes back. */
+#define err_set(err, code, ...)    ((err_set)(err, code, __VA_ARGS__), (code))
+#define err_prefix(err, code, ...) ((err_prefix)(err, code, __VA_ARGS__), (code))
+#endif
 /* Logs through the callback of pst_log_set(); formats nothing when the level is off. */
 void log_line(enum pst_log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 #define log_error(...) log_line(PST_LOG_ERROR, __VA_ARGS__)

@@ -4,6 +4,9 @@
 
 #include "base/base.h"
 
+#undef err_set
+#undef err_prefix
+
 int err_set(struct pst_err *err, int code, const char *fmt, ...)
 {
 	/* Formatted aside, so that an argument may point into err->text. */
