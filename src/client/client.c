@@ -45,13 +45,14 @@ void pst_client_opts_default(struct pst_client_opts *opts, size_t size)
 static int opts_take(struct pst_client_opts *ret_opts, const struct pst_client_opts *opts,
                      struct pst_err *err)
 {
-	const char *tail = (const char *)opts + sizeof(*opts);
+	const char *tail;
 
 	pst_client_opts_default(ret_opts, sizeof(*ret_opts));
 	if (!opts)
 		return 0;
 	if (opts->size < offsetof(struct pst_client_opts, drive))
 		return err_set(err, -EINVAL, "client options: size is not set");
+	tail = (const char *)opts + sizeof(*opts);
 	for (size_t i = sizeof(*opts); i < opts->size; i++)
 		if (*tail++)
 			return err_set(err, -EINVAL,

@@ -193,12 +193,12 @@ static enum fs_act climbed(struct fs_req *r)
 	return fs_stat(r, FS_N_DIR, n->label.parent, climbed);
 }
 
-/* Ends the op if @not is @dir or one of its ancestors. */
-static enum fs_act climb(struct fs_req *r, uint64_t dir, uint64_t not, fs_step *then)
+/* Ends the op if @avoid is @dir or one of its ancestors. */
+static enum fs_act climb(struct fs_req *r, uint64_t dir, uint64_t avoid, fs_step *then)
 {
-	if (dir == not )
+	if (dir == avoid)
 		return fs_end(r, -EINVAL);
-	r->climb_not = not ;
+	r->climb_not = avoid;
 	r->climb_then = then;
 	r->tries = 0;
 	return fs_stat(r, FS_N_DIR, dir, climbed);

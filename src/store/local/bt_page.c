@@ -133,7 +133,6 @@ void pg_append(uint8_t *page, const struct bt_key2 *key, const void *val, unsign
 	if (a_len)
 		memcpy(page + off, a, a_len);
 	if (b_len)
-		/* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): a length has bytes */
 		memcpy(page + off + a_len, b, b_len);
 	if (val_len)
 		memcpy(page + off + a_len + b_len, val, val_len);
