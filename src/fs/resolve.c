@@ -22,7 +22,7 @@ enum fs_act fs_walk(struct fs_req *r, unsigned i, uint64_t dir, const char *path
 		return fs_end(r, -ENOENT);
 	if (memchr(path, 0, path_len))
 		return fs_end(r, -EINVAL);
-	memset(w, 0, offsetof(struct fs_walk, key));
+	memset(w, 0, sizeof(*w));
 	w->dir = path[0] == '/' || !dir ? PST_INO_ROOT : dir;
 	w->rest = path;
 	w->rest_len = path_len;
@@ -38,7 +38,9 @@ enum fs_act fs_walk(struct fs_req *r, unsigned i, uint64_t dir, const char *path
 static enum fs_act walk_end(struct fs_req *r, struct fs_walk *w, enum fs_last last)
 {
 	w->last = last;
-	if (last != FS_LAST_NAME && w->mode != FS_WALK_PARENT) {
+	if (w->mode == FS_WALK_PARENT) {
+		w->ino = 0; /* of a directory on the way */
+	} else if (last != FS_LAST_NAME) {
 		w->ino = w->dir;
 		w->type = DT_DIR;
 	}
