@@ -26,6 +26,14 @@ static void env_open(struct env *e, uint64_t seed)
 	assert_int_equal(fault_wrap(&e->b, e->below, seed, NULL), 0);
 }
 
+/* The same on a device that carries requests out in any order. */
+static void env_open_unordered(struct env *e, uint64_t seed)
+{
+	e->loop = sim_loop();
+	e->below = must_open("fault:mem:256k?cache=0&delay_jitter_us=40", e->loop);
+	assert_int_equal(fault_wrap(&e->b, e->below, seed, NULL), 0);
+}
+
 static void env_close(struct env *e)
 {
 	bdev_close(e->b);
@@ -208,7 +216,10 @@ static void test_reads_what_was_written(void **state)
 
 		memset(&m, 0, sizeof(m));
 		rng_seed(&m.rng, seed);
-		env_open(&m.e, seed);
+		if (seed % 3 == 2)
+			env_open_unordered(&m.e, seed);
+		else
+			env_open(&m.e, seed);
 		set(&m.e, "delay_jitter_us", seed & 1 ? "7" : "0");
 		set(&m.e, "cache", seed % 5 == 4 ? "0" : "1");
 		for (unsigned step = 0; step < 150; step++) {
