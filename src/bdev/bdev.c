@@ -136,8 +136,9 @@ static bool rejects_may_sleep(struct loop_poller *p)
 	return false; /* it is there only while a request waits */
 }
 
-/* done() never runs inside bdev_submit(), so a refusal waits for the loop as well. */
-static void reject(struct bdev *b, struct bdev_io *io, int status)
+/* done() never runs inside bdev_submit(), so a refusal waits for the loop as well. Out of line:
+ * what it needs would be saved and restored by every request. */
+static __attribute__((noinline, cold)) void reject(struct bdev *b, struct bdev_io *io, int status)
 {
 	if (!b->reject_poller.poll) {
 		b->reject_poller.poll = rejects_poll;
