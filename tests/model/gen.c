@@ -268,6 +268,31 @@ bool gen_op_mutates(const struct gen_op *g)
 	return g->op.opcode == PST_OP_WRITE || g->op.opcode == PST_OP_BATCH;
 }
 
+bool gen_op_frees_only(const struct gen_op *g)
+{
+	if (g->op.opcode != PST_OP_BATCH)
+		return false;
+	for (uint32_t i = 0; i < g->op.mut_count; i++) {
+		if (g->muts[i].kind >= PST_KV_PUT && g->muts[i].kind != PST_KV_DEL &&
+		    g->muts[i].kind != PST_OBJ_DELETE)
+			return false;
+	}
+	return true;
+}
+
+uint64_t gen_op_bytes_max(const struct gen_op *g)
+{
+	uint64_t sum = 0;
+
+	if (g->op.opcode == PST_OP_WRITE)
+		return g->op.len + 2 * MODEL_BLOCK;
+	for (uint32_t i = 0; i < g->op.mut_count; i++) {
+		if (g->muts[i].kind == PST_ARRAY_WRITE || g->muts[i].kind == PST_ARRAY_APPEND)
+			sum += g->muts[i].len + 2 * MODEL_BLOCK;
+	}
+	return sum;
+}
+
 void gen_op_rewind(struct gen_op *g)
 {
 	g->list_hash = g->list_count = 0;
@@ -296,6 +321,8 @@ static int check_read(struct gen_op *g, struct gen_op *want, struct pst_err *err
 
 static int check_appends(struct gen_op *g, const struct gen_op *want, struct pst_err *err)
 {
+	if (g->op.ret_off != want->op.ret_off)
+		return differs(g, err, "ret_off", g->op.ret_off, want->op.ret_off);
 	for (uint32_t i = 0; i < g->op.mut_count; i++) {
 		if (g->muts[i].kind == PST_ARRAY_APPEND && g->muts[i].off != want->muts[i].off)
 			return differs(g, err, "an append's offset", g->muts[i].off,

@@ -42,6 +42,10 @@ struct gen_op {
 struct gen_op *gen_op_new(struct rng *rng, const struct gen_scope *scope);
 void gen_op_free(struct gen_op *g); /* accepts NULL */
 bool gen_op_mutates(const struct gen_op *g);
+/* Does it take no space: deletions alone? */
+bool gen_op_frees_only(const struct gen_op *g);
+/* The most that it may add to the allocated bytes. */
+uint64_t gen_op_bytes_max(const struct gen_op *g);
 /* Before it is submitted again. */
 void gen_op_rewind(struct gen_op *g);
 /*

@@ -555,6 +555,37 @@ void model_adopt_ids(struct model *m)
 	m->adopt_ids = true;
 }
 
+void model_ignore_limits(struct model *m)
+{
+	m->ignore_limits = true;
+}
+
+void model_snap_insert(struct model *m, uint32_t cont, const struct pst_snap_info *info,
+                       const struct model *from)
+{
+	struct m_cont *c = m_cont_by_id(m, cont);
+	const struct m_cont *f = m_cont_by_id(from, cont);
+	struct m_snap *s;
+	size_t at;
+
+	pst_assert(c && f && !snap_pos(c, info->name, strlen(info->name), &at));
+	c->snaps = m_array_insert(c->snaps, &c->snap_count, at, sizeof(*c->snaps));
+	s = &c->snaps[at];
+	s->info = *info;
+	s->info.used_bytes = f->live.blocks * MODEL_BLOCK;
+	s->info.used_objects = f->live.obj_count;
+	m_view_clone(&s->view, &f->live);
+}
+
+void model_cont_used(const struct model *m, uint32_t cont, uint64_t *ret_bytes,
+                     uint64_t *ret_objects)
+{
+	const struct m_cont *c = m_cont_by_id(m, cont);
+
+	*ret_bytes = c ? c->live.blocks * MODEL_BLOCK : 0;
+	*ret_objects = c ? c->live.obj_count : 0;
+}
+
 /* --- the whole --- */
 
 struct model *model_new(uint64_t size_bytes)

@@ -257,7 +257,7 @@ static int batch(struct model *m, struct m_cont *c, struct pst_op *op, struct ps
 			r = work_change(work_get(works, &count, &c->live, muts[i].oid), &muts[i],
 			                op, now);
 	}
-	if (!r)
+	if (!r && !m->ignore_limits)
 		r = limits_check(m, c, works, count);
 	for (size_t i = 0; i < count; i++) {
 		if (r)

@@ -13,6 +13,7 @@
 #define WHOLE_READ_MAX (16ull << 20)
 
 bool model_diff_usage = true;
+const char *model_diff_ignore;
 
 struct diff {
 	struct store *store;
@@ -281,6 +282,9 @@ static int diff_cont(struct diff *d, const struct m_cont *c)
 
 static bool cont_entry(struct pst_op *op, const struct pst_entry *e)
 {
+	if (model_diff_ignore && e->name_len >= strlen(model_diff_ignore) &&
+	    !memcmp(e->name, model_diff_ignore, strlen(model_diff_ignore)))
+		return true;
 	op->ino++; /* counts; not otherwise used by CONT_LIST */
 	return true;
 }
@@ -324,8 +328,8 @@ int model_diff(const struct model *m, struct store *s, struct pst_err *err)
 	return r;
 }
 
-int model_diff_object(const struct model *m, struct store *s, uint32_t cont, struct pst_oid oid,
-                      struct pst_err *err)
+int model_diff_object(const struct model *m, struct store *s, uint32_t cont, uint64_t view,
+                      struct pst_oid oid, struct pst_err *err)
 {
 	struct diff d;
 	const struct m_obj *o;
@@ -334,12 +338,14 @@ int model_diff_object(const struct model *m, struct store *s, uint32_t cont, str
 
 	d.cont = m_cont_by_id(m, cont);
 	d.cont_id = cont;
+	d.view = view;
+	d.snap = view ? "(view)" : NULL;
 	pst_assert(d.cont);
 	o = m_obj_find(&d.cont->live, oid);
 	if (o)
 		r = diff_obj(&d, o);
 	else
-		r = ops_stat(s, cont, 0, oid, &st);
+		r = ops_stat(s, cont, view, oid, &st);
 	if (!o && !r && st.exists)
 		r = DIFFERS(&d, OID_FMT ": should not be there", OID_ARG(oid));
 	diff_done(&d);

@@ -68,7 +68,7 @@ struct model {
 	uint32_t next_cont;
 	uint64_t next_view;
 	uint64_t size_bytes;
-	bool adopt_ids;
+	bool adopt_ids, ignore_limits;
 };
 
 struct m_cont *m_cont_by_id(const struct model *m, uint32_t id);

@@ -48,6 +48,15 @@ struct model *model_clone(const struct model *m);
  */
 void model_apply(struct model *m, struct pst_op *op, uint64_t now_ns);
 void model_adopt_ids(struct model *m);
+/* Quotas and size are known, but nothing is refused for them: for an oracle that can't tell in
+ * which order ops of several clients took the last of it. */
+void model_ignore_limits(struct model *m);
+/* Puts a snapshot into container @cont whose content is @from's live view of it. */
+void model_snap_insert(struct model *m, uint32_t cont, const struct pst_snap_info *info,
+                       const struct model *from);
+/* What the container uses by now. */
+void model_cont_used(const struct model *m, uint32_t cont, uint64_t *ret_bytes,
+                     uint64_t *ret_objects);
 
 /*
  * model_diff - is @s in the state @m? Looks through public ops only: containers, quotas, usage,
@@ -55,12 +64,14 @@ void model_adopt_ids(struct model *m);
  * 0, or -EUCLEAN with the first difference in words; an op that failed gives its errno.
  */
 int model_diff(const struct model *m, struct store *s, struct pst_err *err);
-/* The same for one object in one container's live view. */
-int model_diff_object(const struct model *m, struct store *s, uint32_t cont, struct pst_oid oid,
-                      struct pst_err *err);
+/* The same for one object: the model's in the live view, the store's in @view. */
+int model_diff_object(const struct model *m, struct store *s, uint32_t cont, uint64_t view,
+                      struct pst_oid oid, struct pst_err *err);
 
 /* Usage and allocation are compared too (default); off for stores that count otherwise. */
 extern bool model_diff_usage;
+/* Containers of the store whose name begins so are nobody's business; NULL: none. */
+extern const char *model_diff_ignore;
 
 struct model_store_opts {
 	uint64_t size_bytes; /* as model_new */

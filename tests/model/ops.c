@@ -1,6 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "ops.h"
 
+uint64_t ops_turns_max;
+
+/* A store that never answers is a failure, not a wait. */
+static void turn(struct store *s, uint64_t *turns)
+{
+	pst_assert(!ops_turns_max || ++*turns < ops_turns_max);
+	loop_turn(s->loop, NSEC_PER_SEC);
+}
+
 static void ended(struct pst_op *op)
 {
 	*(bool *)op->user = true;
@@ -9,14 +18,15 @@ static void ended(struct pst_op *op)
 int ops_run(struct store *s, struct pst_op *op)
 {
 	bool done = false;
+	uint64_t turns = 0;
 	enum pst_outcome out;
 
 	op->done = ended;
 	op->user = &done;
 	while ((out = store_submit(s, op)) == PST_BUSY)
-		loop_turn(s->loop, NSEC_PER_SEC);
+		turn(s, &turns);
 	while (out == PST_QUEUED && !done)
-		loop_turn(s->loop, NSEC_PER_SEC);
+		turn(s, &turns);
 	pst_assert(out == PST_QUEUED || !done);
 	return op->status;
 }

@@ -13,6 +13,9 @@ static inline struct pst_oid oid_of(uint64_t lo)
 	return (struct pst_oid){.hi = 0, .lo = lo};
 }
 
+/* Not 0: so many turns of the loop without an answer are an assertion. For simulated time only. */
+extern uint64_t ops_turns_max;
+
 int ops_run(struct store *s, struct pst_op *op);
 
 /* Containers and snapshots, by name. @ret_id and @ret_view may be NULL. */
