@@ -189,7 +189,7 @@ static int op_create(struct names_state *st, struct name_op *n, struct names_ans
 		return -ENOENT;
 	if (there)
 		return -EEXIST;
-	made = node_new(st, type | (type == S_IFLNK ? 0777 : n->op.attr.mode & 07777));
+	made = node_new(st, type | (type == S_IFLNK ? 0777 : n->attr_in.mode & 07777));
 	made->ino = n->made;
 	if (type == S_IFLNK) {
 		snprintf(made->target, sizeof(made->target), "%s", n->path2);
@@ -342,12 +342,12 @@ static int op_read(struct names_state *st, struct name_op *n, struct names_answe
 static int op_setattr(struct names_state *st, struct name_op *n, struct names_answer *want)
 {
 	struct n_node *node = names_by_ino(st, n->op.ino);
-	uint64_t size = n->op.attr.size_bytes;
+	uint64_t size = n->attr_in.size_bytes;
 
 	if (!node)
 		return -ESTALE;
 	if (n->op.attr_mask & PST_ATTR_MODE)
-		node->mode = (node->mode & S_IFMT) | (n->op.attr.mode & 07777);
+		node->mode = (node->mode & S_IFMT) | (n->attr_in.mode & 07777);
 	if (n->op.attr_mask & PST_ATTR_SIZE) {
 		if (size < node->size)
 			memset(node->data + size, 0, node->size - size);

@@ -47,10 +47,12 @@ struct names_state {
 
 struct name_op {
 	struct pst_op op;
+	struct pst_attr attr_in; /* the answer overwrites op.attr */
 	struct iovec iov;
 	char path[40], path2[40];
 	uint8_t *data;
 	unsigned lane;
+	bool blind;         /* it may have succeeded and not been able to look at the result */
 	uint64_t made;      /* inode that a create made, learned from the answer or the store */
 	uint64_t list_hash; /* of what READDIR gave */
 };

@@ -10,7 +10,7 @@
  */
 #include <stdio.h>
 
-#include "sim_int.h"
+#include "names_model.h"
 
 /* --- state --- */
 
@@ -482,6 +482,7 @@ static void check_answer(struct sim *sim, struct sim_op *o)
 			r = gen_op_check(o->gen, sim->cur.model, 0, &err);
 		break;
 	case SIM_NAME:
+		o->name_op->blind = sim->lights_out || sim->profile.read_faults;
 		r = name_op_check(o->name_op, sim->cur.names, &err);
 		break;
 	case SIM_FLUSH:
