@@ -150,7 +150,10 @@ static unsigned gather(const struct uring_dev *d, const struct bdev_io *io, stru
 		skip -= MIN(skip, v->iov_len);
 	}
 	for (extra = total % d->io_align; extra;) {
-		uint64_t cut = MIN(extra, out[count - 1].iov_len);
+		uint64_t cut;
+
+		pst_assert(count); /* the pieces hold at least what is left to cut */
+		cut = MIN(extra, out[count - 1].iov_len);
 
 		out[count - 1].iov_len -= cut;
 		count -= !out[count - 1].iov_len;

@@ -26,6 +26,7 @@ static bool fd_arm(struct loop_fd *f)
 		return false;
 	io_uring_prep_poll_add(sqe, f->fd, f->events);
 	f->armed = true;
+	f->loop->inflight_fds++;
 	return true;
 }
 
@@ -34,6 +35,7 @@ static void fd_done(struct loop_io *io, int res, uint32_t cqe_flags)
 	struct loop_fd *f = container_of(io, struct loop_fd, io);
 
 	f->armed = false;
+	f->loop->inflight_fds--;
 	if (f->closing) {
 		f->gone(f);
 		return;

@@ -254,12 +254,17 @@ static uint64_t sleep_ns(struct loop *loop, uint64_t deadline_ns, uint64_t idle_
 	if (loop->opts.poll || until <= loop->now_ns || !list_empty(&loop->fds_unarmed) ||
 	    !pollers_may_sleep(loop))
 		return 0;
-	if (loop->now_ns - idle_since_ns < loop->spin_budget_ns)
+	loop->spin_applies = loop_ring_inflight(loop) == loop->inflight_fds;
+	if (loop->spin_applies && loop->now_ns - idle_since_ns < loop->spin_budget_ns)
 		return 0;
 	return until == UINT64_MAX ? UINT64_MAX : until - loop->now_ns;
 }
 
-/* Spinning is worth it as long as what it waits for tends to come within spin_ns. */
+/*
+ * Spinning is for the inbox: it spares a sender the wake-up and the loop the way back. It is worth
+ * it as long as messages tend to come within spin_ns. For requests that the kernel has, it would
+ * only burn the time that they take; their completion costs the same either way.
+ */
 static void spin_learn(struct loop *loop, uint64_t idle_ns)
 {
 	if (idle_ns > loop->opts.spin_ns)
@@ -308,6 +313,7 @@ static int turn_real(struct loop *loop, uint64_t timeout_ns)
 	loop_clock_read(loop);
 	deadline = add_sat(loop->now_ns, timeout_ns);
 	idle_since = loop->now_ns;
+	loop->spin_applies = false;
 	for (;;) {
 		count = pass(loop);
 		r = ring_turn(loop, count ? 0 : sleep_ns(loop, deadline, idle_since), &interrupted);
@@ -319,7 +325,7 @@ static int turn_real(struct loop *loop, uint64_t timeout_ns)
 			break;
 		loop_clock_read(loop);
 	}
-	if (loop->opts.spin_ns && timeout_ns)
+	if (loop->opts.spin_ns && loop->spin_applies)
 		spin_learn(loop, loop->now_ns - idle_since);
 	return count;
 }

@@ -9,8 +9,8 @@
  *
  * One turn (loop_turn) runs: the inbox, expired timers, the pollers, submission of what was queued
  * on the ring, and its completions. A turn that found nothing to do may sleep in one system call
- * that also submits: io_uring_enter with a timeout. An idle reactor spins for spin_ns and then
- * sleeps.
+ * that also submits: io_uring_enter with a timeout. A reactor with nothing in flight spins for up to
+ * spin_ns, in case a message comes, and then sleeps; one that waits for the kernel sleeps at once.
  *
  * Simulation: a loop made with opts.sim has no ring and no file descriptors; its clock is virtual,
  * moved forward to the next timer by a turn that found nothing else to do (by at most 1 us while a
@@ -28,7 +28,7 @@ struct ring_slots;
 
 struct loop_opts {
 	unsigned ring_entries; /* submission queue entries; 0: 256 */
-	uint64_t spin_ns; /* spin at most this long without work before sleeping; adapts down */
+	uint64_t spin_ns; /* spin at most this long for messages before sleeping; adapts down */
 	bool poll;        /* never sleep */
 	bool sim;         /* virtual clock, no kernel */
 	uint64_t sim_start_ns; /* the virtual clock's first reading (also its real-time clock's) */

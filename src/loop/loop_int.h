@@ -29,6 +29,7 @@ struct loop {
 	uint64_t real_offset_ns; /* real time less monotonic time, modulo 2^64 */
 	uint64_t real_read_ns;   /* when that was last looked up */
 	uint64_t spin_budget_ns; /* how much of spin_ns has been paying off lately */
+	bool spin_applies;       /* the last idle pass waited for what spinning may catch */
 
 	struct list parts;
 	struct list pollers;
@@ -42,6 +43,7 @@ struct loop {
 	bool ring_up;
 	unsigned inflight, inflight_max;
 	unsigned inflight_own; /* of these, the loop's own: nobody waits for them */
+	unsigned inflight_fds; /* and polls of watched descriptors, which may take for ever */
 	struct loop_io wake_io;
 	struct ring_slots slots;
 	struct list fds_unarmed; /* loop_fd: waiting for a poll request, or for gone() */
