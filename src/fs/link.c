@@ -47,7 +47,7 @@ static enum fs_act link_victim(struct fs_req *r)
 	if (!victim->exists)
 		return fs_again(r);
 	if (!victim->label.nlink)
-		return fs_end(r, -EBADMSG); /* it has a name */
+		return fs_again(r); /* not any more: the entry was read before */
 	if (victim->label.nlink == 1 && fs_claim(r, victim->ino) == FS_WAIT)
 		return FS_WAIT;
 	return link_commit(r);

@@ -45,7 +45,7 @@ static enum fs_act unlink_found(struct fs_req *r)
 	if (!n->exists)
 		return fs_gone(r);
 	if (!n->label.nlink)
-		return fs_end(r, -EBADMSG); /* it has a name */
+		return fs_again(r); /* not any more: the entry was read before */
 	if (n->label.nlink == 1 && fs_claim(r, n->ino) == FS_WAIT)
 		return FS_WAIT;
 	fs_batch(r);
@@ -101,7 +101,7 @@ static enum fs_act rmdir_found(struct fs_req *r)
 	if (!dir->exists)
 		return fs_end(r, -ENOENT);
 	if (dir->label.nlink <= 2)
-		return fs_end(r, -EBADMSG); /* it has a sub-directory */
+		return fs_again(r); /* not any more: the entry was read before */
 	fs_batch(r);
 	fs_if_dirent(r, w);
 	fs_if_key(r, PST_IF_NO_KEYS, w->ino, &prefix, 1, -ENOTEMPTY);

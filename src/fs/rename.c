@@ -124,13 +124,13 @@ static enum fs_act all_looked_up(struct fs_req *r)
 		uint32_t nlink = r->node[FS_N_DIR + i].label.nlink;
 
 		if (r->nlink_delta[i] < 0 && nlink <= 2)
-			return fs_end(r, -EBADMSG); /* it has a sub-directory */
+			return fs_again(r); /* not any more: the entry was read before */
 		if (r->nlink_delta[i] > 0 && nlink == UINT32_MAX)
 			return fs_end(r, -EMLINK);
 	}
 	if (looked_up(r, FS_N_VICTIM) && !exchange(r)) {
 		if (!victim->label.nlink)
-			return fs_end(r, -EBADMSG); /* it has a name */
+			return fs_again(r); /* not any more: the entry was read before */
 		if (victim->label.nlink == 1 && fs_claim(r, victim->ino) == FS_WAIT)
 			return FS_WAIT;
 	}

@@ -420,6 +420,19 @@ uint64_t fsx_objects(struct fsx *x)
 	return n;
 }
 
+uint64_t fsx_seed;
+
+/* Says which seed it was. */
+#define check_that(expr) check_said(expr, #expr)
+
+static void check_said(bool holds, const char *what)
+{
+	if (holds)
+		return;
+	fprintf(stderr, "PST_FS_SEED=%llu: %s\n", (unsigned long long)fsx_seed, what);
+	abort();
+}
+
 struct checked {
 	uint64_t ino, parent;
 	uint32_t links, nlink, named;
@@ -437,7 +450,7 @@ static struct checked *check_find(struct check *c, uint64_t ino)
 		if (c->inode[i].ino == ino)
 			return &c->inode[i];
 	}
-	pst_assert(!"an entry that leads nowhere");
+	check_that(!"an entry that leads nowhere");
 	return NULL;
 }
 
@@ -455,12 +468,12 @@ static bool check_key(struct pst_op *op, const struct pst_entry *e)
 	}
 	if (!c->at || key[0] != FS_KEY_DIRENT)
 		return true;
-	pst_assert(!fs_dirent_unpack(&ino, &type, e->val, e->val_len));
+	check_that(!fs_dirent_unpack(&ino, &type, e->val, e->val_len));
 	i = check_find(c, ino);
 	i->named++;
-	pst_assert(i->dir == (type == DT_DIR));
+	check_that(i->dir == (type == DT_DIR));
 	if (i->dir) {
-		pst_assert(i->parent == c->at && i->named == 1);
+		check_that(i->parent == c->at && i->named == 1);
 		check_find(c, c->at)->links++;
 	}
 	return true;
@@ -474,7 +487,7 @@ static void check_keys(struct fsx *x, struct check *c, uint64_t ino)
 	op.want_values = true;
 	op.cont_info = (void *)c;
 	op.entry = check_key;
-	pst_assert(!ops_run(x->shim.below, &op));
+	check_that(!ops_run(x->shim.below, &op));
 }
 
 static void check_load(struct fsx *x, struct check *c, const struct objects *o)
@@ -483,11 +496,11 @@ static void check_load(struct fsx *x, struct check *c, const struct objects *o)
 		struct pst_obj_stat st;
 		struct fs_label l;
 
-		pst_assert(o->oid[i].hi == FS_OID_HI);
+		check_that(o->oid[i].hi == FS_OID_HI);
 		if (!o->oid[i].lo)
 			continue;
-		pst_assert(!ops_stat(x->shim.below, x->cont, 0, o->oid[i], &st));
-		pst_assert(!fs_label_unpack(&l, o->oid[i].lo, st.label, st.label_len));
+		check_that(!ops_stat(x->shim.below, x->cont, 0, o->oid[i], &st));
+		check_that(!fs_label_unpack(&l, o->oid[i].lo, st.label, st.label_len));
 		c->inode[c->count++] = (struct checked){.ino = o->oid[i].lo,
 		                                        .nlink = l.nlink,
 		                                        .parent = l.parent,
@@ -499,7 +512,7 @@ static void check_load(struct fsx *x, struct check *c, const struct objects *o)
 static void check_climb(struct check *c, const struct checked *i)
 {
 	for (unsigned steps = 0; i->ino != PST_INO_ROOT; steps++) {
-		pst_assert(steps < c->count);
+		check_that(steps < c->count);
 		i = check_find(c, i->parent);
 	}
 }
@@ -520,9 +533,9 @@ unsigned fsx_check(struct fsx *x)
 	for (unsigned n = 0; n < c->count; n++) {
 		const struct checked *i = &c->inode[n];
 
-		pst_assert(i->nlink == (i->dir ? 2 + i->links : i->named));
-		pst_assert(i->named || i->orphan || i->ino == PST_INO_ROOT);
-		pst_assert(!i->named || !i->orphan);
+		check_that(i->nlink == (i->dir ? 2 + i->links : i->named));
+		check_that(i->named || i->orphan || i->ino == PST_INO_ROOT);
+		check_that(!i->named || !i->orphan);
 		if (i->dir)
 			check_climb(c, i);
 	}

@@ -83,5 +83,6 @@ uint64_t fsx_objects(struct fsx *x);
  * object is an inode. Asserts; returns the number of inodes.
  */
 unsigned fsx_check(struct fsx *x);
+extern uint64_t fsx_seed; /* of a random test: named when the check fails */
 
 #endif

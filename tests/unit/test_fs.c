@@ -658,122 +658,6 @@ static void test_open_max(void **state)
 	assert_int_equal(fsx_objects(x), 5);
 }
 
-/* --- rename --- */
-
-static void test_rename_files(void **state)
-{
-	uint64_t f, g, objects;
-
-	ok(fsx_mkdir(x, "d"));
-	ok(fsx_create(x, "f", 0));
-	f = x->ino;
-	objects = fsx_objects(x);
-	ok(fsx_rename(x, "f", "d/f2", 0));
-	assert_int_equal(ino_of("d/f2"), f);
-	err(fsx_lookup(x, "f", 0), ENOENT);
-	ok(fsx_create(x, "g", 0));
-	g = x->ino;
-	ok(fsx_rename(x, "g", "d/f2", 0)); /* replaces */
-	assert_int_equal(ino_of("d/f2"), g);
-	err(fsx_getattr(x, f), ESTALE);
-	assert_int_equal(fsx_objects(x), objects);
-	err(fsx_rename(x, "none", "x", 0), ENOENT);
-	err(fsx_rename(x, "d/f2", "none/x", 0), ENOENT);
-	err(fsx_rename(x, "d/f2", "d", 0), EISDIR);
-	err(fsx_rename(x, "d/f2", "h/", 0), ENOTDIR);
-	err(fsx_rename(x, "d/f2/", "h", 0), ENOTDIR);
-	err(fsx_rename(x, "d/f2", "d/.", 0), EBUSY);
-	err(fsx_rename(x, "d/..", "h", 0), EBUSY);
-	/* Two names of one file: nothing happens. */
-	ok(fsx_link(x, "d/f2", "h", 0));
-	ok(fsx_rename(x, "h", "d/f2", 0));
-	ok(fsx_rename(x, "h", "h", 0));
-	assert_int_equal(nlink_of("h"), 2);
-	/* A file with two links that is replaced keeps one. */
-	ok(fsx_create(x, "i", 0));
-	ok(fsx_rename(x, "i", "h", 0));
-	assert_int_equal(nlink_of("d/f2"), 1);
-	/* No replacing. */
-	err(fsx_rename(x, "h", "d/f2", PST_F_EXCL), EEXIST);
-	err(fsx_rename(x, "h", "h", PST_F_EXCL), EEXIST);
-	ok(fsx_rename(x, "h", "j", PST_F_EXCL));
-	err(fsx_rename(x, "j", "h", PST_F_EXCL | PST_F_EXCHANGE), EINVAL);
-}
-
-static void test_rename_dirs(void **state)
-{
-	uint64_t a;
-
-	ok(fsx_mkdir(x, "a"));
-	a = x->ino;
-	ok(fsx_mkdir(x, "a/sub"));
-	ok(fsx_mkdir(x, "b"));
-	ok(fsx_create(x, "f", 0));
-	ok(fsx_rename(x, "a", "b/c", 0));
-	assert_int_equal(ino_of("b/c"), a);
-	assert_int_equal(ino_of("b/c/sub/../.."), ino_of("b"));
-	assert_int_equal(nlink_of("b"), 3);
-	assert_int_equal(nlink_of("/"), 3);
-	ok(fsx_rename(x, "b/c/", "b/c2/", 0)); /* in one directory */
-	assert_int_equal(nlink_of("b"), 3);
-	err(fsx_rename(x, "b", "b/c2/b", 0), EINVAL);
-	err(fsx_rename(x, "b", "b/b", 0), EINVAL);
-	err(fsx_rename(x, "b/c2", "b/c2/sub/x", 0), EINVAL);
-	err(fsx_rename(x, "b/c2", "f", 0), ENOTDIR);
-	err(fsx_rename(x, "b/c2/sub", "b", 0), ENOTEMPTY);
-	ok(fsx_mkdir(x, "full"));
-	ok(fsx_create(x, "full/x", 0));
-	err(fsx_rename(x, "b/c2", "full", 0), ENOTEMPTY);
-	ok(fsx_mkdir(x, "empty"));
-	ok(fsx_rename(x, "b/c2", "empty", 0));
-	assert_int_equal(ino_of("empty"), a);
-	assert_int_equal(nlink_of("/"), 5);
-	assert_int_equal(nlink_of("b"), 2);
-	ok(fsx_rename(x, "b", "full/b", 0));
-	ok(fsx_rename(x, "empty", "full/b", 0)); /* an empty one in another directory */
-	assert_int_equal(nlink_of("full"), 3);
-	assert_int_equal(nlink_of("/"), 3);
-	ok(fsx_mkdir(x, "full/y"));
-	ok(fsx_rename(x, "full/b", "full/y", 0)); /* and in the same */
-	assert_int_equal(nlink_of("full"), 3);
-	assert_list("full", "x y");
-}
-
-static void test_rename_exchange(void **state)
-{
-	uint64_t d, f;
-
-	ok(fsx_mkdir(x, "a"));
-	ok(fsx_mkdir(x, "b"));
-	ok(fsx_mkdir(x, "a/d"));
-	d = x->ino;
-	ok(fsx_mkdir(x, "a/d/e"));
-	ok(fsx_create(x, "b/f", 0));
-	f = x->ino;
-	err(fsx_rename(x, "a/d", "none", PST_F_EXCHANGE), ENOENT);
-	err(fsx_rename(x, "a/d", "none/", PST_F_EXCHANGE), ENOENT);
-	err(fsx_rename(x, "none", "a/d", PST_F_EXCHANGE), ENOENT);
-	ok(fsx_rename(x, "a/d", "b/f", PST_F_EXCHANGE));
-	assert_int_equal(ino_of("a/d"), f);
-	assert_int_equal(ino_of("b/f"), d);
-	assert_int_equal(nlink_of("a"), 2);
-	assert_int_equal(nlink_of("b"), 3);
-	assert_int_equal(ino_of("b/f/e/../.."), ino_of("b"));
-	ok(fsx_rename(x, "a/d", "b/f", PST_F_EXCHANGE)); /* back */
-	err(fsx_rename(x, "a", "a/d", PST_F_EXCHANGE), EINVAL);
-	err(fsx_rename(x, "a/d/e", "a", PST_F_EXCHANGE), EINVAL);
-	ok(fsx_rename(x, "a", "b", PST_F_EXCHANGE));
-	ok(fsx_lookup(x, "b/d/e", 0));
-	ok(fsx_mkdir(x, "a/g"));
-	ok(fsx_rename(x, "a/g", "b/d", PST_F_EXCHANGE)); /* both directories */
-	assert_int_equal(ino_of("a/g"), d);
-	assert_int_equal(ino_of("b/d/.."), ino_of("b"));
-	ok(fsx_rename(x, "a/f", "a/f", PST_F_EXCHANGE));
-	err(fsx_rename(x, "a/g", "a/f/", PST_F_EXCHANGE), ENOTDIR);
-	err(fsx_rename(x, "a/f/", "a/g", PST_F_EXCHANGE), ENOTDIR);
-	ok(fsx_rename(x, "a/f", "a/g/", PST_F_EXCHANGE));
-}
-
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -802,9 +686,6 @@ int main(void)
 	        T(test_orphans_after_restart),
 	        T(test_orphans_that_stay),
 	        T(test_open_max),
-	        T(test_rename_files),
-	        T(test_rename_dirs),
-	        T(test_rename_exchange),
 	};
 
 	return cmocka_run_group_tests_name("fs", tests, NULL, NULL);
