@@ -178,6 +178,17 @@ static int work_change(struct work *w, struct pst_mut *mut, struct pst_op *op, u
 	}
 }
 
+/* Values that don't fit in an index count as space, as the array's blocks do. */
+static uint64_t m_obj_blocks(const struct m_obj *o)
+{
+	uint64_t blocks = o->block_count;
+
+	for (size_t i = 0; i < o->kv_count; i++)
+		if (o->kvs[i]->val_len > MODEL_VALUE_INLINE)
+			blocks += DIV_ROUND_UP(o->kvs[i]->val_len, MODEL_BLOCK);
+	return blocks;
+}
+
 uint64_t m_used(const struct model *m)
 {
 	uint64_t blocks = 0;
@@ -198,8 +209,8 @@ static int limits_check(const struct model *m, const struct m_cont *c, const str
 	uint64_t bytes, objs;
 
 	for (size_t i = 0; i < count; i++) {
-		blocks += (int64_t)(works[i].new ? works[i].new->block_count : 0);
-		blocks -= (int64_t)(works[i].old ? works[i].old->block_count : 0);
+		blocks += (int64_t)(works[i].new ? m_obj_blocks(works[i].new) : 0);
+		blocks -= (int64_t)(works[i].old ? m_obj_blocks(works[i].old) : 0);
 		objects += (works[i].new != NULL) - (works[i].old != NULL);
 	}
 	bytes = (c->live.blocks + (uint64_t)blocks) * MODEL_BLOCK;
@@ -220,9 +231,9 @@ static void work_commit(struct m_view *v, struct work *w)
 	bool there = m_obj_pos(v, w->oid, &at);
 
 	if (w->old)
-		v->blocks -= w->old->block_count;
+		v->blocks -= m_obj_blocks(w->old);
 	if (w->new)
-		v->blocks += w->new->block_count;
+		v->blocks += m_obj_blocks(w->new);
 	if (w->new && !there)
 		v->objs = m_array_insert(v->objs, &v->obj_count, at, sizeof(*v->objs));
 	if (!w->new &&there)

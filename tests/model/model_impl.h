@@ -18,6 +18,8 @@ struct m_block {
 	struct m_data *data;
 };
 
+#define MODEL_VALUE_INLINE 511 /* bytes; what a store keeps elsewhere than its index is longer */
+
 struct m_kv {
 	unsigned refs;
 	uint32_t key_len, val_len;
@@ -39,7 +41,7 @@ struct m_obj {
 struct m_view {
 	struct m_obj **objs; /* by oid */
 	size_t obj_count;
-	uint64_t blocks; /* sum of block_count */
+	uint64_t blocks; /* that arrays and large values take */
 };
 
 struct m_snap {

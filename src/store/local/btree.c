@@ -356,3 +356,48 @@ void bt_for_each_exclusive(const struct btree *t,
 	if (t->root)
 		visit_exclusive(t->root, &(struct visit){fn, arg});
 }
+
+/* --- walking --- */
+
+struct walk {
+	bool (*enter)(void *arg, struct bt_node *node);
+	void (*item)(void *arg, const uint8_t *key, size_t key_len, const uint8_t *val,
+	             size_t val_len);
+	void *arg;
+};
+
+static void walk_items(const uint8_t *page, const struct walk *w)
+{
+	uint8_t key[BT_KEY_MAX];
+
+	memcpy(key, pg_lower(page), pg_prefix_len(page));
+	for (unsigned i = 0; i < pg_count(page); i++) {
+		struct bt_rec rec = pg_rec(page, i);
+
+		memcpy(key + pg_prefix_len(page), rec.suffix, rec.suffix_len);
+		w->item(w->arg, key, pg_prefix_len(page) + rec.suffix_len, rec.val, rec.val_len);
+	}
+}
+
+/* Recurses once a level. */
+static void walk_node(struct bt_node *node, const struct walk *w)
+{
+	if (!w->enter(w->arg, node))
+		return;
+	if (node->level == 0) {
+		if (w->item)
+			walk_items(node->page, w);
+		return;
+	}
+	for (unsigned i = 0; i < pg_count(node->page); i++)
+		walk_node(pg_child(node->page, i), w);
+}
+
+void bt_walk(const struct btree *t, bool (*enter)(void *arg, struct bt_node *node),
+             void (*item)(void *arg, const uint8_t *key, size_t key_len, const uint8_t *val,
+                          size_t val_len),
+             void *arg)
+{
+	if (t->root)
+		walk_node(t->root, &(struct walk){enter, item, arg});
+}

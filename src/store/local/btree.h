@@ -140,6 +140,18 @@ void bt_for_each_exclusive(const struct btree *t,
                                       const uint8_t *val, size_t val_len),
                            void *arg);
 
+/*
+ * Walks all nodes of @t, parents first. @enter says whether to look into a node (false: it and all
+ * below it are passed over: it was seen in another tree); @item gets the items of the leaves that
+ * were entered (NULL: none wanted). Depth is bounded by BT_DEPTH_MAX.
+ */
+void bt_walk(const struct btree *t, bool (*enter)(void *arg, struct bt_node *node),
+             void (*item)(void *arg, const uint8_t *key, size_t key_len, const uint8_t *val,
+                          size_t val_len),
+             void *arg);
+/* In bt_node.flags, for the walkers' use: always clear between walks. */
+#define BT_NODE_SEEN 0x8000u
+
 /* --- to and from media --- */
 
 /*

@@ -1,0 +1,450 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * csum - checksum pages: four bytes for each block of data, in a place computed from its address,
+ * with a bounded cache.
+ *
+ * A page in the cache may be partial: when a checksum is set whose page is not here, only the new
+ * ones are known (`valid`), and the rest is read when somebody needs it, at the latest before the
+ * page is written back. A page is written by checkpoints only, into the older of its two slots, so
+ * that a torn write leaves the other one; and only when all frames that changed it are durable
+ * (R3).
+ */
+#include "store/local/engine.h"
+
+#define LOAD_BLOCKS 2
+
+struct csum_io {
+	struct dio dio;
+	struct shard *shard;
+	struct csum_page *page;
+	unsigned dev, tries;
+	struct iovec iov;
+	uint8_t *buf; /* two slots read, or one written */
+};
+
+static struct csum_page **bucket(struct csum_cache *c, uint64_t index)
+{
+	return &c->hash[hash_u64(index) & c->hash_mask];
+}
+
+static struct csum_page *page_find(struct csum_cache *c, uint64_t index)
+{
+	struct csum_page *p = *bucket(c, index);
+
+	while (p && p->index != index)
+		p = p->hash_next;
+	return p;
+}
+
+static void page_remove(struct csum_cache *c, struct csum_page *p)
+{
+	struct csum_page **at = bucket(c, p->index);
+
+	while (*at != p)
+		at = &(*at)->hash_next;
+	*at = p->hash_next;
+	list_del(&p->lru);
+	c->pages--;
+	mem_free(p);
+}
+
+static bool evict_one(struct csum_cache *c)
+{
+	struct csum_page *p;
+
+	list_for_each (p, &c->lru, lru) {
+		if (p->dirty || p->loading || p->pins)
+			continue;
+		page_remove(c, p);
+		return true;
+	}
+	return false;
+}
+
+static struct csum_page *page_new(struct csum_cache *c, uint64_t index)
+{
+	struct csum_page **b, *p;
+
+	while (c->pages >= c->limit && evict_one(c))
+		;
+	p = mem_calloc(1, sizeof(*p));
+	if (!p)
+		return NULL;
+	p->index = index;
+	list_init(&p->waiters);
+	list_init(&p->to_write);
+	b = bucket(c, index);
+	p->hash_next = *b;
+	*b = p;
+	list_push(&c->lru, &p->lru);
+	c->pages++;
+	return p;
+}
+
+static void touch(struct csum_cache *c, struct csum_page *p)
+{
+	if (c->lru.prev == &p->lru)
+		return;
+	list_del(&p->lru);
+	list_push(&c->lru, &p->lru);
+}
+
+int csum_init(struct shard *s, uint64_t limit_pages)
+{
+	struct csum_cache *c = &s->csum;
+	unsigned size = 64;
+
+	c->limit = MAX(limit_pages, 16);
+	while (size < c->limit && size < (1u << 20))
+		size *= 2;
+	c->hash_mask = size - 1;
+	list_init(&c->lru);
+	list_init(&c->to_write);
+	c->hash = mem_calloc(size, sizeof(*c->hash));
+	return c->hash ? 0 : -ENOMEM;
+}
+
+void csum_done(struct shard *s)
+{
+	struct csum_cache *c = &s->csum;
+	struct list *n;
+
+	if (!c->hash)
+		return;
+	while ((n = list_pop(&c->lru)) != NULL)
+		mem_free(list_entry(n, struct csum_page, lru));
+	mem_free(c->hash);
+	c->hash = NULL;
+	c->pages = c->dirty = 0;
+}
+
+bool csum_dirty_many(const struct shard *s)
+{
+	return s->csum.dirty > s->csum.limit / 2;
+}
+
+int csum_reserve(struct shard *s, unsigned pages)
+{
+	struct csum_cache *c = &s->csum;
+
+	/* A page more than the limit is harmless; that all of them are dirty is not. */
+	return c->dirty + pages > c->limit && c->dirty ? -EAGAIN : 0;
+}
+
+void csum_set(struct shard *s, uint64_t addr, uint32_t csum, uint64_t frame)
+{
+	struct csum_cache *c = &s->csum;
+	unsigned slot;
+	uint64_t index = geo_csum_page(&s->l->geo, addr, &slot);
+	struct csum_page *p = page_find(c, index);
+
+	if (!p) {
+		p = page_new(c, index);
+		if (!p) {
+			/* The record is in the log already: it must not be half applied. */
+			local_stop(s->l, -ENOMEM, "no memory for a checksum page");
+			return;
+		}
+	}
+	p->csum[slot] = csum;
+	p->valid[slot / 64] |= 1ull << (slot % 64);
+	p->frame = MAX(p->frame, frame);
+	if (!p->dirty) {
+		p->dirty = true;
+		c->dirty++;
+	}
+	touch(c, p);
+}
+
+bool csum_get(struct shard *s, uint64_t addr, uint32_t *ret_csum)
+{
+	struct csum_cache *c = &s->csum;
+	unsigned slot;
+	struct csum_page *p = page_find(c, geo_csum_page(&s->l->geo, addr, &slot));
+
+	if (!p || !(p->loaded || p->valid[slot / 64] >> (slot % 64) & 1)) {
+		c->misses++;
+		return false;
+	}
+	c->hits++;
+	touch(c, p);
+	*ret_csum = p->csum[slot];
+	return true;
+}
+
+/* --- loading --- */
+
+static bool slot_ok(const struct local *l, const struct media_csums *m, uint64_t index)
+{
+	return le32_get(m->magic) == CSUM_MAGIC && le64_get(m->index) == index &&
+	       le64_get(m->log_id) == le64_get(l->super.log_id) &&
+	       le32_get(m->crc) == crc32c(0, (const uint8_t *)m + 8, sizeof(*m) - 8);
+}
+
+static bool all_zero(const uint8_t *p, size_t n)
+{
+	return !p[0] && !memcmp(p, p + 1, n - 1);
+}
+
+/* Takes over what @buf (both slots) says: 0, or -EIO when neither slot is whole. */
+static int page_take(struct local *l, struct csum_page *p, const uint8_t *buf, uint32_t *ret_base)
+{
+	const struct media_csums *m = (const void *)buf, *best = NULL;
+
+	for (unsigned i = 0; i < LOAD_BLOCKS; i++)
+		if (slot_ok(l, &m[i], p->index) &&
+		    (!best || le64_get(m[i].version) > le64_get(best->version)))
+			best = &m[i];
+	if (!best && !all_zero(buf, (size_t)LOAD_BLOCKS * BLOCK_BYTES))
+		return -EIO;
+	p->version = best ? le64_get(best->version) : 0;
+	p->slot = best ? (uint8_t)(best - m) : 1;
+	for (unsigned i = 0; i < CSUMS_PER_PAGE; i++) {
+		ret_base[i] = best ? le32_get(best->csum[i]) : 0;
+		if (!(p->valid[i / 64] >> (i % 64) & 1))
+			p->csum[i] = ret_base[i];
+	}
+	p->loaded = true;
+	return 0;
+}
+
+static void load_start(struct csum_io *io)
+{
+	struct local *l = io->shard->l;
+
+	dio_meta_read(l, &io->dio, io->dev, l->geo.csum_start + 2 * io->page->index, io->buf,
+	              LOAD_BLOCKS);
+}
+
+static void loaded(struct dio *d)
+{
+	struct csum_io *io = container_of(d, struct csum_io, dio);
+	struct shard *s = io->shard;
+	struct csum_page *p = io->page;
+	uint32_t *base = (uint32_t *)(void *)(io->buf + (size_t)LOAD_BLOCKS * BLOCK_BYTES);
+	int err = d->status;
+	struct list *n;
+
+	if (!err)
+		err = page_take(s->l, p, io->buf, base);
+	if (err && ++io->tries < s->l->geo.devs) {
+		s->l->stat.mirror_repairs++;
+		io->dev = (io->dev + 1) % s->l->geo.devs;
+		load_start(io);
+		return;
+	}
+	if (err)
+		log_error("checksum page %llu can't be read: %s", (unsigned long long)p->index,
+		          strerror(-err));
+	p->loading = false;
+	p->pins++;
+	while ((n = list_pop(&p->waiters)) != NULL) {
+		struct csum_wait *w = list_entry(n, struct csum_wait, link);
+
+		w->ready(w, err, p, base);
+	}
+	p->pins--;
+	mem_free(io->buf);
+	mem_free(io);
+	if (err && !p->dirty)
+		page_remove(&s->csum, p);
+}
+
+static int load_begin(struct shard *s, struct csum_page *p)
+{
+	struct csum_io *io;
+
+	if (p->loading)
+		return 0;
+	io = mem_calloc(1, sizeof(*io));
+	if (!io)
+		return -ENOMEM;
+	io->buf = mem_alloc_aligned(BLOCK_BYTES, 3ull * BLOCK_BYTES);
+	if (!io->buf) {
+		mem_free(io);
+		return -ENOMEM;
+	}
+	io->shard = s;
+	io->page = p;
+	io->dev = (unsigned)(p->index % s->l->geo.devs);
+	io->dio.done = loaded;
+	p->loading = true;
+	load_start(io);
+	return 0;
+}
+
+int csum_load(struct shard *s, uint64_t addr, struct csum_wait *w)
+{
+	struct csum_cache *c = &s->csum;
+	unsigned slot;
+	uint64_t index = geo_csum_page(&s->l->geo, addr, &slot);
+	struct csum_page *p = page_find(c, index);
+
+	if (!p)
+		p = page_new(c, index);
+	if (!p)
+		return -ENOMEM;
+	if (load_begin(s, p))
+		return -ENOMEM;
+	list_push(&p->waiters, &w->link);
+	return 0;
+}
+
+int csum_load_sync(struct shard *s, uint64_t index, struct csum_page **ret_page)
+{
+	struct csum_cache *c = &s->csum;
+	struct csum_page *p = page_find(c, index);
+	uint8_t *buf;
+	int err = -EIO;
+
+	if (!p)
+		p = page_new(c, index);
+	if (!p)
+		return -ENOMEM;
+	if (p->loaded) {
+		*ret_page = p;
+		return 0;
+	}
+	buf = mem_alloc_aligned(BLOCK_BYTES, 3ull * BLOCK_BYTES);
+	if (!buf)
+		return -ENOMEM;
+	for (unsigned d = 0; d < s->l->geo.devs && err; d++) {
+		err = meta_read_sync(s->l, d, s->l->geo.csum_start + 2 * index, buf, LOAD_BLOCKS);
+		if (!err)
+			err = page_take(s->l, p, buf, (uint32_t *)(void *)(buf + 2 * BLOCK_BYTES));
+	}
+	mem_free(buf);
+	if (!err)
+		*ret_page = p;
+	return err;
+}
+
+/* --- writing back --- */
+
+struct csum_writer { /* waits for the base of a partial page */
+	struct csum_wait wait;
+	struct shard *shard;
+	struct csum_page *page;
+};
+
+void csum_write_begin(struct shard *s)
+{
+	struct csum_page *p;
+
+	list_for_each (p, &s->csum.lru, lru)
+		if (p->dirty) {
+			list_del(&p->to_write);
+			list_push(&s->csum.to_write, &p->to_write);
+		}
+}
+
+static void written(struct dio *d)
+{
+	struct csum_io *io = container_of(d, struct csum_io, dio);
+	struct shard *s = io->shard;
+	struct csum_page *p = io->page;
+
+	p->pins--;
+	if (d->status)
+		local_stop(s->l, d->status, "a checksum page can't be written");
+	s->ckpt.pending--;
+	mem_free(io->buf);
+	mem_free(io);
+}
+
+/*
+ * When both slots are damaged, what is known now is all that will ever be known: the page is
+ * written with zeros for the rest, whose blocks will read as checksum errors, as they do already.
+ */
+static void load_for_write(struct csum_wait *w, int status, const struct csum_page *page,
+                           const uint32_t *base)
+{
+	struct csum_writer *cw = container_of(w, struct csum_writer, wait);
+
+	if (status == -EIO) {
+		cw->page->loaded = true;
+		cw->page->version = 1ull << 48;
+	} else if (status) {
+		local_stop(cw->shard->l, status, "a checksum page can't be read");
+	}
+	mem_free(cw);
+}
+
+/* The page as it is now goes into the slot that does not hold its newest version. */
+static int page_write(struct shard *s, struct csum_page *p)
+{
+	struct local *l = s->l;
+	struct csum_io *io = mem_calloc(1, sizeof(*io));
+	struct media_csums *m;
+
+	if (!io)
+		return -ENOMEM;
+	io->buf = mem_alloc_aligned(BLOCK_BYTES, BLOCK_BYTES);
+	if (!io->buf) {
+		mem_free(io);
+		return -ENOMEM;
+	}
+	io->shard = s;
+	io->page = p;
+	io->dio.done = written;
+	p->version++;
+	p->slot ^= 1;
+	m = (void *)io->buf;
+	m->magic = le32_make(CSUM_MAGIC);
+	m->index = le64_make(p->index);
+	m->version = le64_make(p->version);
+	m->log_id = l->super.log_id;
+	for (unsigned i = 0; i < CSUMS_PER_PAGE; i++)
+		m->csum[i] = le32_make(p->csum[i]);
+	m->crc = le32_make(crc32c(0, (const uint8_t *)m + 8, sizeof(*m) - 8));
+	p->dirty = false;
+	list_del(&p->to_write);
+	s->csum.dirty--;
+	p->pins++;
+	s->ckpt.pending++;
+	io->iov = (struct iovec){io->buf, BLOCK_BYTES};
+	dio_meta_write(l, &io->dio, l->geo.csum_start + 2 * p->index + p->slot, &io->iov, 1,
+	               BLOCK_BYTES, false);
+	return 0;
+}
+
+static int load_wanted(struct shard *s, struct csum_page *p)
+{
+	struct csum_writer *w = mem_calloc(1, sizeof(*w));
+
+	if (!w)
+		return -ENOMEM;
+	w->wait.ready = load_for_write;
+	w->shard = s;
+	w->page = p;
+	list_push(&p->waiters, &w->wait.link);
+	if (load_begin(s, p)) {
+		list_del(&w->wait.link);
+		mem_free(w);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+bool csum_write_step(struct shard *s)
+{
+	struct csum_cache *c = &s->csum;
+	struct csum_page *p, *next;
+	int err = 0;
+
+	list_for_each_safe (p, next, &c->to_write, to_write) {
+		if (s->ckpt.pending >= 4 * CKPT_IOS || err)
+			break;
+		if (p->pins) /* its last write is still under way */
+			continue;
+		if (!p->loaded)
+			err = p->loading ? 0 : load_wanted(s, p);
+		else if (p->frame <= s->log.durable)
+			err = page_write(s, p);
+		else
+			log_want(s);
+	}
+	if (err)
+		local_stop(s->l, err, "no memory to write checksum pages");
+	return list_empty(&c->to_write);
+}

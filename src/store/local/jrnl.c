@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * jrnl - journaled blocks: small writes travel in the log with their data, stay in DRAM for
+ * readers, and reach their home place later, sorted and many at a time.
+ *
+ * At most one jblock per address is `newest`: readers get it, and only it goes home. It may go home
+ * once its frame is durable (R2) and the readers that might still be reading the old content from
+ * the device have ended. When a newer one takes its place while it is on its way, the newer one
+ * waits.
+ *
+ * first_frame is the oldest frame whose content for this address is only in the log: a checkpoint
+ * may let go of the log up to frame F when no newest jblock has first_frame <= F.
+ */
+#include "store/local/engine.h"
+
+#define APPLY_IOS_MAX    32
+#define APPLY_RUN_BLOCKS 64
+#define APPLY_BATCH      2048
+
+struct apply_io { /* a run of neighbours on its way home */
+	struct dio dio;
+	struct shard *shard;
+	uint32_t count, read_epoch;
+	struct jblock *j[APPLY_RUN_BLOCKS];
+	uint8_t *buf;
+};
+
+static struct jblock **bucket(struct jrnl *n, uint64_t addr)
+{
+	return &n->hash[hash_u64(addr) & n->hash_mask];
+}
+
+int jrnl_init(struct shard *s, uint64_t limit_blocks)
+{
+	struct jrnl *n = &s->jrnl;
+	unsigned size = 64;
+
+	n->limit = MAX(limit_blocks, 64);
+	while (size < n->limit && size < (1u << 20))
+		size *= 2;
+	n->hash_mask = size - 1;
+	list_init(&n->dirty);
+	n->hash = mem_calloc(size, sizeof(*n->hash));
+	return n->hash ? 0 : -ENOMEM;
+}
+
+struct jblock *jblock_new(struct shard *s)
+{
+	struct jblock *j = s->jrnl.spare;
+	uint8_t *data;
+
+	if (s->jrnl.allocated >= s->jrnl.limit + JOURNAL_WRITE_BLOCKS && !s->l->recovering)
+		return NULL;
+	if (j) {
+		s->jrnl.spare = j->hash_next;
+		data = j->data;
+	} else {
+		j = mem_alloc(sizeof(*j));
+		data = j ? mem_alloc_aligned(BLOCK_BYTES, BLOCK_BYTES) : NULL;
+		if (!data) {
+			mem_free(j);
+			return NULL;
+		}
+	}
+	memset(j, 0, sizeof(*j));
+	j->data = data;
+	list_init(&j->dirty);
+	j->refs = 1;
+	s->jrnl.allocated++;
+	return j;
+}
+
+void jblock_unref(struct shard *s, struct jblock *j)
+{
+	if (!j || --j->refs)
+		return;
+	pst_assert(!j->newest);
+	s->jrnl.allocated--;
+	j->hash_next = s->jrnl.spare;
+	s->jrnl.spare = j;
+}
+
+struct jblock *jrnl_find(struct shard *s, uint64_t addr)
+{
+	struct jblock *j;
+
+	if (!s->jrnl.count)
+		return NULL;
+	for (j = *bucket(&s->jrnl, addr); j && j->addr != addr; j = j->hash_next)
+		;
+	return j;
+}
+
+static void unhash(struct shard *s, struct jblock *j)
+{
+	struct jblock **at = bucket(&s->jrnl, j->addr);
+
+	while (*at != j)
+		at = &(*at)->hash_next;
+	*at = j->hash_next;
+	j->newest = false;
+	list_del(&j->dirty);
+	s->jrnl.count--;
+	if (j->first_frame <= s->jrnl.until)
+		s->jrnl.left--;
+	jblock_unref(s, j);
+}
+
+void jrnl_insert(struct shard *s, struct jblock *j, uint64_t addr, uint64_t frame)
+{
+	struct jrnl *n = &s->jrnl;
+	struct jblock *old = jrnl_find(s, addr), **b;
+
+	j->addr = addr;
+	j->frame = j->first_frame = frame;
+	j->read_epoch = s->read_epoch;
+	if (old) {
+		j->first_frame = old->first_frame;
+		j->wait_apply = old->applying || old->wait_apply;
+		unhash(s, old);
+	}
+	b = bucket(n, addr);
+	j->hash_next = *b;
+	*b = j;
+	j->refs++;
+	j->newest = true;
+	n->count++;
+	list_push(&n->dirty, &j->dirty);
+	if (j->first_frame <= n->until)
+		n->left++;
+}
+
+void jrnl_forget(struct shard *s, uint64_t addr, uint32_t blocks)
+{
+	if (!s->jrnl.count)
+		return;
+	for (uint32_t i = 0; i < blocks; i++) {
+		struct jblock *j = jrnl_find(s, addr + i);
+
+		if (j)
+			unhash(s, j);
+	}
+}
+
+bool jrnl_wants_apply(const struct shard *s)
+{
+	const struct jrnl *n = &s->jrnl;
+
+	return n->count && (n->left || n->allocated > n->limit / 2);
+}
+
+static void applied(struct dio *d)
+{
+	struct apply_io *io = container_of(d, struct apply_io, dio);
+	struct shard *s = io->shard;
+
+	s->jrnl.applying--;
+	reader_exit(s, io->read_epoch);
+	if (d->status)
+		local_stop(s->l, d->status, "a journaled block can't be written to its place");
+	for (uint32_t i = 0; i < io->count; i++) {
+		struct jblock *j = io->j[i], *now;
+
+		j->applying = false;
+		if (j->newest && !d->status)
+			unhash(s, j);
+		else if ((now = jrnl_find(s, j->addr)) != NULL)
+			now->wait_apply = false;
+		jblock_unref(s, j);
+	}
+	mem_free(io->buf);
+	mem_free(io);
+	shard_kick(s);
+}
+
+static int by_addr(const void *a, const void *b)
+{
+	const struct jblock *x = *(struct jblock *const *)a, *y = *(struct jblock *const *)b;
+
+	return x->addr < y->addr ? -1 : x->addr > y->addr;
+}
+
+static bool ready(struct shard *s, const struct jblock *j)
+{
+	return j->newest && !j->applying && !j->wait_apply && j->frame <= s->log.durable &&
+	       reader_drained(s, j->read_epoch);
+}
+
+/* Sends the run j[0..count) home. A run of one goes from its own memory, a longer one is gathered.
+ */
+static int send_run(struct shard *s, struct jblock **j, uint32_t count)
+{
+	struct apply_io *io = mem_alloc(sizeof(*io));
+	uint8_t *buf = j[0]->data;
+
+	if (!io)
+		return -ENOMEM;
+	memset(&io->dio, 0, sizeof(io->dio));
+	io->buf = NULL;
+	if (count > 1) {
+		io->buf = buf = mem_alloc_aligned(BLOCK_BYTES, (size_t)count * BLOCK_BYTES);
+		if (!buf) {
+			mem_free(io);
+			return -ENOMEM;
+		}
+		for (uint32_t i = 0; i < count; i++)
+			memcpy(buf + (size_t)i * BLOCK_BYTES, j[i]->data, BLOCK_BYTES);
+	}
+	io->shard = s;
+	io->count = count;
+	io->dio.done = applied;
+	/* Counts as a reader, so that this space is not given to others while the write is under
+	 * way. */
+	io->read_epoch = reader_enter(s);
+	for (uint32_t i = 0; i < count; i++) {
+		io->j[i] = j[i];
+		j[i]->refs++;
+		j[i]->applying = true;
+	}
+	s->jrnl.applying++;
+	dio_data(s->l, &io->dio, BDEV_WRITE, j[0]->addr, count, buf, NULL);
+	return 0;
+}
+
+/* Gathers the next batch, oldest first, and sorts it by address. */
+static void batch_fill(struct shard *s)
+{
+	struct jrnl *n = &s->jrnl;
+	struct jblock *j;
+
+	n->batch_count = n->batch_at = 0;
+	if (!n->batch)
+		n->batch = mem_alloc(sizeof(*n->batch) * APPLY_BATCH);
+	if (!n->batch)
+		return; /* later */
+	if (s->readers[s->read_epoch % READ_EPOCHS])
+		reader_turn(s);
+	list_for_each (j, &n->dirty, dirty) {
+		if (n->batch_count == APPLY_BATCH)
+			break;
+		if (j->frame > s->log.durable) {
+			if (n->left)
+				log_want(s);
+			break; /* the list is in order of frames */
+		}
+		if (!ready(s, j))
+			continue;
+		j->refs++;
+		n->batch[n->batch_count++] = j;
+	}
+	qsort(n->batch, n->batch_count, sizeof(*n->batch), by_addr);
+}
+
+static uint32_t run_length(struct shard *s)
+{
+	struct jrnl *n = &s->jrnl;
+	struct jblock **j = &n->batch[n->batch_at];
+	uint32_t run = 1, max = MIN(n->batch_count - n->batch_at, APPLY_RUN_BLOCKS);
+
+	while (run < max && j[run]->addr == j[0]->addr + run &&
+	       j[run]->addr % s->l->geo.region_span && ready(s, j[run]))
+		run++;
+	return run;
+}
+
+void jrnl_apply_step(struct shard *s)
+{
+	struct jrnl *n = &s->jrnl;
+
+	if (!jrnl_wants_apply(s) || n->applying > APPLY_IOS_MAX / 2 || s->l->stopped)
+		return;
+	if (n->batch_at == n->batch_count)
+		batch_fill(s);
+	while (n->batch_at < n->batch_count && n->applying < APPLY_IOS_MAX) {
+		uint32_t run = 1;
+
+		if (ready(s, n->batch[n->batch_at])) {
+			run = run_length(s);
+			if (send_run(s, &n->batch[n->batch_at], run))
+				break;
+		}
+		while (run--)
+			jblock_unref(s, n->batch[n->batch_at++]);
+	}
+}
+
+void jrnl_home_begin(struct shard *s, uint64_t frame)
+{
+	struct jrnl *n = &s->jrnl;
+	struct jblock *j;
+
+	n->until = frame;
+	n->left = 0;
+	list_for_each (j, &n->dirty, dirty)
+		n->left += j->first_frame <= frame;
+}
+
+void jrnl_done(struct shard *s)
+{
+	struct jrnl *n = &s->jrnl;
+
+	if (!n->hash)
+		return;
+	while (n->batch_at < n->batch_count)
+		jblock_unref(s, n->batch[n->batch_at++]);
+	mem_free(n->batch);
+	while (!list_empty(&n->dirty))
+		unhash(s, list_first(&n->dirty, struct jblock, dirty));
+	while (n->spare) {
+		struct jblock *j = n->spare;
+
+		n->spare = j->hash_next;
+		mem_free(j->data);
+		mem_free(j);
+	}
+	mem_free(n->hash);
+	n->hash = NULL;
+}

@@ -1,0 +1,636 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * local - the engine as a store: ops come in, are dispatched, wait their turn and complete; the
+ * poller drives what goes on behind them.
+ */
+#include <stdio.h>
+#include <unistd.h>
+
+#include "store/local/engine.h"
+
+#define STALL_TRIES   16                  /* in one pass, before the others have to wait */
+#define STALL_TICK_NS (2 * NSEC_PER_MSEC) /* stalled ops are looked at at least this often */
+
+/* --- requests --- */
+
+void *req_get(struct local *l)
+{
+	void **r = l->req_free;
+
+	if (r) {
+		l->req_free = *r;
+	} else {
+		if (l->reqs > 4ull * l->opts.ops_max)
+			return NULL;
+		r = mem_alloc_aligned(64, REQ_BYTES);
+		if (!r)
+			return NULL;
+	}
+	l->reqs++;
+	return r;
+}
+
+void req_put(struct local *l, void *req)
+{
+	*(void **)req = l->req_free;
+	l->req_free = req;
+	l->reqs--;
+}
+
+/* --- ops --- */
+
+enum pst_outcome op_fail(struct pst_op *op, int status)
+{
+	op->status = status;
+	return PST_DONE;
+}
+
+void op_done(struct local *l, struct pst_op *op, int status)
+{
+	op->status = status;
+	l->ops--;
+	op->done(op);
+}
+
+static void op_durable(struct log_wait *w, int status)
+{
+	struct op_state *st = container_of(w, struct op_state, wait);
+	struct pst_op *op = container_of((uint64_t *)st, struct pst_op, priv[0]);
+
+	op_done(st->shard->l, op, status);
+}
+
+enum pst_outcome op_committed(struct shard *s, struct pst_op *op, uint64_t frame)
+{
+	struct op_state *st = op_state(op);
+
+	if (op->flags & PST_F_VOLATILE && op->opcode != PST_OP_FLUSH)
+		return op_fail(op, 0);
+	if (s->l->stopped)
+		return op_fail(op, s->l->stop_status);
+	st->wait.durable = op_durable;
+	st->shard = s;
+	return log_wait(s, frame, &st->wait) == 1 ? op_fail(op, 0) : PST_QUEUED;
+}
+
+static bool mutates(const struct pst_op *op)
+{
+	switch (op->opcode) {
+	case PST_OP_READ:
+	case PST_OP_KV_GET:
+	case PST_OP_KV_LIST:
+	case PST_OP_OBJ_LIST:
+		return false;
+	}
+	return true;
+}
+
+static void stall_tick(struct loop_timer *t)
+{
+	struct local *l = container_of(t, struct local, stall_timer);
+
+	for (unsigned i = 0; i < l->geo.shards; i++)
+		shard_kick(l->shard[i]);
+}
+
+static void stall(struct shard *s, struct pst_op *op)
+{
+	struct loop *loop = s->l->store.loop;
+
+	list_push(&s->stalled, &op->link);
+	if (!s->l->stall_timer.heap_index)
+		(void)loop_timer_arm(loop, &s->l->stall_timer, loop_now(loop) + STALL_TICK_NS);
+}
+
+enum pst_outcome op_run(struct shard *s, struct pst_op *op, op_try try)
+{
+	struct local *l = s->l;
+	struct op_state *st = op_state(op);
+	enum pst_outcome out = PST_BUSY;
+
+	if (l->opts.read_only && mutates(op))
+		return op_fail(op, -EROFS);
+	if (l->stopped && mutates(op))
+		return op_fail(op, l->stop_status);
+	if (l->ops >= l->opts.ops_max)
+		return PST_BUSY;
+	*st = (struct op_state){.shard = s, .try = try};
+	l->ops++;
+	/* Who came first and waits goes first. */
+	if (list_empty(&s->stalled) || !mutates(op))
+		out = try(s, op);
+	if (out == PST_BUSY) {
+		stall(s, op);
+		return PST_QUEUED;
+	}
+	if (out == PST_DONE)
+		l->ops--;
+	return out;
+}
+
+void op_again(struct shard *s, struct pst_op *op, op_try try)
+{
+	enum pst_outcome out = try(s, op);
+
+	if (out == PST_BUSY)
+		stall(s, op);
+	else if (out == PST_DONE)
+		op_done(s->l, op, op->status);
+}
+
+void shard_kick(struct shard *s)
+{
+	s->retry_stalled = true;
+}
+
+static void stalled_end(struct shard *s, struct pst_op *op, int status)
+{
+	if (op_state(op)->req)
+		write_abandon(op_state(op)->req);
+	op_done(s->l, op, status);
+}
+
+static int retry_stalled(struct shard *s)
+{
+	struct loop *loop = s->l->store.loop;
+	struct list todo, *n;
+	unsigned busy = 0;
+	int did = 0;
+
+	if (!s->retry_stalled || list_empty(&s->stalled))
+		return 0;
+	s->retry_stalled = false;
+	list_init(&todo);
+	list_splice(&todo, &s->stalled);
+	while (busy < STALL_TRIES && (n = list_pop(&todo)) != NULL) {
+		struct pst_op *op = list_entry(n, struct pst_op, link);
+		struct op_state *st = op_state(op);
+		enum pst_outcome out;
+
+		did++;
+		if (st->cancelled || (op->deadline_ns && loop_now(loop) > op->deadline_ns)) {
+			stalled_end(s, op, st->cancelled ? -ECANCELED : -ETIMEDOUT);
+			continue;
+		}
+		out = st->try(s, op);
+		if (out == PST_DONE)
+			op_done(s->l, op, op->status);
+		if (out == PST_BUSY) {
+			list_push(&s->stalled, &op->link);
+			busy++;
+			did--;
+		}
+	}
+	/* Those not tried keep their place before what came meanwhile, after what was tried in
+	 * vain. */
+	list_splice(&s->stalled, &todo);
+	if (!list_empty(&s->stalled) && !s->l->stall_timer.heap_index)
+		(void)loop_timer_arm(loop, &s->l->stall_timer, loop_now(loop) + STALL_TICK_NS);
+	return did;
+}
+
+/* --- FLUSH --- */
+
+static enum pst_outcome flush_try(struct shard *s, struct pst_op *op);
+
+static void flush_next(struct log_wait *w, int status)
+{
+	struct op_state *st = container_of(w, struct op_state, wait);
+	struct pst_op *op = container_of((uint64_t *)st, struct pst_op, priv[0]);
+	struct local *l = st->shard->l;
+
+	if (status)
+		op_done(l, op, status);
+	else
+		op_again(st->shard, op, flush_try);
+}
+
+static enum pst_outcome flush_try(struct shard *s, struct pst_op *op)
+{
+	struct local *l = s->l;
+	struct op_state *st = op_state(op);
+
+	if (op->cont)
+		return op_committed(s, op, s->log.last_record);
+	for (unsigned i = 0; i < l->geo.shards; i++) {
+		st->wait.durable = flush_next;
+		if (log_wait(l->shard[i], l->shard[i]->log.last_record, &st->wait) != 1)
+			return PST_QUEUED;
+	}
+	return op_fail(op, 0);
+}
+
+enum pst_outcome flush_submit(struct local *l, struct pst_op *op)
+{
+	struct shard *s = op->cont ? shard_of_cont(l, op->cont) : l->shard[0];
+
+	return s ? op_run(s, op, flush_try) : op_fail(op, -ENOENT);
+}
+
+/* --- the store interface --- */
+
+static enum pst_outcome local_submit(struct store *store, struct pst_op *op)
+{
+	struct local *l = local_of(store);
+
+	loop_assert(store->loop);
+	if (op->deadline_ns && loop_now(store->loop) > op->deadline_ns)
+		return op_fail(op, -ETIMEDOUT);
+	switch (op->opcode) {
+	case PST_OP_READ:
+		return read_submit(l, op);
+	case PST_OP_WRITE:
+	case PST_OP_BATCH:
+		return write_submit(l, op);
+	case PST_OP_KV_GET:
+		return kv_get_submit(l, op);
+	case PST_OP_KV_LIST:
+	case PST_OP_OBJ_LIST:
+		return list_submit(l, op);
+	case PST_OP_STAT:
+	case PST_OP_EXTENTS:
+		return stat_submit(l, op);
+	case PST_OP_FLUSH:
+		return flush_submit(l, op);
+	case PST_OP_STATUS:
+		status_fill(l, op->status_out);
+		return op_fail(op, 0);
+	case PST_OP_SCRUB:
+		return scrub_submit(l, op);
+	}
+	if (op->opcode >= PST_OP_CONT_CREATE && op->opcode <= PST_OP_SNAP_DESTROY)
+		return cont_submit(l, op);
+	return op_fail(op, -ENOTSUP);
+}
+
+/* Only what waits for its turn can still be stopped: the rest is on its way to the device. */
+static void local_cancel(struct store *store, struct pst_op *op)
+{
+	struct local *l = local_of(store);
+
+	if (scrub_cancel(l, op))
+		return;
+	for (unsigned i = 0; i < l->geo.shards; i++) {
+		struct pst_op *o;
+
+		list_for_each (o, &l->shard[i]->stalled, link)
+			if (o == op) {
+				op_state(op)->cancelled = true;
+				shard_kick(l->shard[i]);
+				return;
+			}
+	}
+}
+
+/* --- behind the ops --- */
+
+void local_stop(struct local *l, int status, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (l->stopped)
+		return;
+	l->stopped = true;
+	l->stop_status = status == -EREMOTEIO ? status : -EIO;
+	va_start(ap, fmt);
+	(void)vsnprintf(l->stop_why, sizeof(l->stop_why) - 64, fmt, ap);
+	va_end(ap);
+	(void)snprintf(l->stop_why + strlen(l->stop_why), 64, ": %s", strerror(-status));
+	log_error("the store has stopped: %s; close it and open it again", l->stop_why);
+}
+
+/* Everybody who waits for what will not happen is told, from the loop's turn. */
+static void stop_tell(struct local *l, int status)
+{
+	l->stop_told = true;
+	for (unsigned i = 0; i < l->geo.shards; i++) {
+		struct shard *s = l->shard[i];
+		struct list todo, *n;
+
+		log_fail_waiters(s, status);
+		list_init(&todo);
+		list_splice(&todo, &s->stalled);
+		while ((n = list_pop(&todo)) != NULL)
+			stalled_end(s, list_entry(n, struct pst_op, link), status);
+		while ((n = list_pop(&s->ckpt.waiters)) != NULL) {
+			struct log_wait *w = list_entry(n, struct log_wait, link);
+
+			w->durable(w, status);
+		}
+	}
+}
+
+static void index_measure(struct local *l)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned i = 0; i < l->geo.shards; i++)
+		bytes += l->shard[i]->env.bytes;
+	l->index_full = l->opts.index_limit_bytes && bytes > l->opts.index_limit_bytes;
+}
+
+static int local_poll(struct loop_poller *p)
+{
+	struct local *l = container_of(p, struct local, poller);
+	int did = 0;
+
+	if (l->stopped) {
+		if (!l->stop_told)
+			stop_tell(l, l->stop_status);
+		if (!list_empty(&l->scrubs))
+			scrub_end_all(l, l->stop_status);
+		return 0;
+	}
+	if (l->geo.shards > 1)
+		index_measure(l);
+	if (!list_empty(&l->dying))
+		cont_reap_dying(l);
+	if (!list_empty(&l->scrubs))
+		scrub_step(l);
+	for (unsigned i = 0; i < l->geo.shards; i++) {
+		struct shard *s = l->shard[i];
+
+		if (s->space.data.count) {
+			if (s->readers[s->read_epoch % READ_EPOCHS])
+				reader_turn(s);
+			space_reap(s);
+		}
+		did += retry_stalled(s);
+		if (ckpt_due(s))
+			ckpt_want(s);
+		ckpt_step(s);
+		jrnl_apply_step(s);
+		did += log_step(s);
+	}
+	return did;
+}
+
+static bool local_may_sleep(struct loop_poller *p)
+{
+	struct local *l = container_of(p, struct local, poller);
+
+	return !l->stopped || l->stop_told;
+}
+
+uint32_t reader_turn(struct shard *s)
+{
+	uint32_t was = s->read_epoch;
+
+	if (!s->readers[(was + 1) % READ_EPOCHS])
+		s->read_epoch++;
+	return was;
+}
+
+bool reader_drained(struct shard *s, uint32_t epoch)
+{
+	while (s->read_oldest < s->read_epoch && !s->readers[s->read_oldest % READ_EPOCHS])
+		s->read_oldest++;
+	/* The newest epoch may be empty too. */
+	return epoch < s->read_oldest ||
+	       (s->read_oldest == s->read_epoch && !s->readers[s->read_epoch % READ_EPOCHS]);
+}
+
+/* --- shards --- */
+
+static void env_release(struct bt_env *env, uint64_t addr)
+{
+	space_free_meta(container_of(env, struct shard, env), addr);
+}
+
+struct shard *shard_new(struct local *l, unsigned id)
+{
+	struct shard *s = mem_calloc(1, sizeof(*s));
+	uint64_t n = l->geo.shards;
+
+	if (!s)
+		return NULL;
+	s->l = l;
+	s->id = id;
+	list_init(&s->conts);
+	list_init(&s->rlocks);
+	list_init(&s->stalled);
+	list_init(&s->jrnl.dirty);
+	list_init(&s->csum.lru);
+	list_init(&s->csum.to_write);
+	list_init(&s->ckpt.waiters);
+	s->read_epoch = s->read_oldest = 1;
+	s->env.release = env_release;
+	s->env.limit_bytes = l->opts.index_limit_bytes;
+	s->env.shard = id;
+	memcpy(s->env.store_id, l->super.store_uuid, sizeof(s->env.store_id));
+	s->sys.env = &s->env;
+	space_init(s);
+	if (bt_env_init(&s->env)) {
+		mem_free(s);
+		return NULL;
+	}
+	if (csum_init(s, l->opts.csum_cache_bytes / n / sizeof(struct csum_page)) ||
+	    jrnl_init(s, MIN(l->opts.journal_cache_bytes / n / BLOCK_BYTES, l->geo.log_blocks)) ||
+	    log_init(s) || ckpt_init(s)) {
+		shard_free(s);
+		return NULL;
+	}
+	return s;
+}
+
+void shard_free(struct shard *s)
+{
+	if (!s)
+		return;
+	ckpt_done(s);
+	log_done(s);
+	while (!list_empty(&s->conts))
+		cont_free(s, list_first(&s->conts, struct cont, link));
+	bt_drop(&s->sys);
+	jrnl_done(s);
+	csum_done(s);
+	space_done(s);
+	bt_env_done(&s->env);
+	mem_free(s);
+}
+
+/* --- opening and closing --- */
+
+void local_uuid(struct local *l, uint8_t uuid[16])
+{
+	/* Only names something for people: drawn from time and the store's own identity, so that a
+	 * simulation repeats itself. */
+	struct rng r;
+	uint64_t a, b;
+
+	rng_seed(&r, loop_real_now(l->store.loop) ^ ((uint64_t)l->next_cont << 40) ^
+	                     le64_get(l->super.log_id));
+	a = rng_next(&r);
+	b = rng_next(&r);
+	memcpy(uuid, &a, 8);
+	memcpy(uuid + 8, &b, 8);
+	uuid[6] = (uint8_t)((uuid[6] & 0x0f) | 0x40);
+	uuid[8] = (uint8_t)((uuid[8] & 0x3f) | 0x80);
+}
+
+/* Frees all memory; devices stay open. */
+static void local_free(struct local *l)
+{
+	for (unsigned i = 0; i < l->geo.shards; i++)
+		shard_free(l->shard[i]);
+	cont_names_done(l);
+	while (l->sub_free) {
+		struct sub_io *s = l->sub_free;
+
+		l->sub_free = s->next;
+		mem_free(s);
+	}
+	while (l->req_free) {
+		void **r = l->req_free;
+
+		l->req_free = *r;
+		mem_free(r);
+	}
+	mem_free(l->region);
+	mem_free(l);
+}
+
+static bool io_inflight(const struct local *l)
+{
+	for (unsigned i = 0; i < l->geo.devs; i++)
+		if (l->dev[i]->inflight)
+			return true;
+	return false;
+}
+
+static void local_detach(struct local *l)
+{
+	loop_poller_del(l->store.loop, &l->poller);
+	loop_timer_disarm(l->store.loop, &l->stall_timer);
+	for (unsigned i = 0; i < l->geo.shards; i++)
+		loop_timer_disarm(l->store.loop, &l->shard[i]->log.timer);
+}
+
+static void closed(struct log_wait *w, int status)
+{
+}
+
+/* A last checkpoint of each shard, so that the next open has nothing to replay. */
+static int checkpoint_all(struct local *l)
+{
+	struct log_wait w[SHARDS_MAX] = {0};
+	bool left = true;
+
+	for (unsigned i = 0; i < l->geo.shards; i++) {
+		struct shard *s = l->shard[i];
+
+		if (!ckpt_needed(s))
+			continue;
+		w[i].durable = closed;
+		list_push(&s->ckpt.waiters, &w[i].link);
+		ckpt_want(s);
+	}
+	while (left && !l->stopped) {
+		left = false;
+		for (unsigned i = 0; i < l->geo.shards; i++)
+			left |= !list_empty(&l->shard[i]->ckpt.waiters);
+		if (left && loop_turn(l->store.loop, NSEC_PER_SEC) < 0)
+			local_stop(l, -EIO, "the loop failed");
+	}
+	return l->stopped ? l->stop_status : 0;
+}
+
+static int local_close(struct store *store)
+{
+	struct local *l = local_of(store);
+	struct bdev *dev[PST_DEVICES_MAX];
+	unsigned n = l->geo.devs;
+	int err = 0;
+
+	pst_assert(l->ops == 0);
+	l->closing = true;
+	if (!l->stopped && !l->opts.read_only)
+		err = checkpoint_all(l);
+	else if (l->stopped)
+		err = l->stop_status;
+	l->stopped = l->stop_told = true;
+	while (io_inflight(l))
+		(void)loop_turn(store->loop, NSEC_PER_SEC);
+	local_detach(l);
+	memcpy(dev, l->dev, sizeof(dev));
+	local_free(l);
+	for (unsigned i = 0; i < n; i++)
+		bdev_close(dev[i]);
+	return err;
+}
+
+void local_crash(struct store *store)
+{
+	struct local *l = local_of(store);
+
+	l->stopped = l->closing = true;
+	l->stop_status = -ESHUTDOWN;
+	while (io_inflight(l))
+		(void)loop_turn(store->loop, NSEC_PER_SEC);
+	stop_tell(l, -ESHUTDOWN);
+	while (l->ops)
+		(void)loop_turn(store->loop, 0);
+	local_detach(l);
+	local_free(l);
+}
+
+static const struct store_ops local_ops = {
+        .name = "local",
+        .submit = local_submit,
+        .cancel = local_cancel,
+        .close = local_close,
+};
+
+static void opts_fill(struct local_opts *o, const struct local_opts *in)
+{
+	if (in)
+		*o = *in;
+	if (!o->index_limit_bytes) {
+		long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+
+		o->index_limit_bytes =
+		        pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size / 4 : GIB;
+	}
+	if (!o->csum_cache_bytes)
+		o->csum_cache_bytes = 64 * MIB;
+	if (!o->journal_cache_bytes)
+		o->journal_cache_bytes = 256 * MIB;
+	if (!o->ops_max)
+		o->ops_max = 1024;
+	if (!o->commits_max)
+		o->commits_max = 2;
+}
+
+int local_open(struct store **ret_store, struct loop *loop, struct bdev *const *devs,
+               unsigned count, const struct local_opts *opts, struct pst_err *err)
+{
+	struct local *l = mem_calloc(1, sizeof(*l));
+	uint64_t start = clock_mono_ns();
+	int r;
+
+	if (!l)
+		return err_set(err, -ENOMEM, "no memory to open the store");
+	l->store.ops = &local_ops;
+	l->store.loop = loop;
+	l->store.caps = PST_CAP_OBJECTS | PST_CAP_BATCH | PST_CAP_SNAPSHOTS | PST_CAP_REPLAY |
+	                PST_CAP_SCRUB | PST_CAP_VOLATILE | PST_CAP_EXISTING;
+	l->next_cont = 1;
+	list_init(&l->names);
+	list_init(&l->scrubs);
+	list_init(&l->dying);
+	l->stall_timer.fired = stall_tick;
+	l->poller.poll = local_poll;
+	l->poller.may_sleep = local_may_sleep;
+	opts_fill(&l->opts, opts);
+	r = devices_identify(l, devs, count, err);
+	if (!r)
+		r = recover(l, err);
+	if (r) {
+		local_free(l);
+		return r;
+	}
+	l->stat.recovery_ns = clock_mono_ns() - start;
+	loop_poller_add(loop, &l->poller);
+	*ret_store = &l->store;
+	return 0;
+}

@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * read - array reads.
+ *
+ * A read looks everything up at once, so that it sees one moment: what is journaled is copied, what
+ * is a hole is zeroed, and the rest becomes parts, runs of blocks that are read from the devices
+ * with the checksums that were true then. Space that is freed meanwhile is not reused before the
+ * read has ended (R4), and blocks overwritten meanwhile stay as they were on the device (jrnl.c).
+ *
+ * Only when requests run out in the middle does a read go on later, and then it may see a later
+ * moment.
+ */
+#include "store/local/engine.h"
+
+#define PART_BLOCKS 256
+
+struct read_state {                /* in op->priv, after op_state */
+	uint8_t *buf;              /* block `first` lies here */
+	uint8_t *bounce;           /* buf, when it is ours */
+	uint64_t first, next, end; /* blocks */
+	uint32_t epoch, pending;
+	int status;
+	bool more; /* stopped for want of requests */
+};
+
+struct part {
+	struct dio dio;
+	struct csum_wait wait[2];
+	struct shard *shard;
+	struct pst_op *op;
+	uint64_t lblk, addr;
+	uint8_t *buf;
+	uint16_t blocks, missing; /* missing: checksums not known yet */
+	uint8_t pending;
+	bool verify;
+	int status;
+	uint64_t known[PART_BLOCKS / 64];
+	uint32_t csum[PART_BLOCKS];
+};
+_Static_assert(sizeof(struct part) <= REQ_BYTES, "a part of a read fits in a request");
+
+static struct read_state *state(struct pst_op *op)
+{
+	_Static_assert(sizeof(struct op_state) + sizeof(struct read_state) <=
+	                       sizeof(((struct pst_op *)0)->priv),
+	               "a read's state fits in the op");
+	return (struct read_state *)((uint8_t *)op->priv + sizeof(struct op_state));
+}
+
+static enum pst_outcome go_on(struct shard *s, struct pst_op *op);
+
+/* --- the end --- */
+
+static void scatter(const struct pst_op *op, const uint8_t *from)
+{
+	uint64_t left = op->ret_len;
+
+	for (uint32_t i = 0; left; i++) {
+		size_t n = MIN(left, op->iov[i].iov_len);
+
+		memcpy(op->iov[i].iov_base, from, n);
+		from += n;
+		left -= n;
+	}
+}
+
+static int finish(struct shard *s, struct pst_op *op)
+{
+	struct read_state *r = state(op);
+
+	reader_exit(s, r->epoch);
+	if (r->bounce) {
+		if (!r->status)
+			scatter(op, r->bounce + op->off % BLOCK_BYTES);
+		mem_free(r->bounce);
+	}
+	if (!r->status)
+		s->l->stat.user_read_bytes += op->ret_len;
+	return r->status;
+}
+
+static void bad_block(struct part *p, uint32_t i, int status, const char *what)
+{
+	struct pst_op *op = p->op;
+
+	op->ret_off = (p->lblk + i) * BLOCK_BYTES;
+	log_error("container %u object %016llx%016llx byte %llu (block %llu): %s", op->cont,
+	          (unsigned long long)op->oid.hi, (unsigned long long)op->oid.lo,
+	          (unsigned long long)op->ret_off, (unsigned long long)(p->addr + i), what);
+	p->status = status;
+}
+
+static void verify(struct part *p)
+{
+	for (uint32_t i = 0; i < p->blocks; i++) {
+		if (crc32c(0, p->buf + (size_t)i * BLOCK_BYTES, BLOCK_BYTES) == p->csum[i])
+			continue;
+		p->shard->l->stat.csum_errors++;
+		bad_block(p, i, -EIO, "the checksum does not match");
+		return;
+	}
+}
+
+static void part_put(struct part *p)
+{
+	struct shard *s = p->shard;
+	struct pst_op *op = p->op;
+	struct read_state *r = state(op);
+
+	if (--p->pending)
+		return;
+	if (!p->status && p->verify)
+		verify(p);
+	if (p->status && !r->status)
+		r->status = p->status;
+	req_put(s->l, p);
+	if (--r->pending)
+		return;
+	if (r->more && !r->status) {
+		if (go_on(s, op) == PST_QUEUED)
+			return;
+	}
+	op_done(s->l, op, finish(s, op));
+}
+
+static void part_read(struct dio *d)
+{
+	struct part *p = container_of(d, struct part, dio);
+
+	if (d->status)
+		bad_block(p, 0, d->status, strerror(-d->status));
+	part_put(p);
+}
+
+/* The page of some missing checksums is here: those not known when the read began are in its base.
+ */
+static void part_csums(struct csum_wait *w, int status, const struct csum_page *page,
+                       const uint32_t *base)
+{
+	struct part *p = w == container_of(w, struct part, wait[0])->wait
+	                         ? container_of(w, struct part, wait[0])
+	                         : container_of(w, struct part, wait[1]);
+
+	for (uint32_t i = 0; i < p->blocks && !status; i++) {
+		unsigned slot;
+
+		if (p->known[i / 64] >> (i % 64) & 1)
+			continue;
+		if (geo_csum_page(&p->shard->l->geo, p->addr + i, &slot) != page->index)
+			continue;
+		p->csum[i] = base[slot];
+		p->known[i / 64] |= 1ull << (i % 64);
+	}
+	if (status)
+		bad_block(p, 0, -EIO, "its checksums can't be read");
+	part_put(p);
+}
+
+/* --- the beginning --- */
+
+static void csums_capture(struct part *p)
+{
+	for (uint32_t i = 0; i < p->blocks; i++) {
+		if (csum_get(p->shard, p->addr + i, &p->csum[i]))
+			p->known[i / 64] |= 1ull << (i % 64);
+		else
+			p->missing++;
+	}
+}
+
+static int csums_load(struct part *p)
+{
+	uint64_t last = UINT64_MAX;
+	unsigned waits = 0, slot;
+	int err = 0;
+
+	for (uint32_t i = 0; i < p->blocks && !err; i++) {
+		uint64_t index;
+
+		if (p->known[i / 64] >> (i % 64) & 1)
+			continue;
+		index = geo_csum_page(&p->shard->l->geo, p->addr + i, &slot);
+		if (index == last)
+			continue;
+		last = index;
+		pst_assert(waits < ARRAY_LEN(p->wait)); /* runs are shorter than a page covers */
+		p->wait[waits].ready = part_csums;
+		err = csum_load(p->shard, p->addr + i, &p->wait[waits++]);
+		if (!err)
+			p->pending++;
+	}
+	return err;
+}
+
+static int part_start(struct shard *s, struct pst_op *op, uint64_t lblk, uint64_t addr,
+                      uint32_t blocks, bool nocsum)
+{
+	struct read_state *r = state(op);
+	struct part *p = req_get(s->l);
+	int err = 0;
+
+	if (!p)
+		return -EAGAIN;
+	memset(p, 0, offsetof(struct part, csum));
+	p->shard = s;
+	p->op = op;
+	p->lblk = lblk;
+	p->addr = addr;
+	p->blocks = (uint16_t)blocks;
+	p->buf = r->buf + (lblk - r->first) * BLOCK_BYTES;
+	p->verify = !nocsum && !(op->flags & PST_F_NOVERIFY) && !PLANTED(s->l, PLANT_SKIP_CHECKSUM);
+	p->pending = 1;
+	p->dio.done = part_read;
+	r->pending++;
+	if (p->verify) {
+		csums_capture(p);
+		if (p->missing)
+			err = csums_load(p);
+		if (err)
+			p->status = err; /* no memory: the read fails when it comes back */
+	}
+	dio_data(s->l, &p->dio, BDEV_READ, addr, blocks, p->buf, r->bounce ? NULL : op->region);
+	return 0;
+}
+
+/* Journaled blocks are copied, runs of others are read. */
+static int read_extent(struct shard *s, struct pst_op *op, uint64_t lblk, uint64_t addr,
+                       uint32_t blocks, bool nocsum)
+{
+	struct read_state *r = state(op);
+
+	while (blocks) {
+		struct jblock *j = jrnl_find(s, addr);
+		uint32_t run = 1;
+
+		if (j) {
+			memcpy(r->buf + (lblk - r->first) * BLOCK_BYTES, j->data, BLOCK_BYTES);
+		} else {
+			int err;
+
+			while (run < blocks && run < PART_BLOCKS &&
+			       (!s->jrnl.count || !jrnl_find(s, addr + run)))
+				run++;
+			err = part_start(s, op, lblk, addr, run, nocsum);
+			if (err)
+				return err;
+		}
+		lblk += run;
+		addr += run;
+		blocks -= run;
+		r->next = lblk;
+	}
+	return 0;
+}
+
+/* Starts parts from r->next on. PST_QUEUED: some are under way; PST_DONE: none is, and none was
+ * needed any more; PST_BUSY: none could be. */
+static enum pst_outcome go_on(struct shard *s, struct pst_op *op)
+{
+	struct read_state *r = state(op);
+	const struct btree *t;
+	struct shard *home;
+	struct head h;
+	int err = cont_view(s->l, op, &home, &t);
+
+	r->more = false;
+	if (err || !t) {
+		r->status = err ? err : -ESTALE;
+		return PST_DONE;
+	}
+	head_get(t, op->oid, &h);
+	r->pending++; /* ours, while parts may not end yet */
+	while (r->next < r->end && !err) {
+		struct extent e;
+		uint64_t to = r->end;
+		uint8_t *at = r->buf + (r->next - r->first) * BLOCK_BYTES;
+		bool some = h.exists && extent_find(t, op->oid, &h, r->next, &e);
+
+		if (!some || e.lblk > r->next) {
+			to = some ? MIN(to, e.lblk) : to;
+			memset(at, 0, (to - r->next) * BLOCK_BYTES);
+			r->next = to;
+			continue;
+		}
+		to = MIN(to, e.lblk + e.blocks);
+		err = read_extent(s, op, r->next, e.addr + (r->next - e.lblk),
+		                  (uint32_t)(to - r->next), e.nocsum);
+	}
+	r->more = err != 0;
+	if (--r->pending)
+		return PST_QUEUED;
+	return err ? PST_BUSY : PST_DONE;
+}
+
+/* May the device write straight into the caller's memory? Whole blocks must fit. */
+static bool direct(const struct local *l, const struct pst_op *op, uint64_t blocks)
+{
+	return op->iov_count == 1 && op->off % BLOCK_BYTES == 0 &&
+	       op->iov[0].iov_len >= blocks * BLOCK_BYTES &&
+	       IS_ALIGNED((uintptr_t)op->iov[0].iov_base, l->mem_align);
+}
+
+static enum pst_outcome read_begin(struct shard *s, struct pst_op *op, uint64_t size)
+{
+	struct read_state *r = state(op);
+	enum pst_outcome out;
+
+	op->ret_len = op->off < size ? MIN(op->len, size - op->off) : 0;
+	if (!op->ret_len)
+		return op_fail(op, 0);
+	memset(r, 0, sizeof(*r));
+	r->first = r->next = op->off / BLOCK_BYTES;
+	r->end = DIV_ROUND_UP(op->off + op->ret_len, BLOCK_BYTES);
+	if (direct(s->l, op, r->end - r->first)) {
+		r->buf = op->iov[0].iov_base;
+	} else {
+		r->bounce = mem_alloc_aligned(BLOCK_BYTES, (r->end - r->first) * BLOCK_BYTES);
+		if (!r->bounce)
+			return op_fail(op, -ENOMEM);
+		r->buf = r->bounce;
+	}
+	r->epoch = reader_enter(s);
+	out = go_on(s, op);
+	if (out == PST_QUEUED)
+		return out;
+	if (out == PST_BUSY) { /* no request was free: begin again later */
+		reader_exit(s, r->epoch);
+		mem_free(r->bounce);
+		return PST_BUSY;
+	}
+	return op_fail(op, finish(s, op));
+}
+
+static enum pst_outcome read_try(struct shard *s, struct pst_op *op)
+{
+	const struct btree *t;
+	struct shard *home;
+	struct head h = {0};
+	int err = cont_view(s->l, op, &home, &t);
+
+	if (err)
+		return op_fail(op, err);
+	if (t)
+		head_get(t, op->oid, &h);
+	if (!h.exists && op->flags & PST_F_EXISTING)
+		return op_fail(op, -ESTALE);
+	return read_begin(s, op, h.size);
+}
+
+static uint64_t iov_bytes(const struct pst_op *op)
+{
+	uint64_t n = 0;
+
+	for (uint32_t i = 0; i < op->iov_count; i++)
+		n += op->iov[i].iov_len;
+	return n;
+}
+
+enum pst_outcome read_submit(struct local *l, struct pst_op *op)
+{
+	struct shard *s = shard_of_cont(l, op->cont);
+
+	if (!s)
+		return op_fail(op, -ENOENT);
+	if (op->len > PST_IO_MAX)
+		return op_fail(op, -E2BIG);
+	if (op->off > PST_OBJECT_MAX || iov_bytes(op) != op->len)
+		return op_fail(op, -EINVAL);
+	return op_run(s, op, read_try);
+}

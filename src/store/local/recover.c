@@ -1,0 +1,500 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * recover - from what is on the devices to a running store.
+ *
+ * For each shard: the newer valid header; the system tree and the containers' trees; the log after
+ * the header, frame by frame; then the space that all trees refer to is marked as used, and a
+ * checkpoint makes it all a fresh start. Until that checkpoint's header is durable nothing that the
+ * old header or its log needs is overwritten, so that recovery may be interrupted anywhere.
+ *
+ * Where the log ends. A frame belongs to it when it is whole, has the next sequence number and the
+ * header's epoch. Each frame says up to where the log was known to be durable when it was written
+ * (its mark), so that the end is one of these:
+ *   - a torn tail: no later frame was written after the missing one was durable;
+ *   - damage: some later whole frame says that the missing one was durable. That is reported, and
+ * the store does not open: going on would silently forget what had been acknowledged. A frame that
+ * no mark covers may have outrun the data that it speaks of (one flush serves both): its data is
+ * verified by the checksums in its records, and if they don't match the log ends before it.
+ */
+#include "store/local/engine.h"
+
+#define NODE_READ_BLOCKS 64
+
+/* --- index pages --- */
+
+struct node_map { /* nodes by address, so that what trees share is shared again */
+	struct bt_node **slot;
+	size_t mask, count;
+};
+
+struct loader {
+	struct shard *s;
+	struct node_map map;
+	struct pst_err *err;
+	int status;
+	uint8_t *ahead; /* NODE_READ_BLOCKS read from ahead_addr on */
+	uint64_t ahead_addr;
+	uint32_t ahead_blocks;
+	uint8_t *page[BT_DEPTH_MAX];
+};
+
+static struct bt_node **map_slot(const struct node_map *m, uint64_t addr)
+{
+	size_t i = hash_u64(addr) & m->mask;
+
+	while (m->slot[i] && m->slot[i]->addr != addr)
+		i = (i + 1) & m->mask;
+	return &m->slot[i];
+}
+
+static int map_add(struct node_map *m, struct bt_node *n)
+{
+	if (2 * m->count >= m->mask) {
+		struct node_map big = {.mask = m->mask ? 2 * m->mask + 1 : 255};
+
+		big.slot = mem_calloc(big.mask + 1, sizeof(*big.slot));
+		if (!big.slot)
+			return -ENOMEM;
+		for (size_t i = 0; m->slot && i <= m->mask; i++)
+			if (m->slot[i])
+				*map_slot(&big, m->slot[i]->addr) = m->slot[i];
+		big.count = m->count;
+		mem_free(m->slot);
+		*m = big;
+	}
+	*map_slot(m, n->addr) = n;
+	m->count++;
+	return 0;
+}
+
+static struct bt_node *map_child(void *arg, uint64_t addr)
+{
+	struct loader *ld = arg;
+	struct bt_node *n = ld->map.slot ? *map_slot(&ld->map, addr) : NULL;
+
+	if (n)
+		n->refs++;
+	return n;
+}
+
+static int page_from(struct loader *ld, unsigned dev, uint64_t addr, uint8_t *page)
+{
+	struct local *l = ld->s->l;
+	uint64_t in = addr % l->geo.region_span;
+	int err;
+
+	if (dev == 0 && ld->ahead_blocks && addr >= ld->ahead_addr &&
+	    addr < ld->ahead_addr + ld->ahead_blocks) {
+		memcpy(page, ld->ahead + (addr - ld->ahead_addr) * BLOCK_BYTES, BLOCK_BYTES);
+		return 0;
+	}
+	if (dev == 0 && in < l->geo.region_blocks) {
+		uint32_t n = (uint32_t)MIN(NODE_READ_BLOCKS, l->geo.region_blocks - in);
+
+		if (!meta_read_sync(l, 0, geo_meta_block(&l->geo, addr), ld->ahead, n)) {
+			ld->ahead_addr = addr;
+			ld->ahead_blocks = n;
+			memcpy(page, ld->ahead, BLOCK_BYTES);
+			return 0;
+		}
+		ld->ahead_blocks = 0;
+	}
+	err = meta_read_sync(l, dev, geo_meta_block(&l->geo, addr), page, 1);
+	return err;
+}
+
+/* The page at @addr from the first device that has it whole; the others are mended. */
+static int page_read(struct loader *ld, uint64_t addr, uint8_t *page)
+{
+	struct local *l = ld->s->l;
+	int err = -EBADMSG;
+
+	if (!addr || addr / l->geo.region_span >= l->geo.regions ||
+	    addr % l->geo.region_span >= l->geo.region_blocks)
+		return err_set(ld->err, -EBADMSG, "shard %u: index page address %llu is outside",
+		               ld->s->id, (unsigned long long)addr);
+	for (unsigned d = 0; d < l->geo.devs; d++) {
+		err = page_from(ld, d, addr, page);
+		if (!err)
+			err = bt_page_check(&ld->s->env, page, addr, ld->err);
+		else
+			err_set(ld->err, err, "index page %llu can't be read: %s",
+			        (unsigned long long)addr, strerror(-err));
+		if (err)
+			continue;
+		for (unsigned bad = 0; bad < d && !l->opts.read_only; bad++)
+			if (!bdev_write_sync(l->dev[bad],
+			                     geo_meta_block(&l->geo, addr) << BLOCK_SHIFT, page,
+			                     BLOCK_BYTES, 0))
+				l->stat.mirror_repairs++;
+		return 0;
+	}
+	return err_prefix(ld->err, err, "shard %u", ld->s->id);
+}
+
+static int node_load(struct loader *ld, uint64_t addr, int level, unsigned depth)
+{
+	uint8_t *page = ld->page[depth];
+	struct bt_node *n;
+	int err;
+
+	if (ld->map.slot && *map_slot(&ld->map, addr))
+		return 0;
+	err = page_read(ld, addr, page);
+	if (err)
+		return err;
+	if (level >= 0 && bt_page_level(page) != (unsigned)level)
+		return err_set(ld->err, -EBADMSG, "shard %u: index page %llu has level %u, not %d",
+		               ld->s->id, (unsigned long long)addr, bt_page_level(page), level);
+	level = (int)bt_page_level(page);
+	if (level && depth + 1 >= BT_DEPTH_MAX)
+		return err_set(ld->err, -EBADMSG, "shard %u: the index is too deep", ld->s->id);
+	for (unsigned i = 0; level && i < bt_page_count(page) && !err; i++)
+		err = node_load(ld, bt_page_child(page, i), level - 1, depth + 1);
+	if (!err)
+		err = bt_node_load(&ld->s->env, &n, page, addr, map_child, ld, ld->err);
+	if (err)
+		return err;
+	err = map_add(&ld->map, n);
+	if (err) {
+		bt_node_unref(&ld->s->env, n);
+		return err_set(ld->err, err, "no memory to load the index");
+	}
+	err = space_claim(ld->s, SPACE_META, addr, 1);
+	return err ? err_set(ld->err, -EBADMSG, "shard %u: index page %llu overlaps another",
+	                     ld->s->id, (unsigned long long)addr)
+	           : 0;
+}
+
+static int tree_load(struct loader *ld, struct btree *t, uint64_t root, uint64_t items)
+{
+	int err;
+
+	t->env = &ld->s->env;
+	if (!root)
+		return items ? err_set(ld->err, -EBADMSG, "an empty tree has items") : 0;
+	err = node_load(ld, root, -1, 0);
+	return err ? err : bt_adopt(t, map_child(ld, root), items, ld->err);
+}
+
+static int loader_init(struct loader *ld, struct shard *s, struct pst_err *err)
+{
+	*ld = (struct loader){.s = s, .err = err};
+	ld->ahead = mem_alloc_aligned(BLOCK_BYTES, (size_t)NODE_READ_BLOCKS * BLOCK_BYTES);
+	for (unsigned i = 0; i < BT_DEPTH_MAX; i++) {
+		ld->page[i] = mem_alloc_aligned(BLOCK_BYTES, BLOCK_BYTES);
+		if (!ld->page[i])
+			return err_set(err, -ENOMEM, "no memory to load the index");
+	}
+	return ld->ahead ? 0 : err_set(err, -ENOMEM, "no memory to load the index");
+}
+
+/* Before the trees change: the map's own references go. */
+static void loader_done(struct loader *ld)
+{
+	for (size_t i = 0; ld->map.slot && i <= ld->map.mask; i++)
+		if (ld->map.slot[i])
+			bt_node_unref(&ld->s->env, ld->map.slot[i]);
+	mem_free(ld->map.slot);
+	mem_free(ld->ahead);
+	for (unsigned i = 0; i < BT_DEPTH_MAX; i++)
+		mem_free(ld->page[i]);
+}
+
+/* --- what the system tree says --- */
+
+static int bad_item(struct loader *ld, const char *what)
+{
+	return err_set(ld->err, -EBADMSG, "shard %u: a %s item of the system tree is damaged",
+	               ld->s->id, what);
+}
+
+static int load_names(struct loader *ld)
+{
+	struct shard *s = ld->s;
+	struct bt_iter it;
+	int err = 0;
+
+	for (bt_seek(&it, &s->sys, "N", 1); it.valid && it.key[0] == 'N' && !err; bt_next(&it)) {
+		struct media_cont_name m;
+
+		if (it.val_len != sizeof(m) || it.key_len < 2)
+			return bad_item(ld, "name");
+		memcpy(&m, it.val, sizeof(m));
+		err = cont_name_load(s->l, &m, (const char *)it.key + 1, it.key_len - 1);
+		if (err)
+			return err == -ENOMEM ? err : bad_item(ld, "name");
+	}
+	return 0;
+}
+
+static int load_cont(struct loader *ld, const struct bt_iter *it)
+{
+	struct media_cont m;
+	struct cont *c;
+
+	if (it->key_len != 5 || it->val_len != sizeof(m))
+		return bad_item(ld, "container");
+	if (!cont_name_by_id(ld->s->l, get_be32(it->key + 1)))
+		return 0; /* destroyed: its space is simply not claimed */
+	memcpy(&m, it->val, sizeof(m));
+	c = cont_get(ld->s, get_be32(it->key + 1));
+	if (!c)
+		return err_set(ld->err, -ENOMEM, "no memory for a container");
+	c->epoch = le32_get(m.epoch);
+	c->props = le32_get(m.props);
+	c->used_blocks = le64_get(m.used_blocks);
+	c->objects = le64_get(m.objects);
+	c->logical_bytes = le64_get(m.logical_bytes);
+	c->quota_bytes = le64_get(m.quota_bytes);
+	c->quota_objects = le64_get(m.quota_objects);
+	c->quota_blocks = quota_in_blocks(c->quota_bytes);
+	return tree_load(ld, &c->tree, le64_get(m.root), le64_get(m.items));
+}
+
+static int load_snap(struct loader *ld, const struct bt_iter *it)
+{
+	struct media_cont m;
+	struct snap *n;
+	struct cont *c;
+	size_t len = it->val_len - sizeof(m);
+	int err;
+
+	if (it->key_len != 13 || it->val_len <= sizeof(m) || len > PST_NAME_MAX)
+		return bad_item(ld, "snapshot");
+	c = cont_find(ld->s, get_be32(it->key + 1));
+	if (!c)
+		return cont_name_by_id(ld->s->l, get_be32(it->key + 1)) ? bad_item(ld, "snapshot")
+		                                                        : 0;
+	memcpy(&m, it->val, sizeof(m));
+	n = mem_calloc(1, sizeof(*n));
+	if (!n)
+		return err_set(ld->err, -ENOMEM, "no memory for a snapshot");
+	n->id = get_be64(it->key + 5);
+	n->ctime_ns = le64_get(m.time_ns);
+	n->used_blocks = le64_get(m.used_blocks);
+	n->objects = le64_get(m.objects);
+	n->logical_bytes = le64_get(m.logical_bytes);
+	memcpy(n->name, (const uint8_t *)it->val + sizeof(m), len);
+	n->tree.env = &ld->s->env;
+	list_push(&c->snaps, &n->link);
+	c->snap_count++;
+	c->newest_snap = n->id;
+	err = tree_load(ld, &n->tree, le64_get(m.root), le64_get(m.items));
+	if (!err && (n->id >= c->epoch || le32_get(m.epoch) != n->id))
+		err = bad_item(ld, "snapshot");
+	return err;
+}
+
+static int load_items(struct loader *ld)
+{
+	struct bt_iter it;
+	int err = 0;
+
+	for (bt_seek(&it, &ld->s->sys, "C", 1); it.valid && it.key[0] == 'C' && !err; bt_next(&it))
+		err = load_cont(ld, &it);
+	if (err)
+		return err;
+	for (bt_seek(&it, &ld->s->sys, "S", 1); it.valid && it.key[0] == 'S' && !err; bt_next(&it))
+		err = load_snap(ld, &it);
+	return err;
+}
+
+static int load_trees(struct shard *s, const struct media_header *h, struct pst_err *err)
+{
+	struct loader ld;
+	int r = loader_init(&ld, s, err);
+
+	if (!r)
+		r = tree_load(&ld, &s->sys, le64_get(h->sys_root), le64_get(h->sys_items));
+	if (!r && s->id == 0)
+		r = load_names(&ld);
+	if (!r)
+		r = load_items(&ld);
+	loader_done(&ld);
+	return r;
+}
+
+/* --- headers --- */
+
+static int header_read(struct local *l, unsigned shard, struct media_header *ret_h,
+                       struct pst_err *err)
+{
+	struct media_header *h = mem_alloc_aligned(BLOCK_BYTES, 2 * BLOCK_BYTES);
+	bool found = false;
+
+	if (!h)
+		return err_set(err, -ENOMEM, "no memory to open the store");
+	for (unsigned d = 0; d < l->geo.devs; d++) {
+		if (meta_read_sync(l, d, l->geo.header_start + 2ull * shard, h, 2))
+			continue;
+		for (unsigned i = 0; i < 2; i++) {
+			if (!header_ok(&h[i], &l->super, shard))
+				continue;
+			if (!found || le64_get(h[i].gen) > le64_get(ret_h->gen))
+				*ret_h = h[i];
+			found = true;
+		}
+	}
+	mem_free(h);
+	return found ? 0 : err_set(err, -EBADMSG, "both headers of shard %u are damaged", shard);
+}
+
+/* --- one shard --- */
+
+int shard_load(struct local *l, unsigned id, struct pst_err *err)
+{
+	struct shard *s = l->shard[id];
+	struct media_header h;
+	int r = header_read(l, id, &h, err);
+
+	if (r)
+		return r;
+	s->ckpt.gen = le64_get(h.gen);
+	s->ckpt.done = le64_get(h.frame_seq);
+	l->epoch = MAX(l->epoch, le64_get(h.epoch));
+	if (id == 0)
+		l->next_cont = MAX(l->next_cont, (uint32_t)le64_get(h.next_cont));
+	r = load_trees(s, &h, err);
+	if (!r)
+		r = replay_log(s, &h, err);
+	return r;
+}
+
+/* --- which space is in use --- */
+
+struct claimer {
+	struct shard *s;
+	uint64_t bad;
+};
+
+static bool enter_once(void *arg, struct bt_node *node)
+{
+	if (node->flags & BT_NODE_SEEN)
+		return false;
+	node->flags |= BT_NODE_SEEN;
+	return true;
+}
+
+static bool leave_once(void *arg, struct bt_node *node)
+{
+	if (!(node->flags & BT_NODE_SEEN))
+		return false;
+	node->flags &= (uint16_t)~BT_NODE_SEEN;
+	return true;
+}
+
+static void claim_run(void *arg, struct pst_oid oid, uint64_t lblk, uint64_t addr, uint32_t blocks,
+                      uint32_t birth, bool nocsum)
+{
+	struct claimer *cl = arg;
+
+	/* A snapshot's leaf may map what another tree's copy of it maps too: block by block then.
+	 */
+	if (!space_claim(cl->s, SPACE_DATA, addr, blocks))
+		return;
+	for (uint32_t i = 0; i < blocks; i++) {
+		int err = space_claim(cl->s, SPACE_DATA, addr + i, 1);
+
+		if (err && err != -EEXIST)
+			cl->bad++;
+	}
+}
+
+static void claim_item(void *arg, const uint8_t *key, size_t key_len, const uint8_t *val,
+                       size_t val_len)
+{
+	item_runs(key, key_len, val, val_len, claim_run, arg);
+}
+
+static int space_rebuild(struct shard *s, struct pst_err *err)
+{
+	struct claimer cl = {s, 0};
+	struct cont *c;
+	struct snap *n;
+
+	list_for_each (c, &s->conts, link) {
+		bt_walk(&c->tree, enter_once, claim_item, &cl);
+		if (!PLANTED(s->l, PLANT_FORGET_SNAPSHOT_SPACE))
+			list_for_each (n, &c->snaps, link)
+				bt_walk(&n->tree, enter_once, claim_item, &cl);
+	}
+	list_for_each (c, &s->conts, link) {
+		bt_walk(&c->tree, leave_once, NULL, NULL);
+		list_for_each (n, &c->snaps, link)
+			bt_walk(&n->tree, leave_once, NULL, NULL);
+	}
+	if (cl.bad)
+		return err_set(
+		        err, -EBADMSG,
+		        "shard %u: %llu blocks are mapped outside the data area or where index "
+		        "pages lie",
+		        s->id, (unsigned long long)cl.bad);
+	return 0;
+}
+
+/* --- all of it --- */
+
+static void ckpt_ended(struct log_wait *w, int status)
+{
+}
+
+/* Each shard gets a header of the new epoch before anything is acknowledged. */
+static int fresh_start(struct local *l, struct pst_err *err)
+{
+	struct log_wait w[SHARDS_MAX] = {0};
+	int r = 0;
+
+	/* What was read from the log may so far be in the devices' caches only. */
+	r = flush_all_sync(l);
+	if (r)
+		return err_set(err, r, "a device can't be flushed: %s", strerror(-r));
+	loop_poller_add(l->store.loop, &l->poller);
+	for (unsigned i = 0; i < l->geo.shards; i++) {
+		w[i].durable = ckpt_ended;
+		list_push(&l->shard[i]->ckpt.waiters, &w[i].link);
+		ckpt_want(l->shard[i]);
+	}
+	for (unsigned i = 0; i < l->geo.shards && !l->stopped; i++)
+		while (!list_empty(&l->shard[i]->ckpt.waiters) && !l->stopped)
+			if (loop_turn(l->store.loop, NSEC_PER_SEC) < 0)
+				local_stop(l, -EIO, "the loop failed");
+	if (l->stopped)
+		r = err_set(err, l->stop_status, "recovery failed: %s", l->stop_why);
+	l->stop_told = l->stopped;
+	for (unsigned i = 0; i < l->geo.devs; i++)
+		while (l->dev[i]->inflight)
+			(void)loop_turn(l->store.loop, NSEC_PER_SEC);
+	loop_poller_del(l->store.loop, &l->poller);
+	for (unsigned i = 0; i < l->geo.shards; i++)
+		loop_timer_disarm(l->store.loop, &l->shard[i]->log.timer);
+	loop_timer_disarm(l->store.loop, &l->stall_timer);
+	return r;
+}
+
+int recover(struct local *l, struct pst_err *err)
+{
+	int r = 0;
+
+	l->region = mem_calloc(l->geo.regions, sizeof(*l->region));
+	if (!l->region)
+		return err_set(err, -ENOMEM, "no memory to open the store");
+	l->regions_free = l->geo.regions;
+	l->recovering = true;
+	for (unsigned i = 0; i < l->geo.shards; i++) {
+		l->shard[i] = shard_new(l, i);
+		if (!l->shard[i])
+			return err_set(err, -ENOMEM, "no memory to open the store");
+	}
+	for (unsigned i = 0; i < l->geo.shards && !r; i++)
+		r = shard_load(l, i, err);
+	for (unsigned i = 0; i < l->geo.shards && !r; i++)
+		r = space_rebuild(l->shard[i], err);
+	if (r)
+		return r;
+	for (unsigned i = 0; i < l->geo.shards; i++)
+		l->stat.recovery_index_bytes += l->shard[i]->env.bytes;
+	l->recovering = false;
+	l->epoch++;
+	return l->opts.read_only ? 0 : fresh_start(l, err);
+}

@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * replay - reading a shard's log back: see recover.c for where it ends and why.
+ *
+ * Two passes: the first follows the frames and learns the greatest mark; the second applies them,
+ * and verifies the data of those that no mark covers.
+ */
+#include "store/local/engine.h"
+
+struct replay {
+	struct shard *s;
+	struct pst_err *err;
+	uint64_t epoch, first_seq, first_pos;
+	uint64_t mark;     /* frames up to here were durable, as some frame says */
+	uint64_t seq, pos; /* of the next frame */
+	uint8_t *meta;     /* FRAME_META_MAX */
+	uint8_t *probe;    /* one block */
+	struct jblock **data;
+	uint32_t data_count;
+};
+
+static uint64_t place(const struct replay *r, uint64_t pos)
+{
+	const struct geometry *g = &r->s->l->geo;
+
+	return g->log_start + r->s->id * g->log_blocks + pos % g->log_blocks;
+}
+
+static bool crc_ok(const struct media_frame *f)
+{
+	return le32_get(f->crc) == crc32c(0, (const uint8_t *)f + 8, le32_get(f->meta_bytes) - 8);
+}
+
+static void data_drop(struct replay *r)
+{
+	for (uint32_t i = 0; i < r->data_count; i++)
+		jblock_unref(r->s, r->data[i]);
+	r->data_count = 0;
+}
+
+/* The frame at r->pos with r->seq as device @dev has it. 0: whole (its data in r->data); else no.
+ */
+static int frame_from(struct replay *r, unsigned dev, uint64_t pos)
+{
+	struct local *l = r->s->l;
+	struct media_frame *f = (void *)r->meta;
+	uint32_t meta_blocks, n;
+	int err = meta_read_sync(l, dev, place(r, pos), r->meta, 1);
+
+	if (err)
+		return err;
+	if (!frame_check(l, r->s->id, f, pos) || le64_get(f->seq) != r->seq ||
+	    le64_get(f->epoch) != r->epoch)
+		return -EBADMSG;
+	meta_blocks = (uint32_t)DIV_ROUND_UP(le32_get(f->meta_bytes), BLOCK_BYTES);
+	n = le32_get(f->data_blocks);
+	if (meta_blocks > 1)
+		err = meta_read_sync(l, dev, place(r, pos) + 1, r->meta + BLOCK_BYTES,
+		                     meta_blocks - 1);
+	if (err)
+		return err;
+	if (!crc_ok(f) && !PLANTED(l, PLANT_ACCEPT_TORN_RECORD))
+		return -EBADMSG;
+	for (r->data_count = 0; r->data_count < n; r->data_count++) {
+		struct jblock *j = jblock_new(r->s);
+
+		if (!j)
+			return -ENOMEM;
+		r->data[r->data_count] = j;
+		err = meta_read_sync(l, dev, place(r, pos) + meta_blocks + r->data_count, j->data,
+		                     1);
+		if (err) {
+			r->data_count++;
+			return err;
+		}
+	}
+	return 0;
+}
+
+/* --- verifying a frame's data --- */
+
+struct verify {
+	struct replay *r;
+	uint8_t *block;
+	bool journaled; /* what is in the frame; else what lies at its place */
+};
+
+static int verify_write(const struct verify *v, const struct change *ch)
+{
+	const struct media_write *m = (const void *)ch->body;
+	const struct media_piece *p = (const void *)(m + 1);
+	const struct geometry *g = &v->r->s->l->geo;
+	const le32 *csum;
+	uint32_t at, n;
+
+	if (ch->body_len < sizeof(*m))
+		return -EBADMSG;
+	n = le32_get(m->pieces);
+	at = le32_get(m->data_index);
+	if (n > (ch->body_len - sizeof(*m)) / sizeof(*p))
+		return -EBADMSG;
+	csum = (const void *)(p + n);
+	for (uint32_t i = 0; i < n; i++) {
+		bool journaled = le32_get(p[i].flags) & PIECE_JOURNALED;
+		uint64_t addr = le64_get(p[i].addr);
+
+		for (uint32_t k = 0; k < le32_get(p[i].blocks); k++, csum++) {
+			const uint8_t *block = v->block;
+
+			if ((const uint8_t *)(csum + 1) > ch->body + ch->body_len)
+				return -EBADMSG;
+			if (journaled && at >= v->r->data_count)
+				return -EBADMSG;
+			if (journaled)
+				block = v->r->data[at++]->data;
+			if (journaled != v->journaled)
+				continue;
+			if (addr / g->region_span >= g->regions ||
+			    (!journaled && data_read_sync(v->r->s->l, addr + k, v->block, 1)))
+				return -EIO;
+			if (crc32c(0, block, BLOCK_BYTES) != le32_get(*csum))
+				return -EBADMSG;
+		}
+	}
+	return 0;
+}
+
+static int verify_value(const struct verify *v, const struct change *ch)
+{
+	struct local *l = v->r->s->l;
+	struct media_outval out;
+	uint32_t crc = 0, left;
+
+	if (v->journaled || !(ch->flags & CH_F_OUT))
+		return 0;
+	if (outval_decode(ch->body + ch->key_len, ch->body_len - ch->key_len, &out))
+		return -EBADMSG;
+	left = le32_get(out.len);
+	for (unsigned i = 0; i < le16_get(out.extents); i++) {
+		uint64_t addr = get48(out.extent[i].addr);
+
+		for (uint32_t k = 0; k < le16_get(out.extent[i].blocks); k++) {
+			uint32_t n = MIN(left, BLOCK_BYTES);
+
+			if (addr / l->geo.region_span >= l->geo.regions ||
+			    data_read_sync(l, addr + k, v->block, 1))
+				return -EIO;
+			crc = crc32c(crc, v->block, n);
+			left -= n;
+		}
+	}
+	return crc == le32_get(out.crc) ? 0 : -EBADMSG;
+}
+
+/* Does the data that the frame speaks of match its checksums? */
+static int frame_verify(struct replay *r, bool journaled)
+{
+	const struct media_frame *f = (const void *)r->meta;
+	const uint8_t *p = r->meta + sizeof(*f), *end = r->meta + le32_get(f->meta_bytes);
+	struct verify v = {r, r->probe, journaled};
+	int err = 0;
+
+	for (uint32_t i = 0; i < le32_get(f->records) && !err; i++) {
+		const struct media_record *rec = (const void *)p;
+		struct rec_reader rr;
+		struct change ch;
+
+		err = record_check(rec, (size_t)(end - p));
+		if (err)
+			break;
+		rr.p = p + sizeof(*rec);
+		if (le16_get(rec->flags) & REC_F_TOKEN)
+			rr.p += sizeof(struct media_reply);
+		p += le32_get(rec->len);
+		rr.end = p;
+		if (le16_get(rec->type) != REC_BATCH ||
+		    (!journaled && !cont_name_by_id(r->s->l, le32_get(rec->cont))))
+			continue;
+		for (uint32_t k = 0; k < le32_get(rec->changes) && !err; k++) {
+			if (!change_next(&rr, &ch))
+				err = -EBADMSG;
+			else if (ch.kind == CH_WRITE)
+				err = verify_write(&v, &ch);
+			else if (ch.kind == CH_KV_PUT)
+				err = verify_value(&v, &ch);
+		}
+	}
+	return err;
+}
+
+/* The next frame, from the first device that has it whole: 0; 1: there is none; or an error. */
+static int frame_next(struct replay *r)
+{
+	struct local *l = r->s->l;
+
+	for (;;) {
+		const struct media_frame *f = (const void *)r->meta;
+		int err = -EBADMSG;
+
+		for (unsigned d = 0; d < l->geo.devs && err; d++) {
+			data_drop(r);
+			err = frame_from(r, d, r->pos);
+			if (!err && !PLANTED(l, PLANT_ACCEPT_TORN_RECORD))
+				err = frame_verify(r, true);
+			if (err == -ENOMEM || err == -EREMOTEIO)
+				return err_set(r->err, err, "shard %u: the log can't be read: %s",
+				               r->s->id, strerror(-err));
+			if (!err && d)
+				l->stat.mirror_repairs++;
+		}
+		if (err) {
+			data_drop(r);
+			return 1;
+		}
+		if (!(le16_get(f->flags) & FRAME_SKIP))
+			return 0;
+		r->pos = DIV_ROUND_UP(r->pos + 1, l->geo.log_blocks) * l->geo.log_blocks;
+	}
+}
+
+static void frame_step(struct replay *r)
+{
+	const struct media_frame *f = (const void *)r->meta;
+
+	r->pos += DIV_ROUND_UP(le32_get(f->meta_bytes), BLOCK_BYTES) + le32_get(f->data_blocks);
+	r->seq++;
+}
+
+/* --- the end of the log --- */
+
+/* Is there a later frame that says that frame r->seq was durable? */
+static int damage_check(struct replay *r)
+{
+	struct local *l = r->s->l;
+	const struct media_frame *f = (const void *)r->meta;
+	uint64_t end = r->first_pos + l->geo.log_blocks;
+
+	for (uint64_t pos = r->pos; pos < end; pos++) {
+		for (unsigned d = 0; d < l->geo.devs; d++) {
+			uint32_t blocks;
+
+			if (meta_read_sync(l, d, place(r, pos), r->meta, 1) ||
+			    !frame_check(l, r->s->id, f, pos) || le64_get(f->epoch) != r->epoch ||
+			    le64_get(f->seq) < r->seq || le64_get(f->durable) < r->seq)
+				continue;
+			blocks = (uint32_t)DIV_ROUND_UP(le32_get(f->meta_bytes), BLOCK_BYTES);
+			if (blocks > 1 && meta_read_sync(l, d, place(r, pos) + 1,
+			                                 r->meta + BLOCK_BYTES, blocks - 1))
+				continue;
+			if (!crc_ok(f))
+				continue;
+			return err_set(
+			        r->err, -EBADMSG,
+			        "the log of shard %u is damaged: frame %llu (block %llu) can't be "
+			        "read, and frame %llu says that it was durable",
+			        r->s->id, (unsigned long long)r->seq,
+			        (unsigned long long)place(r, r->pos),
+			        (unsigned long long)le64_get(f->seq));
+		}
+	}
+	return 0;
+}
+
+static void rewind_to_start(struct replay *r)
+{
+	r->seq = r->first_seq;
+	r->pos = r->first_pos;
+}
+
+/* Pass 1: follows the frames; the greatest mark. */
+static int survey(struct replay *r, uint64_t *ret_end)
+{
+	int err;
+
+	rewind_to_start(r);
+	while ((err = frame_next(r)) == 0) {
+		r->mark = MAX(r->mark, le64_get(((const struct media_frame *)r->meta)->durable));
+		frame_step(r);
+	}
+	data_drop(r);
+	*ret_end = r->seq;
+	return err == 1 ? damage_check(r) : err;
+}
+
+/* --- pass 2 --- */
+
+static int apply_frame(struct replay *r)
+{
+	const struct media_frame *f = (const void *)r->meta;
+	const uint8_t *p = r->meta + sizeof(*f), *end = r->meta + le32_get(f->meta_bytes);
+	struct shard *s = r->s;
+
+	for (uint32_t i = 0; i < le32_get(f->records); i++) {
+		const struct media_record *rec = (const void *)p;
+		int err = record_check(rec, (size_t)(end - p));
+		unsigned type = le16_get(rec->type);
+		bool home = !err && type != REC_CONT_CREATE && type != REC_CONT_DESTROY &&
+		            type != REC_SESSION_CLOSE;
+
+		if (err)
+			return err;
+		p += le32_get(rec->len);
+		s->l->stat.recovery_records++;
+		if (home && !cont_name_by_id(s->l, le32_get(rec->cont))) {
+			/* Destroyed later, by shard 0: only its answer is worth keeping. */
+			if (le16_get(rec->flags) & REC_F_TOKEN)
+				token_record(s, (const struct media_reply *)(rec + 1));
+			continue;
+		}
+		err = apply_record(s, rec, r->seq, r->data, r->data_count);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static int apply_all(struct replay *r, uint64_t end)
+{
+	int err;
+
+	rewind_to_start(r);
+	while (r->seq < end && (err = frame_next(r)) == 0) {
+		if (r->seq > r->mark && !PLANTED(r->s->l, PLANT_ACCEPT_TORN_RECORD) &&
+		    frame_verify(r, false))
+			break; /* the tail outran its data */
+		err = apply_frame(r);
+		if (err)
+			return err_set(r->err, err == -ENOMEM ? err : -EBADMSG,
+			               "shard %u: frame %llu of the log makes no sense", r->s->id,
+			               (unsigned long long)r->seq);
+		frame_step(r);
+		data_drop(r);
+	}
+	data_drop(r);
+	return 0;
+}
+
+int replay_log(struct shard *s, const struct media_header *h, struct pst_err *err)
+{
+	struct replay r = {.s = s, .err = err, .epoch = le64_get(h->epoch)};
+	uint64_t end;
+	int e = -ENOMEM;
+
+	r.first_seq = le64_get(h->frame_seq) + 1;
+	r.first_pos = le64_get(h->log_pos);
+	r.mark = le64_get(h->frame_seq);
+	r.meta = mem_alloc_aligned(BLOCK_BYTES, FRAME_META_MAX);
+	r.probe = mem_alloc_aligned(BLOCK_BYTES, BLOCK_BYTES);
+	r.data = mem_calloc(FRAME_DATA_BLOCKS_MAX, sizeof(*r.data));
+	if (r.meta && r.probe && r.data) {
+		e = survey(&r, &end);
+		if (!e)
+			e = apply_all(&r, end);
+	} else {
+		err_set(err, e, "no memory to read the log");
+	}
+	mem_free(r.meta);
+	mem_free(r.probe);
+	mem_free(r.data);
+	if (!e)
+		log_start_at(s, r.seq, r.pos, r.first_pos, r.seq - 1);
+	return e;
+}

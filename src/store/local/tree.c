@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * tree - what the keys of a container's tree mean: object heads, extents and values. Nothing else
+ * knows how they are packed.
+ *
+ * The extent that begins at block 0 lives in the head, so that an ordinary small file is one item.
+ */
+#include "store/local/engine.h"
+
+#define KEY_EXTENT_BYTES (KEY_OBJ_BYTES + 6)
+#define HEAD_BYTES_MAX   (sizeof(struct media_head) + sizeof(struct media_extent) + PST_LABEL_MAX)
+
+void key_obj(uint8_t key[KEY_OBJ_BYTES], struct pst_oid oid, uint8_t kind)
+{
+	put_be64(key, oid.hi);
+	put_be64(key + 8, oid.lo);
+	key[16] = kind;
+}
+
+struct pst_oid oid_of_key(const uint8_t *key)
+{
+	return (struct pst_oid){get_be64(key), get_be64(key + 8)};
+}
+
+static void key_extent(uint8_t key[KEY_EXTENT_BYTES], struct pst_oid oid, uint64_t lblk)
+{
+	uint8_t be[8];
+
+	key_obj(key, oid, KEY_EXTENT);
+	put_be64(be, lblk);
+	memcpy(key + KEY_OBJ_BYTES, be + 2, 6);
+}
+
+static uint64_t lblk_of_suffix(const uint8_t *p)
+{
+	return (uint64_t)p[0] << 40 | (uint64_t)p[1] << 32 | get_be32(p + 2);
+}
+
+/* --- packing --- */
+
+static void extent_encode(struct media_extent *m, uint64_t addr, uint32_t blocks, uint32_t birth,
+                          bool nocsum)
+{
+	put48(m->addr, addr);
+	m->blocks = le32_make(blocks | (nocsum ? EXTENT_NOCSUM : 0));
+	m->birth = le32_make(birth);
+}
+
+bool extent_decode(const uint8_t *val, size_t len, struct extent *e)
+{
+	const struct media_extent *m = (const void *)val;
+
+	if (len != sizeof(*m))
+		return false;
+	e->addr = get48(m->addr);
+	e->blocks = le32_get(m->blocks) & ~EXTENT_NOCSUM;
+	e->nocsum = le32_get(m->blocks) & EXTENT_NOCSUM;
+	e->birth = le32_get(m->birth);
+	return e->blocks > 0 && e->blocks <= EXTENT_BLOCKS_MAX;
+}
+
+int head_decode(const uint8_t *val, size_t len, struct head *h)
+{
+	const struct media_head *m = (const void *)val;
+	size_t at = sizeof(*m);
+
+	if (len < at)
+		return -EBADMSG;
+	h->exists = true;
+	h->has_extent = m->flags & HEAD_EXTENT;
+	h->label_len = m->label_len;
+	h->blocks = get48(m->blocks);
+	h->size = le64_get(m->size);
+	h->mtime = le64_get(m->mtime);
+	if (h->has_extent) {
+		struct extent e;
+
+		if (len < at + sizeof(struct media_extent) ||
+		    !extent_decode(val + at, sizeof(struct media_extent), &e))
+			return -EBADMSG;
+		h->addr = e.addr;
+		h->ext_blocks = e.blocks;
+		h->birth = e.birth;
+		h->nocsum = e.nocsum;
+		at += sizeof(struct media_extent);
+	}
+	h->label = val + at;
+	return len == at + h->label_len && h->label_len <= PST_LABEL_MAX ? 0 : -EBADMSG;
+}
+
+void head_get(const struct btree *t, struct pst_oid oid, struct head *ret_head)
+{
+	uint8_t key[KEY_OBJ_BYTES];
+	const void *val;
+	size_t len;
+
+	ret_head->exists = false;
+	key_obj(key, oid, KEY_HEAD);
+	if (bt_get(t, key, sizeof(key), &val, &len) == 0 && head_decode(val, len, ret_head) == 0)
+		return;
+	memset(ret_head, 0, sizeof(*ret_head));
+}
+
+void head_put(struct btree *t, struct pst_oid oid, const struct head *h)
+{
+	uint8_t key[KEY_OBJ_BYTES], val[HEAD_BYTES_MAX];
+	struct media_head *m = (void *)val;
+	size_t at = sizeof(*m);
+
+	m->flags = h->has_extent ? HEAD_EXTENT : 0;
+	m->label_len = h->label_len;
+	put48(m->blocks, h->blocks);
+	m->size = le64_make(h->size);
+	m->mtime = le64_make(h->mtime);
+	if (h->has_extent) {
+		extent_encode((void *)(val + at), h->addr, h->ext_blocks, h->birth, h->nocsum);
+		at += sizeof(struct media_extent);
+	}
+	if (h->label_len)
+		memcpy(val + at, h->label, h->label_len);
+	key_obj(key, oid, KEY_HEAD);
+	bt_put(t, key, sizeof(key), val, at + h->label_len);
+}
+
+int outval_decode(const uint8_t *val, size_t len, struct media_outval *ret)
+{
+	uint32_t blocks = 0, n;
+
+	if (len < offsetof(struct media_outval, extent) || len > sizeof(*ret))
+		return -EBADMSG;
+	memset(ret, 0, sizeof(*ret));
+	memcpy(ret, val, len);
+	n = le16_get(ret->extents);
+	if (!n || n > OUTVAL_EXTENTS_MAX ||
+	    len != offsetof(struct media_outval, extent) + n * sizeof(ret->extent[0]))
+		return -EBADMSG;
+	for (uint32_t i = 0; i < n; i++)
+		blocks += le16_get(ret->extent[i].blocks);
+	return le32_get(ret->len) <= PST_VALUE_MAX &&
+	                       blocks == DIV_ROUND_UP(le32_get(ret->len), BLOCK_BYTES)
+	               ? 0
+	               : -EBADMSG;
+}
+
+/* --- extents --- */
+
+bool extent_find(const struct btree *t, struct pst_oid oid, const struct head *h, uint64_t lblk,
+                 struct extent *ret_ext)
+{
+	uint8_t key[KEY_EXTENT_BYTES];
+	struct bt_hit hit;
+	struct bt_iter it;
+
+	if (h->has_extent && lblk < h->ext_blocks) {
+		*ret_ext = (struct extent){0, h->addr, h->ext_blocks, h->birth, h->nocsum};
+		return true;
+	}
+	if (h->blocks == (h->has_extent ? h->ext_blocks : 0))
+		return false; /* nothing else is mapped */
+	key_extent(key, oid, lblk);
+	if (bt_find_le(t, key, sizeof(key), &hit) == 0 &&
+	    hit.prefix_len + hit.suffix_len == KEY_EXTENT_BYTES) {
+		uint8_t found[KEY_EXTENT_BYTES];
+
+		memcpy(found, hit.prefix, hit.prefix_len);
+		memcpy(found + hit.prefix_len, hit.suffix, hit.suffix_len);
+		if (!memcmp(found, key, KEY_OBJ_BYTES) &&
+		    extent_decode(hit.val, hit.val_len, ret_ext)) {
+			ret_ext->lblk = lblk_of_suffix(found + KEY_OBJ_BYTES);
+			if (lblk < ret_ext->lblk + ret_ext->blocks)
+				return true;
+		}
+	}
+	bt_seek(&it, t, key, sizeof(key));
+	if (!it.valid || it.key_len != KEY_EXTENT_BYTES || memcmp(it.key, key, KEY_OBJ_BYTES) ||
+	    !extent_decode(it.val, it.val_len, ret_ext))
+		return false;
+	ret_ext->lblk = lblk_of_suffix(it.key + KEY_OBJ_BYTES);
+	return true;
+}
+
+static void extent_put(struct btree *t, struct pst_oid oid, struct head *h, const struct extent *e)
+{
+	uint8_t key[KEY_EXTENT_BYTES];
+	struct media_extent m;
+
+	if (e->lblk == 0) {
+		h->has_extent = true;
+		h->addr = e->addr;
+		h->ext_blocks = e->blocks;
+		h->birth = e->birth;
+		h->nocsum = e->nocsum;
+		return;
+	}
+	key_extent(key, oid, e->lblk);
+	extent_encode(&m, e->addr, e->blocks, e->birth, e->nocsum);
+	bt_put(t, key, sizeof(key), &m, sizeof(m));
+}
+
+static void extent_del(struct btree *t, struct pst_oid oid, struct head *h, uint64_t lblk)
+{
+	uint8_t key[KEY_EXTENT_BYTES];
+
+	if (lblk == 0) {
+		h->has_extent = false;
+		return;
+	}
+	key_extent(key, oid, lblk);
+	bt_del(t, key, sizeof(key));
+}
+
+void drop_blocks(struct shard *s, struct cont *c, uint64_t addr, uint32_t blocks, uint32_t birth)
+{
+	c->used_blocks -= MIN(blocks, c->used_blocks);
+	if (birth > c->newest_snap)
+		space_free_data(s, addr, blocks);
+}
+
+void extent_unmap(struct shard *s, struct cont *c, struct pst_oid oid, struct head *h,
+                  uint64_t lblk, uint64_t blocks)
+{
+	uint64_t end = blocks > UINT64_MAX - lblk ? UINT64_MAX : lblk + blocks;
+	struct extent e, part;
+
+	while (lblk < end && extent_find(&c->tree, oid, h, lblk, &e) && e.lblk < end) {
+		uint64_t from = MAX(lblk, e.lblk), to = MIN(end, e.lblk + e.blocks);
+
+		extent_del(&c->tree, oid, h, e.lblk);
+		if (e.lblk < from) {
+			part = e;
+			part.blocks = (uint32_t)(from - e.lblk);
+			extent_put(&c->tree, oid, h, &part);
+		}
+		if (to < e.lblk + e.blocks) {
+			part = e;
+			part.lblk = to;
+			part.addr = e.addr + (to - e.lblk);
+			part.blocks = (uint32_t)(e.lblk + e.blocks - to);
+			extent_put(&c->tree, oid, h, &part);
+		}
+		h->blocks -= to - from;
+		drop_blocks(s, c, e.addr + (from - e.lblk), (uint32_t)(to - from), e.birth);
+		lblk = to;
+	}
+}
+
+/* Does @e continue @left, on the device as in the array? */
+static bool continues(const struct shard *s, const struct extent *left, const struct extent *e)
+{
+	return left->lblk + left->blocks == e->lblk && left->addr + left->blocks == e->addr &&
+	       left->birth == e->birth && left->nocsum == e->nocsum &&
+	       e->addr % s->l->geo.region_span != 0 &&
+	       (uint64_t)left->blocks + e->blocks <= EXTENT_BLOCKS_MAX;
+}
+
+void extent_map(struct shard *s, struct cont *c, struct pst_oid oid, struct head *h,
+                const struct extent *e)
+{
+	struct extent left;
+
+	extent_unmap(s, c, oid, h, e->lblk, e->blocks);
+	h->blocks += e->blocks;
+	c->used_blocks += e->blocks;
+	if (e->lblk) {
+		/* h->blocks counts e already: a lone first extent must still be looked at. */
+		h->blocks -= e->blocks;
+		if (extent_find(&c->tree, oid, h, e->lblk - 1, &left) && left.lblk < e->lblk &&
+		    continues(s, &left, e)) {
+			left.blocks += e->blocks;
+			extent_put(&c->tree, oid, h, &left);
+			h->blocks += e->blocks;
+			return;
+		}
+		h->blocks += e->blocks;
+	}
+	extent_put(&c->tree, oid, h, e);
+}
+
+void item_runs(const uint8_t *key, size_t key_len, const uint8_t *val, size_t val_len,
+               void (*fn)(void *arg, struct pst_oid oid, uint64_t lblk, uint64_t addr,
+                          uint32_t blocks, uint32_t birth, bool nocsum),
+               void *arg)
+{
+	struct media_outval out;
+	struct extent e;
+	struct head h;
+
+	if (key_len < KEY_OBJ_BYTES)
+		return;
+	if (key[16] == KEY_HEAD && head_decode(val, val_len, &h) == 0 && h.has_extent)
+		fn(arg, oid_of_key(key), 0, h.addr, h.ext_blocks, h.birth, h.nocsum);
+	else if (key[16] == KEY_EXTENT && key_len == KEY_EXTENT_BYTES &&
+	         extent_decode(val, val_len, &e))
+		fn(arg, oid_of_key(key), lblk_of_suffix(key + KEY_OBJ_BYTES), e.addr, e.blocks,
+		   e.birth, e.nocsum);
+	else if (key[16] == KEY_KV && val_len > 1 && val[0] == VAL_OUT &&
+	         outval_decode(val + 1, val_len - 1, &out) == 0)
+		for (unsigned i = 0; i < le16_get(out.extents); i++)
+			fn(arg, oid_of_key(key), UINT64_MAX, get48(out.extent[i].addr),
+			   le16_get(out.extent[i].blocks), le32_get(out.birth), true);
+}
