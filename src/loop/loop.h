@@ -9,8 +9,9 @@
  *
  * One turn (loop_turn) runs: the inbox, expired timers, the pollers, submission of what was queued
  * on the ring, and its completions. A turn that found nothing to do may sleep in one system call
- * that also submits: io_uring_enter with a timeout. A reactor with nothing in flight spins for up to
- * spin_ns, in case a message comes, and then sleeps; one that waits for the kernel sleeps at once.
+ * that also submits: io_uring_enter with a timeout. A reactor with nothing in flight spins for up
+ * to spin_ns, in case a message comes, and then sleeps; one that waits for the kernel sleeps at
+ * once.
  *
  * Simulation: a loop made with opts.sim has no ring and no file descriptors; its clock is virtual,
  * moved forward to the next timer by a turn that found nothing else to do (by at most 1 us while a
