@@ -47,13 +47,14 @@ static void child_done(struct bdev_io *child)
 	struct rec_io *q = container_of(child, struct rec_io, child);
 	struct bdev_io *io = q->io;
 	struct record *r = q->rec;
+	int status = child->status;
 
-	if (!child->status && io->op == BDEV_FLUSH)
+	if (!status && io->op == BDEV_FLUSH)
 		event(r->journal, REC_FLUSH_ENDED, r->dev, q->id);
-	else if (!child->status && io->op != BDEV_READ)
+	else if (!status && io->op != BDEV_READ)
 		event(r->journal, REC_ENDED, r->dev, q->id);
 	free(q);
-	bdev_done(&r->bdev, io, child->status);
+	bdev_done(&r->bdev, io, status);
 }
 
 static uint8_t *copy_data(const struct bdev_io *io)
