@@ -177,13 +177,6 @@ enum fs_act fs_op_write(struct fs_req *r)
 
 /* --- EXTENTS, where it names an inode or a path --- */
 
-static bool extent(struct pst_op *sub, const struct pst_entry *e)
-{
-	struct fs_req *r = container_of(sub, struct fs_req, sub);
-
-	return r->op->entry(r->op, e);
-}
-
 static enum fs_act extents_done(struct fs_req *r)
 {
 	if (!r->sub.status) {
@@ -203,8 +196,6 @@ static enum fs_act extents_found(struct fs_req *r)
 	sub = fs_sub(r, PST_OP_EXTENTS, n->ino);
 	sub->off = r->op->off;
 	sub->len = r->op->len;
-	if (r->op->entry)
-		sub->entry = extent;
 	r->next = extents_done;
 	return FS_SUB;
 }

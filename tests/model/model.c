@@ -267,8 +267,6 @@ static int do_read(const struct m_view *v, struct pst_op *op)
 		return -E2BIG;
 	if (op->off > PST_OBJECT_MAX || m_iov_bytes(op->iov, op->iov_count) != op->len)
 		return -EINVAL;
-	if (op->flags & PST_F_EXISTING && !o)
-		return -ESTALE;
 	left = o && o->size > op->off ? MIN(op->len, o->size - op->off) : 0;
 	op->ret_len = left;
 	for (uint32_t i = 0; left; i++) {

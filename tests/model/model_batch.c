@@ -305,9 +305,6 @@ int m_change(struct model *m, struct pst_op *op, uint64_t now)
 		return -ENOENT;
 	if (op->view)
 		return -EROFS;
-	if (op->opcode == PST_OP_WRITE && op->flags & PST_F_EXISTING &&
-	    !m_obj_find(&c->live, op->oid))
-		return -ESTALE;
 	if (op->opcode == PST_OP_WRITE)
 		return do_write(m, c, op, now);
 	return batch(m, c, op, op->muts, op->mut_count, now);

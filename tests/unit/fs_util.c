@@ -3,6 +3,9 @@
 
 #include <stdio.h>
 
+#include "bdev/bdev.h"
+#include "store/local/local.h"
+
 /* --- the shim --- */
 
 static struct shim *shim_of(struct store *s)
@@ -86,6 +89,30 @@ void shim_release(struct fsx *x)
 
 /* --- the stack --- */
 
+bool fsx_on_engine(void)
+{
+	const char *below = getenv("PST_FS_BELOW");
+
+	return below && !strcmp(below, "local");
+}
+
+static void open_engine(struct fsx *x)
+{
+	const struct local_format_opts format = {
+	        .shards = 2, .journal_bytes = 2 * MIB, .region_bytes = 256 * KIB};
+	const struct local_opts opts = {.csum_cache_bytes = 256 * KIB, .journal_cache_bytes = MIB};
+	struct pst_err err = {0};
+	struct bdev *dev;
+
+	bdev_mem_forget("fs");
+	if (bdev_open(&dev, "mem:128m?name=fs", x->loop, NULL, &err) ||
+	    local_format(&dev, 1, &format, &err) ||
+	    local_open(&x->shim.below, x->loop, &dev, 1, &opts, &err)) {
+		(void)fprintf(stderr, "%s\n", err.text);
+		abort();
+	}
+}
+
 void fsx_open(struct fsx *x, const struct fs_opts *opts, const struct model_store_opts *model,
               uint64_t caps_without)
 {
@@ -96,7 +123,10 @@ void fsx_open(struct fsx *x, const struct fs_opts *opts, const struct model_stor
 	lo.sim = true;
 	lo.sim_start_ns = 1000 * NSEC_PER_SEC;
 	pst_assert(!loop_new(&x->loop, &lo, NULL));
-	pst_assert(!model_store_new(&x->shim.below, x->loop, model));
+	if (fsx_on_engine())
+		open_engine(x);
+	else
+		pst_assert(!model_store_new(&x->shim.below, x->loop, model));
 	x->shim.store = *x->shim.below;
 	x->shim.store.ops = &shim_ops;
 	x->shim.store.caps &= ~caps_without;

@@ -42,6 +42,10 @@ struct fsx {
 	uint64_t ino, ret_len, ret_off;
 };
 
+/* With PST_FS_BELOW=local in the environment the engine stands in for the model: it completes
+ * changes later. */
+bool fsx_on_engine(void);
+
 /* Any of the options may be NULL. Asserts that it works. */
 void fsx_open(struct fsx *x, const struct fs_opts *opts, const struct model_store_opts *model,
               uint64_t caps_without);

@@ -103,6 +103,31 @@ static void test_data_by_path(void **state)
 	err(fsx_run(x, &op), EISDIR);
 }
 
+static void assert_extent(uint64_t ino, const char *path, uint64_t off, uint64_t len)
+{
+	struct pst_op op = fsx_op(x, PST_OP_EXTENTS, path);
+
+	op.ino = ino;
+	op.len = PST_OBJECT_MAX;
+	ok(fsx_run(x, &op));
+	assert_int_equal(op.ret_off, off);
+	assert_int_equal(op.ret_len, len);
+	op.off = off + len;
+	err(fsx_run(x, &op), ENXIO);
+}
+
+static void test_extents(void **state)
+{
+	uint64_t ino;
+
+	ok(fsx_mkdir(x, "d"));
+	ok(fsx_create(x, "d/f", 0));
+	ino = x->ino;
+	ok(fsx_write(x, ino, 5 * MODEL_BLOCK, "abc", 0));
+	assert_extent(0, "d/f", 5 * MODEL_BLOCK, 3);
+	assert_extent(ino, NULL, 5 * MODEL_BLOCK, 3);
+}
+
 /* What a test that holds a READ or WRITE below sees of it. */
 static const struct pst_op *seen;
 
@@ -155,6 +180,7 @@ static int setattr(const char *path, const struct pst_attr *attr, uint32_t mask)
 static void test_setattr(void **state)
 {
 	struct pst_attr a = {.mode = 07000 | S_IFDIR, .uid = 1, .gid = 2, .size_bytes = 2};
+	uint64_t now;
 	char buf[8];
 
 	a.atime_ns = 11;
@@ -167,14 +193,16 @@ static void test_setattr(void **state)
 	ok(setattr("f", &a, PST_ATTR_UID));
 	assert_int_equal(x->attr.uid, 1);
 	assert_int_equal(x->attr.gid, 20);
+	now = loop_real_now(x->loop);
 	ok(setattr("f", &a, PST_ATTR_GID | PST_ATTR_ATIME | PST_ATTR_MTIME));
 	assert_int_equal(x->attr.gid, 2);
 	assert_int_equal(x->attr.atime_ns, 11);
 	assert_int_equal(x->attr.mtime_ns, 12);
-	assert_int_equal(x->attr.ctime_ns, 1000 * NSEC_PER_SEC);
+	assert_int_equal(x->attr.ctime_ns, now);
+	now = loop_real_now(x->loop);
 	ok(setattr("f", &a, PST_ATTR_SIZE));
 	assert_int_equal(x->attr.size_bytes, 2);
-	assert_int_equal(x->attr.mtime_ns, 1000 * NSEC_PER_SEC);
+	assert_int_equal(x->attr.mtime_ns, now);
 	a.size_bytes = 5;
 	ok(setattr("f", &a, PST_ATTR_SIZE | PST_ATTR_MTIME));
 	assert_int_equal(x->attr.mtime_ns, 12);
@@ -191,6 +219,88 @@ static void test_setattr(void **state)
 	err(setattr("none", &a, PST_ATTR_UID), ENOENT);
 	ok(setattr("/", &a, PST_ATTR_UID));
 	assert_int_equal(x->attr.uid, 1);
+}
+
+/* --- times --- */
+
+static bool fired;
+
+static void timer_fired(struct loop_timer *t)
+{
+	fired = true;
+}
+
+/* A second passes; returns what time it is then. */
+static uint64_t pass_time(void)
+{
+	struct loop_timer t = {.fired = timer_fired};
+
+	fired = false;
+	ok(loop_timer_arm(x->loop, &t, loop_now(x->loop) + NSEC_PER_SEC));
+	while (!fired)
+		loop_turn(x->loop, UINT64_MAX);
+	return loop_real_now(x->loop);
+}
+
+static void assert_times(const char *path, uint64_t mtime, uint64_t ctime)
+{
+	ok(fsx_lookup(x, path, PST_F_NOFOLLOW));
+	assert_int_equal(x->attr.mtime_ns, mtime);
+	assert_int_equal(x->attr.ctime_ns, ctime);
+}
+
+static void test_times(void **state)
+{
+	char buf[8];
+	uint64_t made, t, ino;
+
+	ok(fsx_mkdir(x, "d"));
+	ok(fsx_mkdir(x, "e"));
+	made = pass_time();
+	ok(fsx_create(x, "d/f", 0));
+	ino = x->ino;
+	assert_times("d", made, made);
+	assert_times("d/f", made, made);
+	t = pass_time();
+	ok(fsx_write(x, ino, 0, "a", 0));
+	assert_times("d/f", t, t);
+	assert_times("d", made, made);
+	pass_time();
+	ok(fsx_read(x, ino, 0, buf, 1));
+	assert_times("d/f", t, t);
+	made = t;
+	t = pass_time();
+	ok(setattr("d/f", &(struct pst_attr){.mode = 0600}, PST_ATTR_MODE));
+	assert_times("d/f", made, t);
+	t = pass_time();
+	ok(fsx_setx(x, "d/f", "a", "v", 0));
+	assert_times("d/f", made, t);
+	t = pass_time();
+	ok(fsx_link(x, "d/f", "e/g", 0));
+	assert_times("d/f", made, t);
+	assert_times("e", t, t);
+	t = pass_time();
+	ok(fsx_rename(x, "d/f", "e/h", 0));
+	assert_times("d", t, t);
+	assert_times("e", t, t);
+	t = pass_time();
+	ok(fsx_unlink(x, "e/h"));
+	assert_times("e", t, t);
+	assert_times("e/g", made, t);
+	t = pass_time();
+	ok(fsx_mkdir(x, "d/sub"));
+	assert_times("d", t, t);
+	t = pass_time();
+	ok(fsx_rmdir(x, "d/sub"));
+	assert_times("d", t, t);
+	t = pass_time();
+	ok(fsx_symlink(x, "d/l", "t"));
+	assert_times("d", t, t);
+	t = pass_time();
+	ok(fsx_create(x, "e/g", PST_F_TRUNCATE));
+	assert_times("e/g", t, t);
+	ok(fsx_getattr(x, ino));
+	assert_true(x->attr.btime_ns < made);
 }
 
 static void test_statfs(void **state)
@@ -582,9 +692,11 @@ int main(void)
 	        T(test_data_by_path),
 	        P(test_data_by_path),
 	        L(test_data_by_path),
+	        T(test_extents),
 	        T(test_data_passes_down),
 	        T(test_setattr),
 	        L(test_setattr),
+	        T(test_times),
 	        T(test_statfs),
 	        T(test_fsync),
 	        T(test_xattr),

@@ -308,7 +308,9 @@ static void test_gate(void **state)
 	for (;; lost++) {
 		x->shim.hold = NULL;
 		assert_true(lost < 20);
-		if (fsx_start(x, &late, &late_status) != PST_DONE)
+		(void)fsx_start(x, &late, &late_status);
+		fsx_turn(x);
+		if (late_status == 1)
 			break;
 		ok(late_status);
 		late.opcode = late.opcode == PST_OP_MKDIR ? PST_OP_RMDIR : PST_OP_MKDIR;
@@ -522,8 +524,8 @@ static void test_alloc_sweep(void **state)
 	mem_alloc_fail_at(1, false);
 	err(fsx_hold(x, "f", 0), ENOMEM);
 	mem_alloc_fail_at(0, false);
-	mem_alloc_fail_at(1, true);
-	/* Nothing else allocates. */
+	/* Nothing else allocates here; below, the engine does. */
+	mem_alloc_fail_at(fsx_on_engine() ? 0 : 1, true);
 	ok(fsx_create(x, "g", 0));
 	ok(fsx_rename(x, "f", "g", 0));
 	ok(fsx_write(x, x->ino ? x->ino : 4, 0, "a", 0));
