@@ -101,6 +101,15 @@ int pst_client_close(struct pst_client *client);
 int pst_client_turn(struct pst_client *client, uint64_t timeout_ns);
 
 /*
+ * pst_client_wake - make a turn or poll of a driven client that sleeps return soon, or the next one
+ * not sleep.
+ *
+ * The one call on a driven client that may come from any thread: it is how other threads tell the
+ * driving one that they have something for it. Never blocks. -EINVAL for a threaded client.
+ */
+int pst_client_wake(struct pst_client *client);
+
+/*
  * pst_client_flush - make everything durable that was completed with PST_F_VOLATILE before the
  * call, in all containers. Blocks.
  *

@@ -64,7 +64,8 @@ int pst_cq_free(struct pst_cq *cq);
  *       one comes. A driven client makes progress here, also when events are waiting already
  *       (submission is what makes it cheap to call often).
  *
- * Returns how many events were taken (0: none came in time), or -EINVAL (@max is 0).
+ * Returns how many events were taken (0: none came in time, or pst_client_wake() was called), or
+ * -EINVAL (@max is 0).
  */
 int pst_cq_poll(struct pst_cq *cq, struct pst_event *events, uint32_t max, uint64_t timeout_ns);
 

@@ -151,6 +151,10 @@ int pst_fs_setattr_async(struct pst_cont *cont, uint64_t dir, const char *path,
  *       content and these attributes; with neither an existing file is left as it is.
  *       PST_F_VOLATILE.
  * @ret_attr: may be NULL.
+ *
+ * Without a path the file has no name (@dir is ignored): it is held open until pst_fs_release(),
+ * and gone then, or after a crash, if pst_fs_link() did not give it a name. This is how a large
+ * file is written in pieces and appears whole.
  */
 int pst_fs_create(struct pst_cont *cont, uint64_t dir, const char *path,
                   const struct pst_attr *attr, uint32_t mask, const void *data, size_t len,
@@ -160,6 +164,11 @@ int pst_fs_create_async(struct pst_cont *cont, uint64_t dir, const char *path,
                         const struct pst_attr *attr, uint32_t mask, const void *data, size_t len,
                         uint32_t flags, struct pst_attr *ret_attr, struct pst_cq *cq,
                         void *user_data);
+
+/* pst_fs_release - stop holding open what pst_fs_create() made without a name. */
+int pst_fs_release(struct pst_cont *cont, uint64_t ino);
+/* pst_fs_release_async - the same. */
+int pst_fs_release_async(struct pst_cont *cont, uint64_t ino, struct pst_cq *cq, void *user_data);
 
 /*
  * pst_fs_mkdir - make a directory. @attr, @mask: mode (0755 without), owner, times; may be NULL, 0.
@@ -195,7 +204,8 @@ int pst_fs_readlink_async(struct pst_cont *cont, uint64_t dir, const char *path,
 
 /*
  * pst_fs_link - a further name, @dir2 @path2, for the file @dir @path (not followed if it is a
- * symbolic link). -EEXIST; -EPERM: a directory; -EMLINK.
+ * symbolic link). @flags: PST_F_REPLACE: takes the place of what has the name, unless that is a
+ * directory (-EISDIR); PST_F_VOLATILE. -EEXIST; -EPERM: a directory; -EMLINK.
  */
 int pst_fs_link(struct pst_cont *cont, uint64_t dir, const char *path, uint64_t dir2,
                 const char *path2, uint32_t flags);
@@ -257,6 +267,9 @@ int pst_fs_read(struct pst_cont *cont, uint64_t dir, const char *path, void *buf
 /* pst_fs_read_async - the same; event.len is what was read. */
 int pst_fs_read_async(struct pst_cont *cont, uint64_t dir, const char *path, void *buf, size_t len,
                       uint64_t off, uint32_t flags, struct pst_cq *cq, void *user_data);
+/* pst_fs_sync_async - as pst_file_sync(), of a file that is not opened. */
+int pst_fs_sync_async(struct pst_cont *cont, uint64_t dir, const char *path, struct pst_cq *cq,
+                      void *user_data);
 /* pst_fs_write_async - write to a file that is not opened; as pst_file_pwrite_async(). */
 int pst_fs_write_async(struct pst_cont *cont, uint64_t dir, const char *path, const void *buf,
                        size_t len, uint64_t off, uint32_t flags, struct pst_cq *cq,

@@ -266,7 +266,31 @@ int pst_client_turn(struct pst_client *c, uint64_t timeout_ns)
 		return rc;
 	if (c->threaded)
 		return -EINVAL;
+	c->woken = false;
 	return loop_turn(c->loop, timeout_ns);
+}
+
+static void wake_run(struct loop_msg *m)
+{
+	struct pst_client *c = container_of(m, struct pst_client, wake);
+
+	c->woken = true;
+	atomic_store(&c->wake_posted, false);
+}
+
+int pst_client_wake(struct pst_client *c)
+{
+	int rc = client_check(c);
+
+	if (rc < 0)
+		return rc;
+	if (c->threaded)
+		return -EINVAL;
+	if (!atomic_exchange(&c->wake_posted, true)) {
+		c->wake.run = wake_run;
+		loop_post(c->loop, &c->wake);
+	}
+	return 0;
 }
 
 /* --- calls that concern the whole store --- */

@@ -44,7 +44,11 @@ struct pst_client {
 	struct client_mem *mem;    /* sorted by address */
 	unsigned mem_count, mem_max, mem_last;
 
+	bool woken; /* by pst_client_wake(), and nobody was told yet */
+
 	/* Any thread: */
+	struct loop_msg wake;
+	_Atomic bool wake_posted;
 	_Atomic uint32_t conts, queues;
 
 	pthread_t thread; /* threaded: the reactor */

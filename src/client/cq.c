@@ -247,8 +247,10 @@ static int poll_driven(struct pst_cq *cq, struct pst_event *events, uint32_t max
 		if (rc < 0)
 			return rc;
 		n = cq_drain(cq, events, max);
-		if (n > 0 || left == 0)
+		if (n > 0 || left == 0 || cq->client->woken) {
+			cq->client->woken = false;
 			return (int)n;
+		}
 	}
 }
 

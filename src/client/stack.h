@@ -25,6 +25,10 @@ struct stack_opts {
 int stack_open(struct store **ret_store, const char *uri, struct loop *loop,
                const struct stack_opts *opts, struct pst_err *err);
 
+/* The scheme local: @text is what follows the colon. */
+int stack_local_open(struct store **ret_store, const char *text, struct loop *loop,
+                     const struct stack_opts *opts, struct pst_err *err);
+
 /* --- the devices of a local stack; for commands that work below a store: format, fsck --- */
 
 struct stack_devs {

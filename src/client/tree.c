@@ -128,7 +128,11 @@ static int create_fill(struct request *r, struct pst_cont *cont, uint64_t dir, c
 	if (len)
 		request_buffer(r, data, len, 0);
 	want_attr(r, ret_attr);
-	return path_fill_entry(r, cont, dir, path, flags);
+	if (path && path[0])
+		return path_fill(r, cont, dir, path, flags);
+	request_into(r, cont);
+	r->op.flags = flags;
+	return 0;
 }
 
 int pst_fs_create(struct pst_cont *cont, uint64_t dir, const char *path,
@@ -146,6 +150,23 @@ int pst_fs_create_async(struct pst_cont *cont, uint64_t dir, const char *path,
 {
 	CALL_ASYNC(cont, PST_OP_CREATE, cq, user_data,
 	           create_fill(r, cont, dir, path, attr, mask, data, len, flags, ret_attr));
+}
+
+static int release_fill(struct request *r, struct pst_cont *cont, uint64_t ino)
+{
+	request_into(r, cont);
+	r->op.ino = ino;
+	return 0;
+}
+
+int pst_fs_release(struct pst_cont *cont, uint64_t ino)
+{
+	CALL(cont, PST_OP_FILE_CLOSE, release_fill(r, cont, ino));
+}
+
+int pst_fs_release_async(struct pst_cont *cont, uint64_t ino, struct pst_cq *cq, void *user_data)
+{
+	CALL_ASYNC(cont, PST_OP_FILE_CLOSE, cq, user_data, release_fill(r, cont, ino));
 }
 
 static int mkdir_fill(struct request *r, struct pst_cont *cont, uint64_t dir, const char *path,
@@ -248,7 +269,7 @@ static int link_fill(struct request *r, struct pst_cont *cont, uint64_t dir, con
 {
 	int rc;
 
-	if (flags_check(flags, PST_F_VOLATILE))
+	if (flags_check(flags, PST_F_VOLATILE | PST_F_REPLACE))
 		return -EINVAL;
 	rc = path_fill(r, cont, dir, path, flags | PST_F_NOFOLLOW);
 	return rc < 0 ? rc : path_fill_second(r, dir2, path2);
@@ -422,6 +443,12 @@ int pst_fs_read_async(struct pst_cont *cont, uint64_t dir, const char *path, voi
 	if (unlikely(rc < 0))
 		return rc;
 	return request_go(r, io_fill(r, cont, dir, path, buf, len, off, flags, PST_F_NOVERIFY));
+}
+
+int pst_fs_sync_async(struct pst_cont *cont, uint64_t dir, const char *path, struct pst_cq *cq,
+                      void *user_data)
+{
+	CALL_ASYNC(cont, PST_OP_FSYNC, cq, user_data, path_fill(r, cont, dir, path, 0));
 }
 
 int pst_fs_write_async(struct pst_cont *cont, uint64_t dir, const char *path, const void *buf,

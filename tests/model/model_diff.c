@@ -331,12 +331,18 @@ int model_diff(const struct model *m, struct store *s, struct pst_err *err)
 int model_diff_object(const struct model *m, struct store *s, uint32_t cont, uint64_t view,
                       struct pst_oid oid, struct pst_err *err)
 {
+	return model_diff_object_as(m, cont, s, cont, view, oid, err);
+}
+
+int model_diff_object_as(const struct model *m, uint32_t model_cont, struct store *s, uint32_t cont,
+                         uint64_t view, struct pst_oid oid, struct pst_err *err)
+{
 	struct diff d;
 	const struct m_obj *o;
 	struct pst_obj_stat st;
 	int r = diff_init(&d, s, err);
 
-	d.cont = m_cont_by_id(m, cont);
+	d.cont = m_cont_by_id(m, model_cont);
 	d.cont_id = cont;
 	d.view = view;
 	d.snap = view ? "(view)" : NULL;

@@ -67,6 +67,9 @@ int model_diff(const struct model *m, struct store *s, struct pst_err *err);
 /* The same for one object: the model's in the live view, the store's in @view. */
 int model_diff_object(const struct model *m, struct store *s, uint32_t cont, uint64_t view,
                       struct pst_oid oid, struct pst_err *err);
+/* The same where the container's id differs: @model_cont in the model. */
+int model_diff_object_as(const struct model *m, uint32_t model_cont, struct store *s, uint32_t cont,
+                         uint64_t view, struct pst_oid oid, struct pst_err *err);
 
 /* Usage and allocation are compared too (default); off for stores that count otherwise. */
 extern bool model_diff_usage;

@@ -342,11 +342,11 @@ static void lights_on(struct sim *sim)
 	}
 	for (unsigned tries = 0;; tries++) {
 		r = sim->subject->open(sim, &err);
-		if (!r)
+		if (!r && !sim->subject->power_lost(sim))
 			break;
 		if (!sim->subject->power_lost(sim) || tries > 20)
 			sim_fail(sim, "open after a cut: %s (%d)", err.text, r);
-		sim_say(sim, "power cut while it recovered: %s", err.text);
+		sim_say(sim, "power cut while it recovered: %s", r ? err.text : "opened");
 		sim->subject->crash(sim);
 	}
 	sim->subject->calm(sim);

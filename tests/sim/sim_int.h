@@ -179,8 +179,10 @@ struct sim {
 	struct list ended;  /* ops that ended and were not looked at */
 	struct list recent; /* ended changes that a snapshot under way may contain */
 	uint64_t clock;     /* counts submissions and ends */
-	unsigned ops_done, cuts_done, flying;
-	bool lights_out; /* power is cut: errors are expected */
+	unsigned ops_done, cuts_done;
+	unsigned flying;         /* submitted, not settled */
+	unsigned flying_unheard; /* submitted, not ended */
+	bool lights_out;         /* power is cut: errors are expected */
 	uint64_t trace;
 	uint64_t turns_idle;
 };

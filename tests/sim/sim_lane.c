@@ -144,6 +144,7 @@ static void on_done(struct pst_op *op)
 	if (o->ended)
 		sim_fail(sim, "lane %u: an op ended twice", o->lane->index);
 	o->ended = true;
+	sim->flying_unheard--;
 	o->end_seq = ++sim->clock;
 	list_push(&sim->ended, &o->ended_link);
 }
@@ -207,6 +208,7 @@ static void submit(struct lane *lane)
 	        (unsigned long long)o->submitted->token.seq);
 	o->submitted_yet = true;
 	sim->flying++;
+	sim->flying_unheard++;
 	if (o->kind == SIM_SNAP_CREATE && sc)
 		sc->taking = o;
 	if (o->mutates) {

@@ -14,7 +14,7 @@
 
 #include "sim_int.h"
 
-static const struct subject *const subjects[] = {&subject_model};
+static const struct subject *const subjects[] = {&subject_model, &subject_local};
 
 static struct settings {
 	uint64_t seeds, seed;

@@ -15,7 +15,7 @@
 #define HELD_MAX 3
 
 struct name_lane {
-	char root[8];
+	char root[16];
 	uint64_t held[HELD_MAX];
 };
 
@@ -620,7 +620,7 @@ void names_init(struct sim *sim)
 			continue;
 		sim->lane[i].names = calloc(1, sizeof(struct name_lane));
 		pst_assert(sim->lane[i].names);
-		snprintf(sim->lane[i].names->root, 8, "/L%u", i);
+		snprintf(sim->lane[i].names->root, 16, "/L%u", i);
 		set_path(&n, sim->lane[i].names->root);
 		n.op.attr_mask = PST_ATTR_MODE;
 		n.op.attr.mode = n.attr_in.mode = 0755;

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * cli - what commands share: messages, the store, paths.
+ */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdarg.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <uuid.h>
+
+#include "base/base.h"
+
+/* --- messages --- */
+
+const char *cli_why(int rc)
+{
+	switch (rc) {
+	case -EDQUOT:
+		return "the container's quota is reached";
+	case -ENOSPC:
+		return "no space left in the store";
+	case -EROFS:
+		return "read-only (a snapshot, or a store opened for reading)";
+	case -EIO:
+		return "I/O error, or data that does not match its checksum";
+	case -EOVERFLOW:
+		return "too large";
+	default:
+		return strerror(-rc);
+	}
+}
+
+static void print_error(struct cli *cli, int rc, const char *fmt, va_list ap)
+{
+	fflush(stdout);
+	fprintf(stderr, "penstock: ");
+	if (cli->command)
+		fprintf(stderr, "%s: ", cli->command->name);
+	vfprintf(stderr, fmt, ap);
+	if (rc < 0)
+		fprintf(stderr, ": %s", cli_why(rc));
+	fputc('\n', stderr);
+}
+
+int cli_fail(struct cli *cli, int rc, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	print_error(cli, rc, fmt, ap);
+	va_end(ap);
+	return CLI_FAILED;
+}
+
+int cli_usage(struct cli *cli, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	print_error(cli, 0, fmt, ap);
+	va_end(ap);
+	if (cli->command)
+		fprintf(stderr, "Try: penstock %s --help\n", cli->command->name);
+	else
+		fprintf(stderr, "Try: penstock help\n");
+	return CLI_USAGE;
+}
+
+void cli_note(struct cli *cli, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (cli->quiet)
+		return;
+	va_start(ap, fmt);
+	fflush(stdout);
+	vfprintf(stderr, fmt, ap);
+	fputc('\n', stderr);
+	va_end(ap);
+}
+
+/* --- the store --- */
+
+int cli_open(struct cli *cli, bool read_only)
+{
+	struct pst_client_opts opts;
+	struct pst_err err = {.text = ""};
+	int rc;
+
+	if (!cli->store && !getenv("PENSTOCK_STORE"))
+		return cli_usage(cli, "no store: give -s STORE or set PENSTOCK_STORE");
+	pst_client_opts_default(&opts, sizeof(opts));
+	opts.drive = true;
+	opts.read_only = read_only;
+	rc = pst_client_open(&cli->client, cli->store, &opts, &err);
+	if (rc < 0)
+		return cli_fail(cli, err.text[0] ? 0 : rc, "%s",
+		                err.text[0] ? err.text : "opening the store");
+	return CLI_OK;
+}
+
+int cli_close(struct cli *cli, int status)
+{
+	int rc = pst_client_close(cli->client);
+
+	cli->client = NULL;
+	if (rc < 0)
+		return cli_fail(cli, rc, "closing the store");
+	return status;
+}
+
+/* --- printing --- */
+
+int cli_print_json(struct cli *cli, json_t *value)
+{
+	int rc = value ? json_dumpf(value, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER) : -1;
+
+	json_decref(value);
+	if (rc < 0)
+		return cli_fail(cli, -ENOMEM, "writing JSON");
+	putchar('\n');
+	return CLI_OK;
+}
+
+const char *cli_time(uint64_t ns, char buf[32])
+{
+	time_t t = (time_t)(ns / NSEC_PER_SEC);
+	struct tm tm;
+
+	localtime_r(&t, &tm);
+	strftime(buf, 32, "%Y-%m-%d %H:%M:%S", &tm);
+	return buf;
+}
+
+const char *cli_name(const char *name, char *buf, size_t buf_len)
+{
+	size_t i;
+
+	if (!isatty(STDOUT_FILENO))
+		return name;
+	for (i = 0; name[i] && i + 1 < buf_len; i++)
+		buf[i] = (unsigned char)name[i] < 0x20 || name[i] == 0x7f ? '?' : name[i];
+	buf[i] = 0;
+	return buf;
+}
+
+void cli_uuid(const uint8_t uuid[16], char buf[37])
+{
+	uuid_unparse_lower(uuid, buf);
+}
+
+/* --- paths --- */
+
+/* What stands before the colon is a container's name if no slash is in it. */
+bool cli_is_store_path(const char *text)
+{
+	const char *colon = strchr(text, ':');
+
+	return colon && colon != text && !memchr(text, '/', (size_t)(colon - text));
+}
+
+int cli_path_parse(struct cli *cli, const char *text, struct cli_path *ret_path)
+{
+	const char *colon = strchr(text, ':');
+	size_t len;
+
+	if (!cli_is_store_path(text))
+		return cli_usage(cli, "%s: not a path on the store (CONTAINER:/path)", text);
+	len = (size_t)(colon - text);
+	if (len >= sizeof(ret_path->cont))
+		return cli_usage(cli, "%.40s...: the container's name is too long", text);
+	memcpy(ret_path->cont, text, len);
+	ret_path->cont[len] = 0;
+	ret_path->path = colon + 1;
+	while (*ret_path->path == '/')
+		ret_path->path++;
+	ret_path->text = text;
+	if (strlen(ret_path->path) > PST_PATH_MAX)
+		return cli_usage(cli, "%.40s...: the path is longer than %d bytes", text,
+		                 PST_PATH_MAX);
+	return CLI_OK;
+}
+
+int cli_path_open(struct cli *cli, const struct cli_path *p, struct pst_cont **ret_cont)
+{
+	int rc = pst_cont_open(cli->client, p->cont, ret_cont);
+
+	if (rc == -ENOENT)
+		return cli_fail(cli, 0, "%s: there is no such %s", p->cont,
+		                strchr(p->cont, '@') ? "container or snapshot" : "container");
+	if (rc < 0)
+		return cli_fail(cli, rc, "opening %s", p->cont);
+	return CLI_OK;
+}
+
+const char *cli_base_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+char *cli_join(const char *dir, const char *name)
+{
+	size_t a = strlen(dir), b = strlen(name);
+	bool slash = a > 0 && b > 0 && dir[a - 1] != '/';
+	char *path = mem_alloc(a + b + 2);
+
+	if (!path)
+		return NULL;
+	memcpy(path, dir, a);
+	if (slash)
+		path[a++] = '/';
+	memcpy(path + a, name, b + 1);
+	return path;
+}

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * fsck - check, and repair, a store that nobody has open.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+
+#include "base/base.h"
+#include "cli/cli.h"
+#include "cli/commands.h"
+#include "cli/progress.h"
+#include "client/stack.h"
+#include "store/local/local.h"
+
+enum { OPT_REPAIR, OPT_METADATA };
+
+static const struct cli_opt opts[] = {
+        [OPT_REPAIR] = {0, "repair", NULL, "repair what can be"},
+        [OPT_METADATA] = {0, "metadata-only", NULL, "don't read the data blocks"},
+        {0, NULL, NULL, NULL},
+};
+
+struct fsck {
+	struct cli *cli;
+	struct local_fsck_opts opts;
+	struct progress progress;
+	json_t *findings;
+};
+
+static void finding(void *arg, const char *text, bool repaired)
+{
+	struct fsck *f = arg;
+
+	progress_clear(&f->progress);
+	if (f->findings)
+		json_array_append_new(f->findings,
+		                      json_pack("{s:s, s:b}", "text", text, "repaired", repaired));
+	else
+		printf("%s%s\n", text,
+		       repaired         ? " (repaired)"
+		       : f->opts.repair ? " (not repaired)"
+		                        : "");
+}
+
+static void progress(void *arg, uint64_t done, uint64_t total)
+{
+	struct fsck *f = arg;
+
+	f->progress.done_bytes = done;
+	f->progress.total_bytes = total;
+	progress_tick(&f->progress);
+}
+
+static int show(struct fsck *f, const struct local_fsck_report *r)
+{
+	uint64_t left = r->findings - r->repaired;
+
+	if (f->findings) {
+		json_t *o = json_pack(
+		        "{s:b, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+		        "clean", r->findings == 0, "findings", f->findings, "found",
+		        (json_int_t)r->findings, "repaired", (json_int_t)r->repaired, "containers",
+		        (json_int_t)r->containers, "snapshots", (json_int_t)r->snapshots, "objects",
+		        (json_int_t)r->objects, "keys", (json_int_t)r->keys, "extents",
+		        (json_int_t)r->extents, "blocks", (json_int_t)r->blocks, "checksum_errors",
+		        (json_int_t)r->csum_errors, "log_frames", (json_int_t)r->frames,
+		        "log_records", (json_int_t)r->records);
+
+		if (cli_print_json(f->cli, o) != CLI_OK)
+			return CLI_FAILED;
+	} else {
+		printf("%s: %" PRIu64 " findings, %" PRIu64 " repaired; %" PRIu64
+		       " containers, %" PRIu64 " snapshots, %" PRIu64 " objects, %" PRIu64
+		       " keys, %" PRIu64 " extents, %" PRIu64 " data blocks verified\n",
+		       r->findings == 0 ? "clean"
+		       : left == 0      ? "repaired"
+		                        : "DAMAGED",
+		       r->findings, r->repaired, r->containers, r->snapshots, r->objects, r->keys,
+		       r->extents, r->blocks);
+	}
+	return left ? CLI_FAILED : CLI_OK;
+}
+
+static int check(struct fsck *f, struct loop *loop)
+{
+	struct bdev_open_opts dev_opts = {.read_only = !f->opts.repair};
+	struct local_fsck_report report = {0};
+	struct pst_err err = {.text = ""};
+	struct cli *cli = f->cli;
+	struct stack_devs devs;
+	int rc = stack_devs_open(&devs, (const char *const *)cli->args, (unsigned)cli->arg_count,
+	                         loop, &dev_opts, &err);
+
+	if (rc < 0)
+		return cli_fail(cli, err.text[0] ? 0 : rc, "%s", err.text);
+	f->findings = cli->json ? json_array() : NULL;
+	progress_start(&f->progress, cli, "checking");
+	rc = local_fsck(loop, devs.dev, devs.count, &f->opts, &report, &err);
+	progress_end(&f->progress);
+	stack_devs_close(&devs);
+	if (rc < 0) {
+		json_decref(f->findings);
+		return cli_fail(cli, err.text[0] ? 0 : rc, "%s", err.text);
+	}
+	return show(f, &report);
+}
+
+static int run(struct cli *cli, int argc, char **argv)
+{
+	struct fsck f = {.cli = cli, .opts = {.data = true}};
+	struct loop_opts loop_opts;
+	struct pst_err err;
+	struct loop *loop;
+	const char *value;
+	int opt, status;
+
+	while ((opt = cli_option(cli, argc, argv, &value)) >= 0) {
+		f.opts.repair |= opt == OPT_REPAIR;
+		f.opts.data &= opt != OPT_METADATA;
+	}
+	if (opt == -2)
+		return cli_end_status(cli);
+	status = cli_operand_count(cli, 1, PST_DEVICES_MAX);
+	if (status != CLI_OK)
+		return status;
+	f.opts.finding = finding;
+	f.opts.progress = progress;
+	f.opts.arg = &f;
+	loop_opts_default(&loop_opts);
+	if (loop_new(&loop, &loop_opts, &err) < 0)
+		return cli_fail(cli, 0, "%s", err.text);
+	status = check(&f, loop);
+	loop_free(loop);
+	return status;
+}
+
+const struct cli_command cmd_fsck = {
+        .name = "fsck",
+        .args = "DEV... [--repair] [--metadata-only]",
+        .summary = "Check a store that is not open, and repair it",
+        .help = "Checks superblocks, the log, every index page, allocation against references in\n"
+                "both directions, counters, and every data block against its checksum. Each "
+                "finding\n"
+                "is a line; nothing is written without --repair. All devices of the store must be\n"
+                "given. Exit status 0: clean, or all repaired; 1: not.\n"
+                "\n"
+                "Examples:\n"
+                "  penstock fsck data.pst\n"
+                "  penstock fsck /dev/nvme0n1 /dev/nvme1n1 --repair\n",
+        .opts = opts,
+        .flags = CLI_JSON | CLI_PROGRESS | CLI_NO_STORE,
+        .run = run,
+};

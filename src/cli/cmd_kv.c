@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * kv put|get|del|list - the pairs of an object.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/base.h"
+#include "cli/cli.h"
+#include "cli/commands.h"
+
+enum { OPT_PREFIX, OPT_VALUES, OPT_EXCL };
+
+static const struct cli_opt opts[] = {
+        [OPT_PREFIX] = {0, "prefix", "TEXT", "list: only keys that begin with it"},
+        [OPT_VALUES] = {'l', "values", NULL, "list: values too"},
+        [OPT_EXCL] = {0, "new", NULL, "put: fail if the key is there already"},
+        {0, NULL, NULL, NULL},
+};
+
+struct kv {
+	struct cli *cli;
+	struct pst_cont *cont;
+	struct pst_oid oid;
+	const char *prefix;
+	bool values, excl;
+	json_t *json;
+};
+
+/* An object's id: a number, decimal or hexadecimal (0x), or HI.LO. */
+static int parse_oid(const char *text, struct pst_oid *ret_oid)
+{
+	struct pst_oid oid = {0};
+	char *end;
+
+	errno = 0;
+	if (text[0] == '-' || text[0] == '+')
+		return -EINVAL;
+	oid.lo = strtoull(text, &end, 0);
+	if (errno || end == text)
+		return -EINVAL;
+	if (*end == '.') {
+		text = end + 1;
+		oid.hi = oid.lo;
+		oid.lo = strtoull(text, &end, 0);
+		if (errno || end == text || text[0] == '-' || text[0] == '+')
+			return -EINVAL;
+	}
+	if (*end || (!oid.hi && !oid.lo))
+		return -EINVAL;
+	*ret_oid = oid;
+	return 0;
+}
+
+/* --- the verbs --- */
+
+static int do_put(struct kv *kv, const char *key, const char *value)
+{
+	static char input[PST_VALUE_MAX + 1];
+	size_t len;
+	int rc;
+
+	if (strcmp(value, "-") == 0) {
+		len = fread(input, 1, sizeof(input), stdin);
+		if (ferror(stdin))
+			return cli_fail(kv->cli, -EIO, "reading the value");
+		value = input;
+	} else {
+		len = strlen(value);
+	}
+	if (len > PST_VALUE_MAX)
+		return cli_fail(kv->cli, 0, "the value is longer than %d bytes", PST_VALUE_MAX);
+	rc = pst_kv_put(kv->cont, kv->oid, key, (uint32_t)strlen(key), value, (uint32_t)len,
+	                kv->excl ? PST_F_EXCL : 0);
+	return rc < 0 ? cli_fail(kv->cli, rc, "key \"%s\"", key) : CLI_OK;
+}
+
+static json_t *text_json(const void *bytes, uint32_t len)
+{
+	json_t *s = json_stringn(bytes, len);
+	char *hex, *out;
+
+	if (s)
+		return s;
+	hex = out = mem_alloc(2ull * len + 5);
+	if (!hex)
+		return json_null();
+	out += sprintf(out, "hex:");
+	for (uint32_t i = 0; i < len; i++)
+		out += sprintf(out, "%02x", ((const unsigned char *)bytes)[i]);
+	s = json_string(hex);
+	mem_free(hex);
+	return s;
+}
+
+static int do_get(struct kv *kv, const char *key)
+{
+	static char value[PST_VALUE_MAX];
+	uint32_t len;
+	int rc = pst_kv_get(kv->cont, kv->oid, key, (uint32_t)strlen(key), value, sizeof(value),
+	                    &len);
+
+	if (rc == -ENOENT)
+		return cli_fail(kv->cli, 0, "key \"%s\": there is no such key", key);
+	if (rc < 0)
+		return cli_fail(kv->cli, rc, "key \"%s\"", key);
+	if (kv->cli->json)
+		return cli_print_json(kv->cli, json_pack("{s:s, s:o}", "key", key, "value",
+		                                         text_json(value, len)));
+	fwrite(value, 1, len, stdout);
+	if (isatty(STDOUT_FILENO))
+		putchar('\n');
+	return CLI_OK;
+}
+
+static int do_del(struct kv *kv, const char *key)
+{
+	int rc = pst_kv_del(kv->cont, kv->oid, key, (uint32_t)strlen(key), PST_F_REPLACE);
+
+	if (rc == -ENOENT)
+		return cli_fail(kv->cli, 0, "key \"%s\": there is no such key", key);
+	return rc < 0 ? cli_fail(kv->cli, rc, "key \"%s\"", key) : CLI_OK;
+}
+
+static bool list_one(void *arg, const struct pst_kv *e)
+{
+	struct kv *kv = arg;
+
+	if (kv->json) {
+		json_t *o = json_pack("{s:o}", "key", text_json(e->key, e->key_len));
+
+		if (kv->values)
+			json_object_set_new(o, "value",
+			                    text_json(e->val ? e->val : "", e->val_len));
+		json_array_append_new(kv->json, o);
+		return true;
+	}
+	fwrite(e->key, 1, e->key_len, stdout);
+	if (kv->values) {
+		putchar('\t');
+		if (e->val)
+			fwrite(e->val, 1, e->val_len, stdout);
+	}
+	putchar('\n');
+	return true;
+}
+
+static int do_list(struct kv *kv)
+{
+	uint32_t len = kv->prefix ? (uint32_t)strlen(kv->prefix) : 0;
+	int rc;
+
+	kv->json = kv->cli->json ? json_array() : NULL;
+	rc = pst_kv_list(kv->cont, kv->oid, kv->prefix, len, NULL, 0, kv->values, list_one, kv);
+	if (rc < 0) {
+		json_decref(kv->json);
+		return cli_fail(kv->cli, rc, "listing");
+	}
+	return kv->cli->json ? cli_print_json(kv->cli, kv->json) : CLI_OK;
+}
+
+/* --- the command line --- */
+
+static int operands_of(const char *verb)
+{
+	static const struct {
+		const char *verb;
+		int count;
+	} verbs[] = {{"put", 4}, {"get", 3}, {"del", 3}, {"list", 2}};
+
+	for (unsigned i = 0; i < ARRAY_LEN(verbs); i++)
+		if (strcmp(verbs[i].verb, verb) == 0)
+			return verbs[i].count;
+	return -1;
+}
+
+static int run_verb(struct kv *kv, const char *verb)
+{
+	char **a = kv->cli->args;
+
+	if (strcmp(verb, "put") == 0)
+		return do_put(kv, a[2], a[3]);
+	if (strcmp(verb, "get") == 0)
+		return do_get(kv, a[2]);
+	if (strcmp(verb, "del") == 0)
+		return do_del(kv, a[2]);
+	return do_list(kv);
+}
+
+static int run(struct cli *cli, int argc, char **argv)
+{
+	struct kv kv = {.cli = cli};
+	struct cli_path p;
+	const char *value;
+	int opt, count, status;
+	bool reads;
+
+	while ((opt = cli_option(cli, argc, argv, &value)) >= 0) {
+		kv.prefix = opt == OPT_PREFIX ? value : kv.prefix;
+		kv.values |= opt == OPT_VALUES;
+		kv.excl |= opt == OPT_EXCL;
+	}
+	if (opt == -2)
+		return cli_end_status(cli);
+	count = cli->arg_count ? operands_of(cli->args[0]) : -1;
+	if (count < 0)
+		return cli_usage(cli, "put, get, del or list?");
+	status = cli_operand_count(cli, count, count);
+	if (status == CLI_OK)
+		status = cli_path_parse(cli, cli->args[1], &p);
+	if (status != CLI_OK)
+		return status;
+	if (parse_oid(p.path, &kv.oid) < 0)
+		return cli_usage(cli,
+		                 "%s: the object is a number, or HIGH.LOW (0x for hexadecimal)",
+		                 p.text);
+	reads = strcmp(cli->args[0], "get") == 0 || strcmp(cli->args[0], "list") == 0;
+	status = cli_open(cli, reads);
+	if (status != CLI_OK)
+		return status;
+	status = cli_path_open(cli, &p, &kv.cont);
+	if (status == CLI_OK) {
+		status = run_verb(&kv, cli->args[0]);
+		pst_cont_close(kv.cont);
+	}
+	return cli_close(cli, status);
+}
+
+const struct cli_command cmd_kv = {
+        .name = "kv",
+        .args = "put CONTAINER:OBJECT KEY VALUE [--new]\n"
+                "get CONTAINER[@SNAPSHOT]:OBJECT KEY\n"
+                "del CONTAINER:OBJECT KEY\n"
+                "list CONTAINER[@SNAPSHOT]:OBJECT [--prefix TEXT] [--values]",
+        .summary = "Put, get, delete and list key-values of an object",
+        .help = "OBJECT is the object's id: a number, or HIGH.LOW for 128 bits. A VALUE of - is "
+                "read\n"
+                "from the standard input. Keys are listed in the order of their bytes. In JSON, "
+                "what\n"
+                "is no UTF-8 is written as \"hex:...\".\n"
+                "\n"
+                "Examples:\n"
+                "  penstock container create cache --layout object\n"
+                "  penstock kv put cache:7 greeting hello\n"
+                "  penstock kv put cache:7 blob - < file\n"
+                "  penstock kv get cache:7 greeting\n"
+                "  penstock kv list cache:7 --values\n",
+        .words = "put get del list",
+        .opts = opts,
+        .flags = CLI_JSON,
+        .run = run,
+};

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * status - how the store is.
+ */
+#include <inttypes.h>
+#include <jansson.h>
+
+#include "base/base.h"
+#include "cli/cli.h"
+#include "cli/commands.h"
+
+/* Every counter of the status once: its name in JSON, and where it is. */
+struct field {
+	const char *name;
+	size_t offset;
+};
+#define FIELD(name)                                            \
+	{                                                      \
+#name, offsetof(struct pst_store_status, name) \
+	}
+
+static const struct field fields[] = {
+        FIELD(epoch),
+        FIELD(size_bytes),
+        FIELD(used_bytes),
+        FIELD(free_bytes),
+        FIELD(reserved_bytes),
+        FIELD(objects),
+        FIELD(containers),
+        FIELD(index_bytes),
+        FIELD(index_limit_bytes),
+        FIELD(index_items),
+        FIELD(index_pages),
+        FIELD(extents),
+        FIELD(csum_cache_bytes),
+        FIELD(csum_cache_limit_bytes),
+        FIELD(csum_hits),
+        FIELD(csum_misses),
+        FIELD(journal_bytes),
+        FIELD(journal_used_bytes),
+        FIELD(journal_cache_bytes),
+        FIELD(commits),
+        FIELD(commit_records),
+        FIELD(checkpoints),
+        FIELD(dev_read_bytes),
+        FIELD(dev_write_bytes),
+        FIELD(dev_flushes),
+        FIELD(user_read_bytes),
+        FIELD(user_write_bytes),
+        FIELD(mirror_repairs),
+        FIELD(csum_errors),
+        FIELD(recovery_ns),
+        FIELD(recovery_records),
+        FIELD(recovery_index_bytes),
+};
+
+static json_t *to_json(const struct pst_store_status *s)
+{
+	char uuid[37];
+	json_t *o, *devices = json_array();
+
+	cli_uuid(s->uuid, uuid);
+	o = json_pack("{s:s, s:i, s:b, s:s}", "uuid", uuid, "shards", (int)s->shards, "stopped",
+	              s->stopped, "stopped_why", s->stopped_why);
+	for (unsigned i = 0; i < ARRAY_LEN(fields); i++)
+		json_object_set_new(
+		        o, fields[i].name,
+		        json_integer((json_int_t) *
+		                     (const uint64_t *)(const void *)((const char *)s +
+		                                                      fields[i].offset)));
+	for (unsigned i = 0; i < s->devices && i < PST_DEVICES_MAX; i++)
+		json_array_append_new(devices,
+		                      json_pack("{s:s, s:I}", "name", s->device[i].name,
+		                                "size_bytes", (json_int_t)s->device[i].size_bytes));
+	json_object_set_new(o, "devices", devices);
+	return o;
+}
+
+static void size_line(const char *what, uint64_t a, const char *of, uint64_t b, const char *rest)
+{
+	char ta[32], tb[32];
+
+	printf("%-11s %s", what, format_size(a, ta, sizeof(ta)));
+	if (of)
+		printf(" %s %s", of, format_size(b, tb, sizeof(tb)));
+	printf("%s\n", rest);
+}
+
+static void print_status(const struct pst_store_status *s)
+{
+	char uuid[37], text[128];
+
+	cli_uuid(s->uuid, uuid);
+	printf("store       %s, opened %" PRIu64 " times, %u shards\n", uuid, s->epoch, s->shards);
+	if (s->stopped)
+		printf("STOPPED     %s\n", s->stopped_why);
+	for (unsigned i = 0; i < s->devices && i < PST_DEVICES_MAX; i++) {
+		size_line("device", s->device[i].size_bytes, NULL, 0, "");
+		printf("            %s\n", s->device[i].name);
+	}
+	snprintf(text, sizeof(text), " used (%.1f %%)",
+	         s->size_bytes ? 100.0 * (double)s->used_bytes / (double)s->size_bytes : 0.0);
+	size_line("space", s->used_bytes, "of", s->size_bytes, text);
+	printf("content     %" PRIu64 " objects in %" PRIu64 " containers, %" PRIu64 " extents\n",
+	       s->objects, s->containers, s->extents);
+	snprintf(text, sizeof(text), ", %.0f bytes per object",
+	         s->objects ? (double)s->index_bytes / (double)s->objects : 0.0);
+	size_line("index", s->index_bytes, "of", s->index_limit_bytes, text);
+	snprintf(text, sizeof(text), ", %" PRIu64 " hits, %" PRIu64 " misses", s->csum_hits,
+	         s->csum_misses);
+	size_line("checksums", s->csum_cache_bytes, "of", s->csum_cache_limit_bytes, text);
+	snprintf(text, sizeof(text), ", %" PRIu64 " commits, %" PRIu64 " checkpoints", s->commits,
+	         s->checkpoints);
+	size_line("journal", s->journal_used_bytes, "of", s->journal_bytes, text);
+	printf("recovery    %.3f s, %" PRIu64 " records\n", (double)s->recovery_ns / 1e9,
+	       s->recovery_records);
+	printf("errors      %" PRIu64 " checksum errors, %" PRIu64 " repairs from a mirror\n",
+	       s->csum_errors, s->mirror_repairs);
+}
+
+static int run(struct cli *cli, int argc, char **argv)
+{
+	struct pst_store_status st;
+	int status, rc;
+
+	if (cli_operands(cli, argc, argv, 0, 0) < 0)
+		return cli_end_status(cli);
+	status = cli_open(cli, false);
+	if (status != CLI_OK)
+		return status;
+	rc = pst_client_status(cli->client, &st);
+	if (rc < 0)
+		status = cli_fail(cli, rc, "asking the store");
+	else if (cli->json)
+		status = cli_print_json(cli, to_json(&st));
+	else
+		print_status(&st);
+	return cli_close(cli, status);
+}
+
+const struct cli_command cmd_status = {
+        .name = "status",
+        .args = "",
+        .summary = "Show how the store is: space, memory, journal, recovery, errors",
+        .help = "Counters count from this open, since the store lives in this process.\n"
+                "\n"
+                "Examples:\n"
+                "  penstock -s local:/srv/data.pst status\n"
+                "  penstock status --json | jq .used_bytes\n",
+        .flags = CLI_JSON,
+        .run = run,
+};

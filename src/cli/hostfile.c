@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * hostfile - see hostfile.h.
+ */
+#include "cli/hostfile.h"
+
+#include <errno.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+void host_attr(const struct stat *st, struct pst_attr *ret_attr)
+{
+	*ret_attr = (struct pst_attr){
+	        .mode = st->st_mode,
+	        .uid = st->st_uid,
+	        .gid = st->st_gid,
+	        .nlink = (uint32_t)st->st_nlink,
+	        .size_bytes = (uint64_t)st->st_size,
+	        .rdev = st->st_rdev,
+	        .atime_ns =
+	                (uint64_t)st->st_atim.tv_sec * NSEC_PER_SEC + (uint64_t)st->st_atim.tv_nsec,
+	        .mtime_ns =
+	                (uint64_t)st->st_mtim.tv_sec * NSEC_PER_SEC + (uint64_t)st->st_mtim.tv_nsec,
+	};
+}
+
+struct timespec host_time(uint64_t ns)
+{
+	return (struct timespec){.tv_sec = (time_t)(ns / NSEC_PER_SEC),
+	                         .tv_nsec = (long)(ns % NSEC_PER_SEC)};
+}
+
+/* --- extended attributes --- */
+
+static ssize_t xattr_list(int fd, const char *path, char *buf, size_t cap)
+{
+	return fd >= 0 ? flistxattr(fd, buf, cap) : llistxattr(path, buf, cap);
+}
+
+static ssize_t xattr_get(int fd, const char *path, const char *name, void *buf, size_t cap)
+{
+	return fd >= 0 ? fgetxattr(fd, name, buf, cap) : lgetxattr(path, name, buf, cap);
+}
+
+void host_xattrs_done(struct host_xattrs *x)
+{
+	for (unsigned i = 0; i < x->count; i++)
+		mem_free((void *)(uintptr_t)x->item[i].val);
+	mem_free(x->item);
+	mem_free(x->storage);
+	*x = (struct host_xattrs){0};
+}
+
+static int xattr_read_one(int fd, const char *path, struct host_xattr *item)
+{
+	static _Thread_local char value[PST_VALUE_MAX];
+	ssize_t n = xattr_get(fd, path, item->name, value, sizeof(value));
+	void *copy;
+
+	if (n < 0)
+		return -errno;
+	copy = mem_alloc((size_t)n + 1);
+	if (!copy)
+		return -ENOMEM;
+	memcpy(copy, value, (size_t)n);
+	item->val = copy;
+	item->val_len = (uint32_t)n;
+	return 0;
+}
+
+int host_xattrs_read(int fd, const char *path, struct host_xattrs *ret_xattrs)
+{
+	struct host_xattrs x = {0};
+	ssize_t len = xattr_list(fd, path, NULL, 0);
+	unsigned names = 0;
+
+	*ret_xattrs = x;
+	if (len == 0 || (len < 0 && (errno == ENOTSUP || errno == ENOSYS)))
+		return 0;
+	if (len < 0)
+		return -errno;
+	x.storage = mem_alloc((size_t)len);
+	if (!x.storage)
+		return -ENOMEM;
+	len = xattr_list(fd, path, x.storage, (size_t)len);
+	if (len < 0) {
+		mem_free(x.storage);
+		return errno == ERANGE ? -ESTALE : -errno;
+	}
+	for (ssize_t i = 0; i < len; i++)
+		names += x.storage[i] == 0;
+	x.item = mem_calloc(names ? names : 1, sizeof(*x.item));
+	for (char *n = x.storage; x.item && n < x.storage + len; n += strlen(n) + 1) {
+		int rc;
+
+		x.item[x.count].name = n;
+		rc = xattr_read_one(fd, path, &x.item[x.count]);
+		if (rc == -ENODATA) /* removed meanwhile */
+			continue;
+		if (rc < 0) {
+			host_xattrs_done(&x);
+			return rc;
+		}
+		x.count++;
+	}
+	if (!x.item) {
+		host_xattrs_done(&x);
+		return -ENOMEM;
+	}
+	*ret_xattrs = x;
+	return 0;
+}
+
+/* --- content --- */
+
+bool host_changed(const struct stat *a, const struct stat *b)
+{
+	return a->st_size != b->st_size || a->st_mtim.tv_sec != b->st_mtim.tv_sec ||
+	       a->st_mtim.tv_nsec != b->st_mtim.tv_nsec || a->st_ctim.tv_sec != b->st_ctim.tv_sec ||
+	       a->st_ctim.tv_nsec != b->st_ctim.tv_nsec;
+}
+
+int host_pread(int fd, void *buf, size_t len, uint64_t off)
+{
+	while (len > 0) {
+		ssize_t n = pread(fd, buf, len, (off_t)off);
+
+		if (n == 0)
+			return -ESTALE;
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n > 0) {
+			buf = (char *)buf + n;
+			len -= (size_t)n;
+			off += (uint64_t)n;
+		}
+	}
+	return 0;
+}
+
+int host_pwrite(int fd, const void *buf, size_t len, uint64_t off)
+{
+	while (len > 0) {
+		ssize_t n = pwrite(fd, buf, len, (off_t)off);
+
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n > 0) {
+			buf = (const char *)buf + n;
+			len -= (size_t)n;
+			off += (uint64_t)n;
+		}
+	}
+	return 0;
+}
+
+bool host_next_data(int fd, uint64_t off, uint64_t size, uint64_t *ret_off, uint64_t *ret_len)
+{
+	off_t data = off < size ? lseek(fd, (off_t)off, SEEK_DATA) : -1, hole;
+
+	if (off >= size || (data < 0 && errno == ENXIO))
+		return false;
+	if (data < 0 || (uint64_t)data >= size) { /* not known here: all of it */
+		if (data >= 0)
+			return false;
+		data = (off_t)off;
+	}
+	hole = lseek(fd, data, SEEK_HOLE);
+	if (hole < 0 || (uint64_t)hole > size)
+		hole = (off_t)size;
+	*ret_off = (uint64_t)data;
+	*ret_len = (uint64_t)(hole - data);
+	return *ret_len > 0;
+}

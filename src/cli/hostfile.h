@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * hostfile - files of the host: attributes, extended attributes, whole reads, changes under the
+ * reader's hands.
+ */
+#ifndef CLI_HOSTFILE_H
+#define CLI_HOSTFILE_H
+
+#include <sys/stat.h>
+
+#include "base/base.h"
+#include "penstock/file.h"
+
+#define HOST_ATTRS (PST_ATTR_MODE | PST_ATTR_UID | PST_ATTR_GID | PST_ATTR_ATIME | PST_ATTR_MTIME)
+
+void host_attr(const struct stat *st, struct pst_attr *ret_attr);
+struct timespec host_time(uint64_t ns);
+
+/* Extended attributes, packed: count, then name NUL value for each. */
+struct host_xattr {
+	const char *name;
+	const void *val;
+	uint32_t val_len;
+};
+struct host_xattrs {
+	unsigned count;
+	struct host_xattr *item;
+	char *storage;
+};
+/* Of @fd, or of @path (not followed) when fd < 0. None, and file systems without them: count 0. */
+int host_xattrs_read(int fd, const char *path, struct host_xattrs *ret_xattrs);
+void host_xattrs_done(struct host_xattrs *x);
+
+/* Did the file change between two looks? */
+bool host_changed(const struct stat *before, const struct stat *after);
+/* Exactly @len bytes at @off: 0, -errno, or -ESTALE when the file is shorter now. */
+int host_pread(int fd, void *buf, size_t len, uint64_t off);
+int host_pwrite(int fd, const void *buf, size_t len, uint64_t off);
+/* The first stretch of data that ends after @off, within @size: false when there is none. File
+ * systems that don't know report one of everything. */
+bool host_next_data(int fd, uint64_t off, uint64_t size, uint64_t *ret_off, uint64_t *ret_len);
+
+#endif

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * main - options that stand before the command, then the command. The table below is the list of
+ * all commands: help, completion and the man page's test come from it.
+ */
+#include "cli/cli.h"
+
+#include <string.h>
+
+#include "base/base.h"
+#include "cli/commands.h"
+
+const struct cli_command *const cli_commands[] = {
+        &cmd_format,  &cmd_container, &cmd_snapshot, &cmd_put,   &cmd_get,    &cmd_ls,
+        &cmd_stat,    &cmd_cat,       &cmd_mkdir,    &cmd_mv,    &cmd_ln,     &cmd_rm,
+        &cmd_du,      &cmd_verify,    &cmd_kv,       &cmd_bench, &cmd_status, &cmd_scrub,
+        &cmd_version, &cmd_help,      NULL,
+};
+
+const struct cli_command *cli_command_find(const char *name)
+{
+	for (unsigned i = 0; cli_commands[i]; i++)
+		if (strcmp(cli_commands[i]->name, name) == 0)
+			return cli_commands[i];
+	return NULL;
+}
+
+static void log_to_stderr(void *arg, enum pst_log_level level, const char *line)
+{
+	static const char *const names[] = {"error", "warning", "info", "debug"};
+
+	fprintf(stderr, "penstock: %s: %s\n", names[level], line);
+}
+
+/* Takes what stands before the command. The index of the command's name, or -status - 1. */
+static int globals(struct cli *cli, int argc, char **argv)
+{
+	int i;
+
+	for (i = 1; i < argc && argv[i][0] == '-'; i++) {
+		const char *a = argv[i];
+
+		if (strcmp(a, "-s") == 0 || strcmp(a, "--store") == 0) {
+			if (++i == argc)
+				return -cli_usage(cli, "%s needs a value", a) - 1;
+			cli->store = argv[i];
+		} else if (strncmp(a, "--store=", 8) == 0) {
+			cli->store = a + 8;
+		} else if (strncmp(a, "-s", 2) == 0) {
+			cli->store = a + 2;
+		} else if (strcmp(a, "-q") == 0 || strcmp(a, "--quiet") == 0) {
+			cli->quiet = true;
+		} else if (strcmp(a, "-v") == 0 || strcmp(a, "--verbose") == 0) {
+			cli->verbose = true;
+		} else if (strcmp(a, "-h") == 0 || strcmp(a, "--help") == 0) {
+			cli_help(stdout);
+			return -CLI_OK - 1;
+		} else if (strcmp(a, "-V") == 0 || strcmp(a, "--version") == 0) {
+			printf("penstock %s\n", pst_version_text());
+			return -CLI_OK - 1;
+		} else {
+			return -cli_usage(cli, "option %s is not known", a) - 1;
+		}
+	}
+	return i;
+}
+
+/* Output that can't be written is a failure, also when it was buffered until now. */
+static int end(struct cli *cli, int status)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return status;
+	cli->command = NULL;
+	return cli_fail(cli, errno ? -errno : -EIO, "writing to the standard output");
+}
+
+int main(int argc, char **argv)
+{
+	struct cli cli = {0};
+	int at = globals(&cli, argc, argv), status;
+
+	if (at < 0)
+		return end(&cli, -(at + 1));
+	if (at == argc) {
+		cli_help(stderr);
+		return CLI_USAGE;
+	}
+	cli.command = cli_command_find(argv[at]);
+	if (!cli.command)
+		return cli_usage(&cli, "there is no command \"%s\"", argv[at]);
+	if (cli.verbose || getenv("PENSTOCK_DEBUG"))
+		pst_log_set(log_to_stderr, NULL, cli.verbose ? PST_LOG_INFO : PST_LOG_DEBUG);
+	else
+		pst_log_set(log_to_stderr, NULL, PST_LOG_WARN);
+	status = cli.command->run(&cli, argc - at, argv + at);
+	mem_free(cli.parser);
+	return end(&cli, status);
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* stack - the real stack for the process tests: loop, devices, local engine, names layer. */
+#ifndef TESTS_PROCESS_STACK_H
+#define TESTS_PROCESS_STACK_H
+
+#include "bdev/bdev.h"
+#include "store/store.h"
+
+#define STACK_DEVS_MAX 2
+
+struct rec_journal;
+
+struct stack {
+	struct loop *loop;
+	struct bdev *dev[STACK_DEVS_MAX];
+	unsigned devs;
+	struct store *store; /* the names layer on the engine */
+};
+
+/* Opens the devices of @specs (with @create_bytes: makes the files). @journal: record them; or
+ * NULL. */
+int stack_devs(struct stack *s, char *const *specs, unsigned count, bool sim_loop,
+               uint64_t create_bytes, struct rec_journal *journal, struct pst_err *err);
+int stack_format(struct stack *s, struct pst_err *err);
+int stack_open(struct stack *s, struct pst_err *err);
+/* fsck of the closed store: 0, or -EUCLEAN with the first finding. */
+int stack_fsck(struct stack *s, struct pst_err *err);
+/* Closes what is open: the store in peace (its error is returned), or the devices alone. */
+int stack_close(struct stack *s);
+
+#endif
