@@ -11,6 +11,15 @@
 
 static struct bdev_driver *drivers;
 
+/* Of a static library only what is named gets linked: this names the drivers of this room, which
+ * then register themselves. */
+extern struct bdev_driver bdev_driver_fault, bdev_driver_mem, bdev_driver_uring;
+__attribute__((used)) static struct bdev_driver *const this_room[] = {
+        &bdev_driver_fault,
+        &bdev_driver_mem,
+        &bdev_driver_uring,
+};
+
 void bdev_driver_register(struct bdev_driver *d)
 {
 	d->next = drivers;

@@ -258,7 +258,7 @@ static int fault_open(struct bdev **ret_bdev, const char *rest, struct loop *loo
 	return rc;
 }
 
-static struct bdev_driver fault_driver = {
+struct bdev_driver bdev_driver_fault = {
         .scheme = "fault",
         .help = "fault:DEVICE           another device, with faults; other options are DEVICE's\n"
                 "  seed=N               the same seed and requests give the same faults (0)\n"
@@ -279,5 +279,5 @@ static struct bdev_driver fault_driver = {
 
 __attribute__((constructor)) static void fault_register(void)
 {
-	bdev_driver_register(&fault_driver);
+	bdev_driver_register(&bdev_driver_fault);
 }

@@ -322,7 +322,7 @@ static int mem_bdev_open(struct bdev **ret_bdev, const char *rest, struct loop *
 	return rc;
 }
 
-static struct bdev_driver mem_driver = {
+struct bdev_driver bdev_driver_mem = {
         .scheme = "mem",
         .help = "mem:SIZE               memory, gone when it is closed\n"
                 "  block=512|4096       bytes of a block (4096)\n"
@@ -332,5 +332,5 @@ static struct bdev_driver mem_driver = {
 
 __attribute__((constructor)) static void mem_bdev_register(void)
 {
-	bdev_driver_register(&mem_driver);
+	bdev_driver_register(&bdev_driver_mem);
 }

@@ -535,7 +535,7 @@ static int uring_open(struct bdev **ret_bdev, const char *rest, struct loop *loo
 	return rc;
 }
 
-static struct bdev_driver uring_driver = {
+struct bdev_driver bdev_driver_uring = {
         .scheme = "uring",
         .help = "uring:PATH             file or block device, by io_uring; also a path alone\n"
                 "  direct=BOOL          O_DIRECT, past the page cache (1)\n"
@@ -552,5 +552,5 @@ static struct bdev_driver uring_driver = {
 
 __attribute__((constructor)) static void uring_register(void)
 {
-	bdev_driver_register(&uring_driver);
+	bdev_driver_register(&bdev_driver_uring);
 }
