@@ -289,6 +289,8 @@ uint64_t gen_op_bytes_max(const struct gen_op *g)
 	for (uint32_t i = 0; i < g->op.mut_count; i++) {
 		if (g->muts[i].kind == PST_ARRAY_WRITE || g->muts[i].kind == PST_ARRAY_APPEND)
 			sum += g->muts[i].len + 2 * MODEL_BLOCK;
+		if (g->muts[i].kind == PST_KV_PUT) /* a large value is not in the index */
+			sum += g->muts[i].val_len + MODEL_BLOCK;
 	}
 	return sum;
 }

@@ -16,7 +16,7 @@
  *  - All conditions of a batch are looked at before its first change, in order.
  *  - Blocks of 4096 bytes are allocated when a byte of them is written, and go when a punch covers
  *    them wholly or a resize leaves them wholly beyond the size. Quotas count those of the live
- *    view; a batch that takes more than before and ends above the quota is -EDQUOT.
+ *    view, and those that values beyond 511 bytes fill; a batch that takes more than before and ends above the quota is -EDQUOT.
  *  - Containers and snapshots are named by name / name2, or, where name_len is 0, by op->cont.
  *    CONT_SET takes the PST_SET_* bits in attr_mask. CONT_DESTROY with snapshots left: -EBUSY.
  *  - OBJ_LIST entries carry the struct pst_oid as name too; start is a struct pst_oid. Lists are

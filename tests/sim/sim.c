@@ -48,6 +48,11 @@ static bool chance(struct sim *sim, unsigned percent)
 	return rng_below(&sim->rng, 100) < percent;
 }
 
+bool sim_without(const struct sim *sim, const char *feature)
+{
+	return sim->without && strstr(sim->without, feature);
+}
+
 /* What this seed is about. Rare things are common here. */
 static void profile_choose(struct sim *sim)
 {
@@ -77,6 +82,14 @@ static void profile_choose(struct sim *sim)
 	}
 	if (!strcmp(sim->subject->name, "model"))
 		p->read_faults = p->mirror_damage = false;
+	p->names = p->names && !sim_without(sim, "names");
+	p->full = p->full && !sim_without(sim, "full");
+	p->quota = p->quota && !sim_without(sim, "quota");
+	p->read_faults = p->read_faults && !sim_without(sim, "faults");
+	p->mirror_damage = p->mirror_damage && !sim_without(sim, "damage");
+	p->delays = p->delays && !sim_without(sim, "delays");
+	p->torn = p->torn && !sim_without(sim, "torn");
+	p->devs = sim_without(sim, "devices") ? 1 : p->devs;
 	sim_say(sim,
 	        "%u devices of %llu, %u shards, journal %llu, %u lanes, %u "
 	        "containers%s%s%s%s%s%s%s",

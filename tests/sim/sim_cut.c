@@ -413,6 +413,7 @@ void sim_cut(struct sim *sim)
 		names_crash(sim->base.names);
 	state_free(&sim->cur);
 	state_clone(&sim->cur, &sim->base);
+	conts_watch(sim);
 	sim_compare(sim);
 	sim->lights_out = false;
 	sim->cuts_done++;

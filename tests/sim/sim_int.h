@@ -164,6 +164,7 @@ struct sim {
 	uint64_t seed;
 	unsigned ops_target, cuts;
 	const char *plant;
+	const char *without; /* features to leave out, to see what a failure needs; or NULL */
 	bool verbose;
 	const struct subject *subject;
 	void *subject_priv;
@@ -195,6 +196,7 @@ void sim_trace(struct sim *sim, uint64_t x);
 /* Runs one seed to its end; returns the hash of all that happened. Fails by sim_fail(). */
 uint64_t sim_run(struct sim *sim);
 void sim_turn(struct sim *sim);
+bool sim_without(const struct sim *sim, const char *feature);
 /* The command that runs the seed again. */
 void sim_print_replay(const struct sim *sim);
 
@@ -219,6 +221,7 @@ const char *sim_stuck_text(struct sim *sim);
 /* Everything that ended before @before in @cont (0: anywhere) is durable. */
 void pending_durable(struct sim *sim, uint32_t cont, uint64_t before);
 void all_durable(struct sim *sim);
+void conts_watch(struct sim *sim);
 /* Takes @o out of its lane's pending ops. */
 void pending_drop(struct sim_op *o);
 /* Executes @o on @st, without looking at its answer. */

@@ -260,7 +260,7 @@ static struct sim_op *objects_next(struct lane *lane)
 	struct sim_op *o;
 
 	if (rng_below(&lane->rng, 14))
-		return object_op(lane, cont, true);
+		return object_op(lane, cont, !sim_without(lane->sim, "volatile"));
 	o = sim_op_new(lane, SIM_FLUSH);
 	o->op.opcode = PST_OP_FLUSH;
 	o->flushes = true;
@@ -322,7 +322,7 @@ static struct sim_op *shared_snap(struct lane *lane)
 		o->op.opcode = PST_OP_SNAP_CREATE;
 		snprintf(name, sizeof(name), "s%u", sc->snap_serial++);
 		name_snap(o, sc->name, name);
-		sc->frozen = rng_below(&lane->rng, 2);
+		sc->frozen = rng_below(&lane->rng, 2) || sim_without(lane->sim, "midst");
 		if (!sc->frozen)
 			sc->taking = o; /* one at a time */
 	}
@@ -346,7 +346,7 @@ static struct sim_op *admin_next(struct lane *lane)
 		return o;
 	case 2:
 	case 3:
-		return shared_snap(lane);
+		return sim_without(lane->sim, "snapshots") ? NULL : shared_snap(lane);
 	default:
 		return object_op(lane, lane->own, false);
 	}
@@ -557,18 +557,28 @@ void sim_op_release(struct sim_op *o)
 	}
 }
 
+/* Remembers the most that each container was seen to use. */
+void conts_watch(struct sim *sim)
+{
+	for (unsigned i = 0; i < sim->profile.conts; i++) {
+		struct shared_cont *sc = &sim->cont[i];
+		uint64_t bytes, objects;
+
+		model_cont_used(sim->cur.model, sc->id, &bytes, &objects);
+		sc->used_high = MAX(sc->used_high, bytes);
+		sc->objects_high = MAX(sc->objects_high, objects);
+	}
+}
+
 /* A change has ended well and is in `cur`. */
 static void took(struct sim *sim, struct sim_op *o)
 {
 	struct shared_cont *sc = shared_of(sim, o->cont);
-	uint64_t bytes, objects;
 
 	sim_op_took_effect(o);
 	if (!sc)
 		return;
-	model_cont_used(sim->cur.model, o->cont, &bytes, &objects);
-	sc->used_high = MAX(sc->used_high, bytes);
-	sc->objects_high = MAX(sc->objects_high, objects);
+	conts_watch(sim);
 	if (sc->taking && sc->taking != o && sc->taking->submitted_yet) {
 		o->refs++;
 		list_push(&sim->recent, &o->ended_link);

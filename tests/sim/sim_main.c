@@ -19,7 +19,7 @@ static const struct subject *const subjects[] = {&subject_model, &subject_local}
 static struct settings {
 	uint64_t seeds, seed;
 	unsigned ops, cuts;
-	const char *plant;
+	const char *plant, *without;
 	const struct subject *subject;
 	bool verbose, twice, quiet;
 } set = {.seeds = 100, .seed = 1, .ops = 240, .cuts = 3};
@@ -28,9 +28,11 @@ static uint64_t current_seed;
 
 static void replay_command(char *buf, size_t len, uint64_t seed)
 {
-	snprintf(buf, len, "replay: sim --subject %s --seeds 1 --seed %llu --ops %u --cuts %u%s%s",
+	snprintf(buf, len,
+	         "replay: sim --subject %s --seeds 1 --seed %llu --ops %u --cuts %u%s%s%s%s",
 	         set.subject->name, (unsigned long long)seed, set.ops, set.cuts,
-	         set.plant ? " --run-planted " : "", set.plant ? set.plant : "");
+	         set.plant ? " --run-planted " : "", set.plant ? set.plant : "",
+	         set.without ? " --without " : "", set.without ? set.without : "");
 }
 
 void sim_print_replay(const struct sim *sim)
@@ -64,6 +66,7 @@ static uint64_t run_seed(uint64_t seed)
 	sim->ops_target = set.ops;
 	sim->cuts = set.cuts;
 	sim->plant = set.plant;
+	sim->without = set.without;
 	sim->verbose = set.verbose;
 	sim->subject = set.subject;
 	trace = sim_run(sim);
@@ -132,6 +135,9 @@ static int usage(FILE *to)
 	fprintf(to,
 	        "usage: sim [--subject model|local] [--seeds N] [--seed S] [--ops N] [--cuts N]\n"
 	        "           [--plant BUG | --run-planted BUG] [--twice] [-v]\n"
+	        "           [--without "
+	        "names,full,quota,faults,damage,delays,torn,devices,snapshots,\n"
+	        "            midst,volatile]\n"
 	        "Runs N seeds from S. --plant: wants the bug to be caught by one of them.\n"
 	        "--run-planted: runs with the bug, as if it were none. --twice: runs each seed\n"
 	        "twice and compares.\n");
@@ -140,10 +146,11 @@ static int usage(FILE *to)
 
 static int parse(int argc, char **argv, bool *ret_hunt)
 {
-	static const struct option opts[] = {
-	        {"subject", 1, 0, 's'}, {"seeds", 1, 0, 'n'},       {"seed", 1, 0, 'S'},
-	        {"ops", 1, 0, 'o'},     {"cuts", 1, 0, 'c'},        {"plant", 1, 0, 'p'},
-	        {"twice", 0, 0, 't'},   {"run-planted", 1, 0, 'P'}, {0}};
+	static const struct option opts[] = {{"subject", 1, 0, 's'},     {"seeds", 1, 0, 'n'},
+	                                     {"seed", 1, 0, 'S'},        {"ops", 1, 0, 'o'},
+	                                     {"cuts", 1, 0, 'c'},        {"plant", 1, 0, 'p'},
+	                                     {"without", 1, 0, 'w'},     {"twice", 0, 0, 't'},
+	                                     {"run-planted", 1, 0, 'P'}, {0}};
 	const char *name = subjects[ARRAY_LEN(subjects) - 1]->name;
 	int c;
 
@@ -168,6 +175,9 @@ static int parse(int argc, char **argv, bool *ret_hunt)
 			*ret_hunt = true; /* fall through */
 		case 'P':
 			set.plant = optarg;
+			break;
+		case 'w':
+			set.without = optarg;
 			break;
 		case 't':
 			set.twice = true;
