@@ -32,6 +32,15 @@ static int diff_touched(struct sim *sim, struct sim_op *const *ops, unsigned cou
 	return r;
 }
 
+void sim_look_after(struct sim *sim, struct sim_op *o)
+{
+	struct pst_err err;
+
+	if (diff_touched(sim, &o, 1, sim->cur.model, 0, &err))
+		sim_fail(sim, "lane %u after %s: %s", o->lane->index,
+		         sim_op_text(o, (char[300]){0}), err.text);
+}
+
 /* Which prefixes of @ops, executed on @m, give what the store has? *ret_min > *ret_max: none.
  * @m ends with all of them executed. */
 static void find_prefix(struct sim *sim, struct sim_op *const *ops, unsigned count, struct model *m,

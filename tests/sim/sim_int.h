@@ -166,6 +166,7 @@ struct sim {
 	const char *plant;
 	const char *without; /* features to leave out, to see what a failure needs; or NULL */
 	bool verbose;
+	bool paranoid; /* compare what an op touched as soon as it has ended */
 	const struct subject *subject;
 	void *subject_priv;
 	struct sim_profile profile;
@@ -250,6 +251,8 @@ int names_diff(struct sim *sim, const struct names_state *st, struct pst_err *er
 
 /* --- sim_cut.c --- */
 void sim_cut(struct sim *sim);     /* power off, on, and the comparison */
+/* Do the objects that @o touched look as `cur` has them? */
+void sim_look_after(struct sim *sim, struct sim_op *o);
 void sim_compare(struct sim *sim); /* nothing in flight: is the store `cur`? */
 /* A snapshot was taken while lanes went on: puts it into @st as the store has it, if that is one
  * of the allowed ones. */

@@ -610,6 +610,8 @@ static bool settle_one(struct sim *sim, struct sim_op *o)
 	if (!status && o->snap_base)
 		snap_resolve(o);
 	check_answer(sim, o);
+	if (sim->paranoid && o->kind == SIM_OBJ && o->mutates && !sim->lights_out)
+		sim_look_after(sim, o);
 	if (!status && o->mutates)
 		took(sim, o);
 	if (!status && o->mutates && !o->is_volatile)

@@ -21,7 +21,7 @@ static struct settings {
 	unsigned ops, cuts;
 	const char *plant, *without;
 	const struct subject *subject;
-	bool verbose, twice, quiet;
+	bool verbose, twice, quiet, paranoid;
 } set = {.seeds = 100, .seed = 1, .ops = 240, .cuts = 3};
 
 static uint64_t current_seed;
@@ -68,6 +68,7 @@ static uint64_t run_seed(uint64_t seed)
 	sim->plant = set.plant;
 	sim->without = set.without;
 	sim->verbose = set.verbose;
+	sim->paranoid = set.paranoid;
 	sim->subject = set.subject;
 	trace = sim_run(sim);
 	free(sim);
@@ -134,23 +135,30 @@ static int usage(FILE *to)
 {
 	fprintf(to,
 	        "usage: sim [--subject model|local] [--seeds N] [--seed S] [--ops N] [--cuts N]\n"
-	        "           [--plant BUG | --run-planted BUG] [--twice] [-v]\n"
+	        "           [--plant BUG | --run-planted BUG] [--twice] [--paranoid] [-v]\n"
 	        "           [--without "
 	        "names,full,quota,faults,damage,delays,torn,devices,snapshots,\n"
 	        "            midst,volatile]\n"
 	        "Runs N seeds from S. --plant: wants the bug to be caught by one of them.\n"
 	        "--run-planted: runs with the bug, as if it were none. --twice: runs each seed\n"
-	        "twice and compares.\n");
+	        "twice and compares. --paranoid: looks at each object right after it was changed\n"
+	        "(another run: the timing differs).\n");
 	return 2;
 }
 
 static int parse(int argc, char **argv, bool *ret_hunt)
 {
-	static const struct option opts[] = {{"subject", 1, 0, 's'},     {"seeds", 1, 0, 'n'},
-	                                     {"seed", 1, 0, 'S'},        {"ops", 1, 0, 'o'},
-	                                     {"cuts", 1, 0, 'c'},        {"plant", 1, 0, 'p'},
-	                                     {"without", 1, 0, 'w'},     {"twice", 0, 0, 't'},
-	                                     {"run-planted", 1, 0, 'P'}, {0}};
+	static const struct option opts[] = {{"subject", 1, 0, 's'},
+	                                     {"seeds", 1, 0, 'n'},
+	                                     {"seed", 1, 0, 'S'},
+	                                     {"ops", 1, 0, 'o'},
+	                                     {"cuts", 1, 0, 'c'},
+	                                     {"plant", 1, 0, 'p'},
+	                                     {"without", 1, 0, 'w'},
+	                                     {"twice", 0, 0, 't'},
+	                                     {"run-planted", 1, 0, 'P'},
+	                                     {"paranoid", 0, 0, 'x'},
+	                                     {0}};
 	const char *name = subjects[ARRAY_LEN(subjects) - 1]->name;
 	int c;
 
@@ -181,6 +189,9 @@ static int parse(int argc, char **argv, bool *ret_hunt)
 			break;
 		case 't':
 			set.twice = true;
+			break;
+		case 'x':
+			set.paranoid = true;
 			break;
 		case 'v':
 			set.verbose = true;
