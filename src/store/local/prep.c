@@ -136,11 +136,13 @@ static struct jblock *wmut_find(const struct wmut *w, uint64_t lblk)
 static enum source source_of(const struct wreq *q, uint32_t i, uint64_t lblk,
                              struct jblock **ret_base)
 {
+	struct pst_oid oid = q->mut[i].oid;
+
 	while (i--) {
 		const struct pst_mut *m = &q->mut[i];
 		const struct wmut *w = &q->w[i];
 
-		if (!same_oid(m->oid, q->mut[i].oid))
+		if (!same_oid(m->oid, oid))
 			continue;
 		if (m->kind == PST_OBJ_DELETE)
 			return SRC_ZERO;
