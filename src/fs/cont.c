@@ -83,8 +83,11 @@ static enum fs_act prepare_end(struct fs_req *r, int status)
 	fs_wake_all(r->fs, &c->prepare_waiters);
 	if (!status)
 		return fs_goto(r, r->cont_then);
+	/* Its own end, which says nothing of the container: others try at once. */
+	if (status == -ECANCELED || status == -ETIMEDOUT)
+		return fs_end(r, status);
 	c->retry_at_ns = loop_now(r->fs->store.loop) + RETRY_NS;
-	if (r->mutates || c->missing || r->cancelled)
+	if (r->mutates || c->missing)
 		return fs_end(r, status);
 	log_warn("fs: container %u could not be made ready (%s): reading goes on", c->id,
 	         strerror(-status));

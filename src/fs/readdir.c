@@ -28,6 +28,7 @@ static bool collect(struct pst_op *sub, const struct pst_entry *e)
 		r->status = -EBADMSG;
 		return false;
 	}
+	pst_assert(r->buf_len + RECORD(len) <= sizeof(r->buf)); /* a false return ended the list */
 	rec[0] = (uint8_t)len;
 	memcpy(rec + 1, e->val, FS_DIRENT_BYTES);
 	memcpy(rec + 1 + FS_DIRENT_BYTES, (const char *)e->name + 1, len);

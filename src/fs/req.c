@@ -286,8 +286,7 @@ static void cancel_waiting(struct fs_req *r)
 {
 	struct fs *fs = r->fs;
 
-	/* Who holds a count has to run its steps to give it back. */
-	if (list_empty(&r->wait) || r->committed || r->holding)
+	if (list_empty(&r->wait))
 		return;
 	list_del(&r->wait);
 	if (r->sub_retry) {
@@ -307,8 +306,11 @@ void fs_cancel(struct store *s, struct pst_op *op)
 	list_for_each (r, &fs->active, link) {
 		if (r->op != op)
 			continue;
+		/* Who holds a count has to run its steps to give it back. */
+		if (r->committed || r->holding)
+			return;
 		r->cancelled = true;
-		if (r->sub_inflight && !r->committed)
+		if (r->sub_inflight)
 			store_cancel(fs->below, &r->sub);
 		else
 			cancel_waiting(r);

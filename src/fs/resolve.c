@@ -85,10 +85,8 @@ static enum fs_act walk_name(struct fs_req *r, struct fs_walk *w, const char *na
 	w->key[0] = FS_KEY_DIRENT;
 	memcpy(w->key + 1, name, len);
 	w->key_len = 1 + len;
-	if (w->at_last && w->mode == FS_WALK_PARENT) {
-		w->ino = 0; /* that was the directory above */
+	if (w->at_last && w->mode == FS_WALK_PARENT)
 		return walk_end(r, w, FS_LAST_NAME);
-	}
 	return fs_dirent_get(r, w, walk_found);
 }
 

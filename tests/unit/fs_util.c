@@ -87,6 +87,22 @@ void shim_release(struct fsx *x)
 	fsx_turn(x);
 }
 
+void shim_fail_held(struct fsx *x, uint8_t opcode, int status)
+{
+	struct pst_op *op;
+
+	list_for_each (op, &x->shim.held, link) {
+		if (op->opcode != opcode)
+			continue;
+		list_del(&op->link);
+		x->shim.held_count--;
+		op->status = status;
+		op->done(op);
+		return;
+	}
+	pst_assert(!"nothing of this kind is held");
+}
+
 /* --- the stack --- */
 
 bool fsx_on_engine(void)

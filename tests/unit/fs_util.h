@@ -53,6 +53,8 @@ void fsx_close(struct fsx *x);
 void fsx_restart(struct fsx *x); /* the layer only */
 /* Submits what is held (in order), then turns the loop until nothing more happens. */
 void shim_release(struct fsx *x);
+/* Ends the first held op of this kind with @status. */
+void shim_fail_held(struct fsx *x, uint8_t opcode, int status);
 void fsx_turn(struct fsx *x);
 
 struct pst_op fsx_op(struct fsx *x, uint8_t opcode, const char *path);

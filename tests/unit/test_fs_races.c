@@ -236,6 +236,30 @@ static void test_close_fails(void **state)
 	err(fsx_getattr(x, ino), ESTALE);
 }
 
+/* An open that failed gives its count back, and no cancel comes in between. */
+static void test_open_fails(void **state)
+{
+	struct pst_op un, open;
+	int un_status, open_status;
+	uint64_t ino;
+
+	ok(fsx_create(x, "f", 0));
+	ino = x->ino;
+	open = fsx_op(x, PST_OP_FILE_OPEN, NULL);
+	open.ino = ino;
+	start_held(&open, &open_status, hold_stat);
+	un = fsx_op(x, PST_OP_UNLINK, "f");
+	start_held(&un, &un_status, hold_batch);
+	shim_fail_held(x, PST_OP_STAT, -EIO); /* it waits for what the unlink will have done */
+	assert_int_equal(open_status, 1);
+	store_cancel(x->fs, &open);
+	shim_release(x);
+	assert_int_equal(un_status, 0);
+	assert_int_equal(open_status, -EIO);
+	err(fsx_drop(x, ino), EBADF);
+	assert_int_equal(fsx_objects(x), 2);
+}
+
 static void test_name_for_nameless(void **state)
 {
 	struct pst_op op, close;
@@ -494,6 +518,8 @@ static void test_cancel_sweep(void **state)
 			assert_true(!status || status == -ECANCELED);
 			if (status)
 				assert_int_equal(before, picture());
+			else if (op.attr.ino) /* too late for it: all of the answer is there */
+				assert_true(op.attr.mode);
 			store_cancel(x->fs, &op); /* done: harmless */
 			fsx_check(x);
 			fsx_close(x);
@@ -680,6 +706,7 @@ int main(void)
 	        T(test_unlink_and_open),
 	        T(test_unlink_and_close),
 	        T(test_close_fails),
+	        T(test_open_fails),
 	        T(test_name_for_nameless),
 	        T(test_attempts_are_bounded),
 	        T(test_gate),
