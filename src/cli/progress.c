@@ -40,7 +40,7 @@ static void bar(double part, char buf[BAR_CELLS + 1])
 static void show(struct progress *p, uint64_t now)
 {
 	uint64_t total = p->total_bytes, items = p->total_items;
-	double seconds = (double)(now - p->start_ns) / 1e9, part;
+	double seconds = (double)(now - p->start_ns) / 1e9, part = 0;
 	char done[32], all[32], rate[32], eta[32], cells[BAR_CELLS + 1];
 
 	if (seconds <= 0)

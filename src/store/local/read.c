@@ -134,13 +134,9 @@ static void part_read(struct dio *d)
 
 /* The page of some missing checksums is here: those not known when the read began are in its base.
  */
-static void part_csums(struct csum_wait *w, int status, const struct csum_page *page,
+static void part_csums(struct part *p, int status, const struct csum_page *page,
                        const uint32_t *base)
 {
-	struct part *p = w == container_of(w, struct part, wait[0])->wait
-	                         ? container_of(w, struct part, wait[0])
-	                         : container_of(w, struct part, wait[1]);
-
 	for (uint32_t i = 0; i < p->blocks && !status; i++) {
 		unsigned slot;
 
@@ -154,6 +150,18 @@ static void part_csums(struct csum_wait *w, int status, const struct csum_page *
 	if (status)
 		bad_block(p, 0, -EIO, "its checksums can't be read");
 	part_put(p);
+}
+
+static void part_csums_first(struct csum_wait *w, int status, const struct csum_page *page,
+                             const uint32_t *base)
+{
+	part_csums(container_of(w, struct part, wait[0]), status, page, base);
+}
+
+static void part_csums_second(struct csum_wait *w, int status, const struct csum_page *page,
+                              const uint32_t *base)
+{
+	part_csums(container_of(w, struct part, wait[1]), status, page, base);
 }
 
 /* --- the beginning --- */
@@ -184,7 +192,7 @@ static int csums_load(struct part *p)
 			continue;
 		last = index;
 		pst_assert(waits < ARRAY_LEN(p->wait)); /* runs are shorter than a page covers */
-		p->wait[waits].ready = part_csums;
+		p->wait[waits].ready = waits ? part_csums_second : part_csums_first;
 		err = csum_load(p->shard, p->addr + i, &p->wait[waits++]);
 		if (!err)
 			p->pending++;
