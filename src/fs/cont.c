@@ -89,7 +89,10 @@ static enum fs_act prepare_end(struct fs_req *r, int status)
 	c->retry_at_ns = loop_now(r->fs->store.loop) + RETRY_NS;
 	if (r->mutates || c->missing)
 		return fs_end(r, status);
-	log_warn("fs: container %u could not be made ready (%s): reading goes on", c->id,
+	/* A store opened read-only after a crash keeps its orphans: nothing to worry anyone with.
+	 */
+	log_line(status == -EROFS ? PST_LOG_DEBUG : PST_LOG_WARN,
+	         "fs: container %u could not be made ready (%s): reading goes on", c->id,
 	         strerror(-status));
 	return fs_goto(r, r->cont_then);
 }
