@@ -575,6 +575,11 @@ void model_snap_insert(struct model *m, uint32_t cont, const struct pst_snap_inf
 	m_view_clone(&s->view, &f->live);
 }
 
+uint64_t model_used_bytes(const struct model *m)
+{
+	return m_used(m);
+}
+
 void model_cont_used(const struct model *m, uint32_t cont, uint64_t *ret_bytes,
                      uint64_t *ret_objects)
 {

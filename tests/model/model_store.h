@@ -54,6 +54,8 @@ void model_ignore_limits(struct model *m);
 /* Puts a snapshot into container @cont whose content is @from's live view of it. */
 void model_snap_insert(struct model *m, uint32_t cont, const struct pst_snap_info *info,
                        const struct model *from);
+/* Of all views, as if they shared nothing. */
+uint64_t model_used_bytes(const struct model *m);
 /* What the container uses by now. */
 void model_cont_used(const struct model *m, uint32_t cont, uint64_t *ret_bytes,
                      uint64_t *ret_objects);

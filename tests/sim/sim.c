@@ -59,7 +59,7 @@ static void profile_choose(struct sim *sim)
 	struct sim_profile *p = &sim->profile;
 
 	p->devs = 1 + (unsigned)rng_below(&sim->rng, SIM_DEVS_MAX);
-	p->dev_bytes = (8 + 4 * rng_below(&sim->rng, 4)) * MIB;
+	p->dev_bytes = (16 + 8 * rng_below(&sim->rng, 5)) * MIB;
 	p->shards = 1u << rng_below(&sim->rng, 3);
 	p->journal_bytes = chance(sim, 50) ? 0 : (1 + rng_below(&sim->rng, 3)) * MIB;
 	p->lanes = 4 + (unsigned)rng_below(&sim->rng, SIM_LANES_MAX - 4);
@@ -77,7 +77,7 @@ static void profile_choose(struct sim *sim)
 		p->io_max_bytes = 400000;
 		p->span_bytes = 4 * MIB;
 		p->devs = 1;
-		p->dev_bytes = 8 * MIB;
+		p->dev_bytes = 12 * MIB;
 		p->mirror_damage = false;
 	}
 	if (!strcmp(sim->subject->name, "model"))
@@ -181,7 +181,10 @@ static bool drain(struct sim *sim)
 static void reopen(struct sim *sim)
 {
 	struct pst_err err = {0};
-	int r = sim->subject->close(sim, &err);
+	int r;
+
+	sim_say(sim, "close and open");
+	r = sim->subject->close(sim, &err);
 
 	if (r)
 		sim_fail(sim, "close: %s (%d)", err.text, r);

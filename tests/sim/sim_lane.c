@@ -438,6 +438,13 @@ static bool quota_near(struct sim *sim, const struct shared_cont *sc, const stru
 	       (sc->quota_objects && objects > sc->quota_objects);
 }
 
+/* May the store be full? Snapshots count as if they shared nothing: an upper bound. */
+static bool space_tight(const struct sim *sim)
+{
+	return model_used_bytes(sim->cur.model) >
+	       sim->profile.devs * sim->profile.dev_bytes / 5;
+}
+
 /* The store may say so when ops of others or the device stand in the way. */
 static bool excused(struct sim *sim, struct sim_op *o, int status)
 {
@@ -445,7 +452,7 @@ static bool excused(struct sim *sim, struct sim_op *o, int status)
 
 	switch (status) {
 	case -ENOSPC:
-		return sim->profile.full && !(o->kind == SIM_OBJ && gen_op_frees_only(o->gen));
+		return space_tight(sim) && !(o->kind == SIM_OBJ && gen_op_frees_only(o->gen));
 	case -EDQUOT:
 		return sc && (sc->quota_bytes || sc->quota_objects) && quota_near(sim, sc, o);
 	case -EIO:

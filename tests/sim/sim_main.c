@@ -55,6 +55,11 @@ static void on_signal(int sig)
 	raise(sig);
 }
 
+static void on_log(void *arg, enum pst_log_level level, const char *line)
+{
+	printf("    log: %s\n", line);
+}
+
 static uint64_t run_seed(uint64_t seed)
 {
 	struct sim *sim = calloc(1, sizeof(*sim));
@@ -224,5 +229,7 @@ int main(int argc, char **argv)
 	for (unsigned i = 0; i < ARRAY_LEN(signals); i++)
 		signal(signals[i], on_signal);
 	ops_turns_max = 1000000;
+	if (set.verbose)
+		pst_log_set(on_log, NULL, PST_LOG_DEBUG);
 	return hunting ? hunt() : run_seeds();
 }
