@@ -118,6 +118,47 @@ void csum_done(struct shard *s)
 	c->pages = c->dirty = 0;
 }
 
+/* A page whose blocks are no longer the shard's: what it says must not reach the device any more.
+ */
+static void page_discard(struct csum_cache *c, struct csum_page *p)
+{
+	if (p->dirty) {
+		c->dirty--;
+		list_del(&p->to_write);
+	}
+	page_remove(c, p);
+}
+
+bool csum_drop_region(struct shard *s, uint64_t region)
+{
+	uint64_t first = region * s->l->geo.csum_region_pages;
+	struct csum_page *p;
+
+	for (unsigned i = 0; i < s->l->geo.csum_region_pages; i++) {
+		p = page_find(&s->csum, first + i);
+		if (p && (p->pins || p->loading))
+			return false;
+	}
+	for (unsigned i = 0; i < s->l->geo.csum_region_pages; i++) {
+		p = page_find(&s->csum, first + i);
+		if (p)
+			page_discard(&s->csum, p);
+	}
+	return true;
+}
+
+void csum_drop_foreign(struct shard *s)
+{
+	struct csum_page *p, *next;
+
+	list_for_each_safe (p, next, &s->csum.lru, lru) {
+		const struct region *r = &s->l->region[p->index / s->l->geo.csum_region_pages];
+
+		if (r->class != SPACE_DATA || r->owner != s->id)
+			page_discard(&s->csum, p);
+	}
+}
+
 bool csum_dirty_many(const struct shard *s)
 {
 	return s->csum.dirty > s->csum.limit / 2;

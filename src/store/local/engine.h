@@ -150,6 +150,7 @@ struct space {
 	struct freed_queue meta_next; /* R5: released since the last freeze */
 	struct freed_queue meta_now;  /* released before it: free when that checkpoint commits */
 	uint64_t lost_blocks;         /* quarantine had no memory: free again at the next open */
+	bool disown_later;            /* an empty region had checksum pages under way */
 };
 
 void space_init(struct shard *s);
@@ -218,6 +219,11 @@ bool csum_dirty_many(const struct shard *s);
 /* Checkpoint: writes dirty pages; true when none is left that was dirty at begin. */
 void csum_write_begin(struct shard *s);
 bool csum_write_step(struct shard *s);
+/* A region that the shard gives up: the next owner's checksums must not meet ours. False: a page of
+ * it is on its way to or from the device. */
+bool csum_drop_region(struct shard *s, uint64_t region);
+/* After recovery: the same for all regions that turned out to be somebody else's, or nobody's. */
+void csum_drop_foreign(struct shard *s);
 int csum_load_sync(struct shard *s, uint64_t index, struct csum_page **ret_page);
 
 /* --- jrnl: journaled blocks that have not reached their home place --- */

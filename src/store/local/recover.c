@@ -493,6 +493,8 @@ int recover(struct local *l, struct pst_err *err)
 	if (r)
 		return r;
 	for (unsigned i = 0; i < l->geo.shards; i++)
+		csum_drop_foreign(l->shard[i]);
+	for (unsigned i = 0; i < l->geo.shards; i++)
 		l->stat.recovery_index_bytes += l->shard[i]->env.bytes;
 	l->recovering = false;
 	l->epoch++;

@@ -91,6 +91,10 @@ static void region_disown(struct shard *s, uint64_t r)
 {
 	struct region *reg = &s->l->region[r];
 
+	if (reg->class == SPACE_DATA && !csum_drop_region(s, r)) {
+		s->space.disown_later = true;
+		return;
+	}
 	s->space.class[reg->class].free -= reg->free;
 	mem_free(reg->used);
 	*reg = (struct region){0};
@@ -213,6 +217,22 @@ uint32_t space_alloc(struct shard *s, enum space_class class, uint32_t want, uin
 	return n;
 }
 
+static bool region_empty(const struct local *l, uint64_t r)
+{
+	return l->region[r].free == class_blocks(l, l->region[r].class) - (r == 0);
+}
+
+static void disown_empty(struct shard *s)
+{
+	struct local *l = s->l;
+
+	s->space.disown_later = false;
+	for (uint64_t r = 0; r < l->geo.regions; r++)
+		if (l->region[r].class == SPACE_DATA && l->region[r].owner == s->id &&
+		    region_empty(l, r))
+			region_disown(s, r);
+}
+
 void space_give_back(struct shard *s, enum space_class class, uint64_t addr, uint32_t blocks)
 {
 	uint64_t r = addr / s->l->geo.region_span;
@@ -226,7 +246,7 @@ void space_give_back(struct shard *s, enum space_class class, uint64_t addr, uin
 	reg->free += blocks;
 	s->space.class[class].free += blocks;
 	s->space.class[class].used -= blocks;
-	if (reg->free == class_blocks(s->l, class) - (r == 0))
+	if (region_empty(s->l, r))
 		region_disown(s, r);
 }
 
@@ -304,6 +324,8 @@ void space_reap(struct shard *s)
 {
 	struct freed_queue *q = &s->space.data;
 
+	if (s->space.disown_later)
+		disown_empty(s);
 	while (q->count) {
 		struct freed *f = &q->ent[q->head];
 		uint32_t at;
