@@ -438,7 +438,7 @@ void ckpt_step(struct shard *s)
 		if (PLANTED(s->l, PLANT_TRIM_EARLY))
 			header_write(s);
 		else
-			dio_flush(s->l, &k->dio, false);
+			(void)dio_flush(s->l, &k->dio, false);
 		return;
 	case CKPT_FLUSH:
 	case CKPT_HEADER:

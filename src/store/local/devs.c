@@ -62,6 +62,7 @@ static struct sub_io *sub_get(struct local *l, struct dio *d)
 	if (s) {
 		memset(&s->io, 0, offsetof(struct bdev_io, link));
 		s->parent = d;
+		s->joined = NULL;
 	}
 	return s;
 }
@@ -72,21 +73,36 @@ static void dio_put(struct dio *d)
 		d->done(d);
 }
 
-static void sub_done(struct bdev_io *io)
+static void sub_end(struct sub_io *s, int status)
 {
-	struct sub_io *s = container_of(io, struct sub_io, io);
 	struct dio *d = s->parent;
 
-	if (io->status && !d->status)
-		d->status = io->status;
-	/* Now, not when it was submitted: only a flush that begins from now on covers it. */
-	if (d->commits && io->op == BDEV_WRITE)
-		d->l->dev_dirty[s->dev] = true;
+	if (status && !d->status)
+		d->status = status;
 	if (s != &d->first) {
 		s->next = d->l->sub_free;
 		d->l->sub_free = s;
 	}
 	dio_put(d);
+}
+
+static void sub_done(struct bdev_io *io)
+{
+	struct sub_io *s = container_of(io, struct sub_io, io), *joined = s->joined;
+	struct local *l = s->parent->l;
+	int status = io->status;
+
+	/* Now, not when it was submitted: only a flush that begins from now on covers it. */
+	if (s->parent->commits && io->op == BDEV_WRITE)
+		l->dev_dirty[s->dev] = true;
+	if (l->flushing[s->dev] == s)
+		l->flushing[s->dev] = NULL;
+	sub_end(s, status);
+	while (joined) {
+		s = joined;
+		joined = s->next;
+		sub_end(s, status);
+	}
 }
 
 static void sub_submit(struct local *l, struct dio *d, unsigned dev, enum bdev_op op,
@@ -98,6 +114,10 @@ static void sub_submit(struct local *l, struct dio *d, unsigned dev, enum bdev_o
 	if (!s) {
 		d->status = -ENOMEM;
 		return;
+	}
+	if (op == BDEV_FLUSH) {
+		l->flushing[dev] = s;
+		l->dev_dirty[dev] = false;
 	}
 	if (iov_count == 1) {
 		s->iov = iov[0];
@@ -188,19 +208,37 @@ void dio_meta_read(struct local *l, struct dio *d, unsigned dev, uint64_t dev_bl
 	dio_end(d);
 }
 
-void dio_flush(struct local *l, struct dio *d, bool dirty_only)
+/* The data that made the device dirty is being flushed for somebody else: that is waited for. */
+static void flush_join(struct local *l, struct dio *d, unsigned dev)
+{
+	struct sub_io *s = sub_get(l, d);
+
+	if (!s) {
+		d->status = -ENOMEM;
+		return;
+	}
+	s->next = l->flushing[dev]->joined;
+	l->flushing[dev]->joined = s;
+	d->pending++;
+}
+
+bool dio_flush(struct local *l, struct dio *d, bool dirty_only)
 {
 	dio_begin(l, d);
 	for (unsigned i = 0; i < l->geo.devs; i++) {
-		if (dirty_only && !l->dev_dirty[i])
-			continue;
 		if (i && PLANTED(l, PLANT_FLUSH_ONE_DEVICE))
 			continue;
-		l->dev_dirty[i] = false;
-		l->stat.dev_flushes++;
-		sub_submit(l, d, i, BDEV_FLUSH, 0, 0, NULL, 0, 0, NULL);
+		if (!dirty_only || l->dev_dirty[i]) {
+			l->stat.dev_flushes++;
+			sub_submit(l, d, i, BDEV_FLUSH, 0, 0, NULL, 0, 0, NULL);
+		} else if (l->flushing[i]) {
+			flush_join(l, d, i);
+		}
 	}
+	if (dirty_only && d->pending == 1 && !d->status)
+		return false;
 	dio_end(d);
+	return true;
 }
 
 /* --- blocking forms --- */

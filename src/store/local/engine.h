@@ -72,6 +72,7 @@ struct sub_io {
 	struct iovec iov;
 	struct dio *parent;
 	struct sub_io *next;
+	struct sub_io *joined; /* of a flush: others that wait for its end */
 };
 
 /* One transfer as the engine sees it. Owned by the caller until done() runs. */
@@ -92,7 +93,9 @@ void dio_meta_write(struct local *l, struct dio *d, uint64_t dev_block, const st
                     unsigned iov_count, uint64_t len_bytes, bool fua);
 void dio_meta_read(struct local *l, struct dio *d, unsigned dev, uint64_t dev_block, void *buf,
                    uint32_t blocks);
-void dio_flush(struct local *l, struct dio *d, bool dirty_only);
+/* @dirty_only: only devices that need it, flushes of others that cover it waited for; false:
+ * there is nothing to wait for, and done() will not run. */
+bool dio_flush(struct local *l, struct dio *d, bool dirty_only);
 uint64_t geo_meta_block(const struct geometry *g,
                         uint64_t addr); /* of an address in a meta region */
 uint64_t geo_csum_page(const struct geometry *g, uint64_t addr, unsigned *ret_slot);
@@ -475,6 +478,7 @@ struct local {
 	struct media_super super;
 	struct bdev *dev[PST_DEVICES_MAX];
 	bool dev_dirty[PST_DEVICES_MAX]; /* `commits` data was written since the last flush began */
+	struct sub_io *flushing[PST_DEVICES_MAX]; /* the last flush that began, while under way */
 	struct sub_io *sub_free;
 	struct region *region;
 	uint64_t regions_free;

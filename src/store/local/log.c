@@ -17,8 +17,9 @@
  */
 #include "store/local/engine.h"
 
-#define VOLATILE_DELAY_NS (5 * NSEC_PER_MSEC) /* how long a record waits when nobody waits for it \
-	                                       */
+#define VOLATILE_DELAY_NS                                                       \
+	(5 * NSEC_PER_MSEC) /* how long a record waits when nobody waits for it \
+	                     */
 #define FRAME_CLOSE_BYTES(log) ((log)->meta_max / 4 * 3)
 
 static struct frame *frame_of(struct log *g, uint64_t seq)
@@ -313,8 +314,7 @@ static void frame_write(struct shard *s, struct frame *f)
 	/* The frame itself is forced out by its own write. Data that was written elsewhere before
 	 * its records were committed needs a flush, which may run beside it: it has completed
 	 * already. */
-	f->pending += 2;
-	dio_flush(s->l, &f->flush, true);
+	f->pending += 1 + dio_flush(s->l, &f->flush, true);
 	dio_meta_write(s->l, &f->write, at, f->iov, f->data_count + 1,
 	               (uint64_t)f->blocks * BLOCK_BYTES, true);
 	g->inflight++;

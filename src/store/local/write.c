@@ -824,6 +824,14 @@ void write_prepared(struct wreq *q)
 	op_again(s, op, write_try);
 }
 
+/* "Was this done?": a batch of nothing. */
+static enum pst_outcome ask_try(struct shard *s, struct pst_op *op)
+{
+	int err = token_answer(s, op);
+
+	return err ? op_fail(op, err) : op_committed(s, op, s->log.last_record);
+}
+
 void write_abandon(struct wreq *q)
 {
 	wreq_free(q);
@@ -851,10 +859,8 @@ enum pst_outcome write_submit(struct local *l, struct pst_op *op)
 		return op_fail(op, -E2BIG);
 	if (!op->mut_count && !op->token.session)
 		return op_fail(op, -EINVAL);
-	if (!op->mut_count) { /* "was this done?" */
-		err = token_answer(s, op);
-		return err ? op_fail(op, err) : op_committed(s, op, s->log.last_record);
-	}
+	if (!op->mut_count)
+		return op_run(s, op, ask_try);
 	for (uint32_t i = 0; i < op->mut_count && !err; i++)
 		err = mut_check(&op->muts[i], &bytes);
 	return err ? op_fail(op, err) : op_run(s, op, write_try);

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The local engine where things overlap: commits and flushes, checkpoints and snapshots, reads and
+ * checksum pages, writers and the locks of others. Each case builds one interleaving on purpose.
+ */
+#include "eng_util.h"
+
+/* --- R1: data that a frame speaks of is flushed before the frame counts as durable --- */
+
+/*
+ * Two containers on different shards. While a large write goes to both devices, the other shard
+ * commits small ones all the time: some flush of theirs is the only one that covers part of the
+ * large write's data, and it takes longer than the rest. The power goes as soon as the large write
+ * is acknowledged.
+ */
+#define SMALL_MAX 64
+
+struct storm {
+	struct eng_op op[SMALL_MAX];
+	uint8_t buf[BB];
+	uint64_t next;
+};
+
+/* A small write a turn, until @big has ended. */
+static void storm_until(struct eng *e, struct storm *st, uint32_t cont, struct eng_op *big)
+{
+	for (uint64_t turns = 0; !big->ended; turns++) {
+		struct eng_op *o = &st->op[st->next % SMALL_MAX];
+
+		assert_true(turns < ops_turns_max);
+		if (!st->next || st->next < SMALL_MAX || o->ended) {
+			eng_write_op(o, cont, oid_of(2), st->next % 256 * BB, st->buf, BB, 0);
+			eng_submit(e, o);
+			st->next++;
+		}
+		(void)loop_turn(e->loop, NSEC_PER_MSEC);
+	}
+}
+
+static void slow_devices(struct eng *e)
+{
+	for (unsigned i = 0; i < e->devs; i++) {
+		assert_int_equal(fault_set(e->dev[i], "delay_us", "5", NULL), 0);
+		assert_int_equal(fault_set(e->dev[i], "delay_jitter_us", "200", NULL), 0);
+	}
+}
+
+/* What was acknowledged of @count objects is there after the power went. */
+static void cut_and_expect(struct eng *e, uint32_t cont, uint64_t count, size_t len)
+{
+	eng_cut(e);
+	e->seed += 1000;
+	eng_open(e);
+	for (uint64_t i = 0; i < count; i++)
+		assert_int_equal(eng_expect(e, cont, 0, oid_of(i), 0, len, i), 0);
+}
+
+static void flush_of_another_shard(void **state)
+{
+	for (uint64_t seed = 1; seed <= 150; seed++) {
+		struct eng e = {.format = {.shards = 2},
+		                .devs = 2,
+		                .dev_bytes = 16 * MIB,
+		                .seed = 10 * seed};
+		static uint8_t big[256 * KIB];
+		static struct storm st;
+		struct eng_op b = {0};
+		uint32_t c[2];
+
+		memset(&st, 0, sizeof(st));
+		e.opts.commits_max = 6;
+		eng_start(&e);
+		assert_int_equal(ops_cont_create(e.store, "a", &c[0]), 0);
+		assert_int_equal(ops_cont_create(e.store, "b", &c[1]), 0);
+		assert_ptr_not_equal(shard_of_cont(eng_local(&e), c[0]),
+		                     shard_of_cont(eng_local(&e), c[1]));
+		slow_devices(&e);
+		eng_fill(big, sizeof(big), 0);
+		eng_write_op(&b, c[seed % 2], oid_of(0), 0, big, sizeof(big), 0);
+		eng_submit(&e, &b);
+		storm_until(&e, &st, c[!(seed % 2)], &b);
+		assert_int_equal(b.op.status, 0);
+		cut_and_expect(&e, c[seed % 2], 1, sizeof(big));
+		eng_end(&e);
+	}
+}
+
+/* The same with the flush of a checkpoint. */
+static void flush_of_a_checkpoint(void **state)
+{
+	for (uint64_t seed = 1; seed <= 30; seed++) {
+		struct eng e = {.seed = 10 * seed, .devs = 2};
+		static uint8_t big[256 * KIB];
+		struct eng_op b = {0};
+		uint32_t c;
+
+		eng_start(&e);
+		assert_int_equal(ops_cont_create(e.store, "a", &c), 0);
+		slow_devices(&e);
+		for (uint64_t i = 0; i < 20; i++) {
+			eng_fill(big, sizeof(big), i);
+			eng_write_op(&b, c, oid_of(i), 0, big, sizeof(big), 0);
+			ckpt_want(eng_local(&e)->shard[0]);
+			eng_submit(&e, &b);
+			assert_int_equal(eng_wait(&e, &b), 0);
+		}
+		cut_and_expect(&e, c, 20, sizeof(big));
+		eng_end(&e);
+	}
+}
+
+/* --- reads --- */
+
+/* A read whose blocks' checksums lie in two checksum pages, neither in the cache. */
+static void cold_read_over_two_checksum_pages(void **state)
+{
+	struct eng e = {.dev_bytes = 192 * MIB, .format = {.region_bytes = 16 * MIB}};
+	uint32_t c;
+
+	eng_start(&e);
+	assert_int_equal(ops_cont_create(e.store, "a", &c), 0);
+	for (uint64_t i = 0; i < 24; i++)
+		assert_int_equal(eng_put(&e, c, oid_of(1), i * MIB, MIB, i), 0);
+	for (uint64_t i = 0; i < 24; i++) {
+		eng_reopen(&e);
+		assert_int_equal(eng_expect(&e, c, 0, oid_of(1), i * MIB, MIB, i), 0);
+	}
+	eng_end(&e);
+}
+
+/* --- replay tokens --- */
+
+/* "Was this done?" about a change that is committed and not yet durable. */
+static void asked_before_it_is_durable(void **state)
+{
+	struct eng e = {0};
+	struct pst_mut put = MUT_PUT(oid_of(1), "k", "v", 1);
+	uint32_t c;
+
+	eng_start(&e);
+	assert_int_equal(ops_cont_create(e.store, "a", &c), 0);
+	for (uint64_t seq = 1; seq <= 3; seq++) {
+		struct pst_op w = {.opcode = PST_OP_BATCH,
+		                   .flags = PST_F_VOLATILE,
+		                   .cont = c,
+		                   .token = {.session = 9, .seq = seq},
+		                   .ino = 4711 + seq,
+		                   .muts = &put,
+		                   .mut_count = 1};
+		struct pst_op ask = {.opcode = PST_OP_BATCH, .cont = c, .token = w.token};
+
+		assert_int_equal(ops_run(e.store, &w), 0);
+		assert_int_equal(ops_run(e.store, &ask), 0);
+		assert_int_equal(ask.ino, 4711 + seq);
+		assert_int_equal(eng_local(&e)->ops, 0);
+	}
+	eng_end(&e);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	        cmocka_unit_test(flush_of_another_shard),
+	        cmocka_unit_test(flush_of_a_checkpoint),
+	        cmocka_unit_test(cold_read_over_two_checksum_pages),
+	        cmocka_unit_test(asked_before_it_is_durable),
+	};
+
+	return cmocka_run_group_tests_name("local engine: order", tests, NULL, NULL);
+}
