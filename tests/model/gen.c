@@ -424,14 +424,16 @@ const char *gen_op_text(const struct gen_op *g, char *buf, size_t buf_len)
 	        [PST_OP_READ] = "READ", [PST_OP_WRITE] = "WRITE",   [PST_OP_BATCH] = "BATCH",
 	        [PST_OP_STAT] = "STAT", [PST_OP_KV_GET] = "KV_GET", [PST_OP_KV_LIST] = "KV_LIST"};
 	const struct pst_op *op = &g->op;
-	int n = snprintf(buf, buf_len, "%s%s cont %u view %llu object %llx off %llu len %llu",
+	int n = snprintf(buf, buf_len, "%s%s cont %u view %llu object %llx.%llx off %llu len %llu",
 	                 names[op->opcode], op->flags & PST_F_VOLATILE ? " volatile" : "", op->cont,
-	                 (unsigned long long)op->view, (unsigned long long)op->oid.lo,
-	                 (unsigned long long)op->off, (unsigned long long)op->len);
+	                 (unsigned long long)op->view, (unsigned long long)op->oid.hi,
+	                 (unsigned long long)op->oid.lo, (unsigned long long)op->off,
+	                 (unsigned long long)op->len);
 
 	for (uint32_t i = 0; i < op->mut_count && n > 0 && (size_t)n < buf_len; i++)
-		n += snprintf(buf + n, buf_len - (size_t)n, " [%u %llx %llu+%llu]",
-		              op->muts[i].kind, (unsigned long long)op->muts[i].oid.lo,
+		n += snprintf(buf + n, buf_len - (size_t)n, " [%u %llx.%llx %llu+%llu]",
+		              op->muts[i].kind, (unsigned long long)op->muts[i].oid.hi,
+		              (unsigned long long)op->muts[i].oid.lo,
 		              (unsigned long long)op->muts[i].off,
 		              (unsigned long long)op->muts[i].len);
 	return buf;

@@ -154,7 +154,8 @@ static enum source source_of(const struct wreq *q, uint32_t i, uint64_t lblk,
 		if (m->kind == PST_ARRAY_PUNCH && lblk >= w->off / BLOCK_BYTES &&
 		    lblk < DIV_ROUND_UP(w->off + w->len, BLOCK_BYTES))
 			return SRC_ZERO;
-		if (m->kind == PST_ARRAY_RESIZE && lblk >= w->off / BLOCK_BYTES)
+		/* A block that the new end cuts in two has a jblock, or is as it was. */
+		if (m->kind == PST_ARRAY_RESIZE && lblk >= DIV_ROUND_UP(w->off, BLOCK_BYTES))
 			return SRC_ZERO;
 	}
 	return SRC_TREE;
