@@ -23,6 +23,7 @@ extern "C" {
 
 struct pst_client;
 struct pst_cont;
+struct pst_cq;
 
 #define PST_PROP_CHECKSUM_OFF (1u << 0) /* data blocks carry no CRC32C */
 
@@ -112,6 +113,8 @@ int pst_cont_close(struct pst_cont *cont);
  * pst_cont_flush - make everything durable that was completed in it with PST_F_VOLATILE before.
  */
 int pst_cont_flush(struct pst_cont *cont);
+/* pst_cont_flush_async - the same; see penstock/cq.h. */
+int pst_cont_flush_async(struct pst_cont *cont, struct pst_cq *cq, void *user_data);
 
 /*
  * pst_cont_client - the client that @cont was opened with. Never fails.

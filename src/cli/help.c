@@ -95,9 +95,15 @@ void cli_help_command(const struct cli_command *c, FILE *out)
 		print_opt(out, &opt_json);
 	if (c->flags & CLI_PROGRESS)
 		print_opt(out, &opt_progress);
-	for (unsigned i = 0; common[i].name; i++)
+	for (unsigned i = 0; common[i].name; i++) {
+		struct cli_opt o = common[i];
+
+		for (unsigned n = 0; c->opts && c->opts[n].name; n++)
+			if (c->opts[n].letter == o.letter)
+				o.letter = 0; /* the command's own */
 		if (i > 0 || !(c->flags & CLI_NO_STORE))
-			print_opt(out, &common[i]);
+			print_opt(out, &o);
+	}
 }
 
 static void help_devices(void)

@@ -103,10 +103,10 @@ static void tell_failed(struct import_item *it)
 	mem_free(text);
 }
 
-static void count_made(struct import_item *it)
+/* It is durable. */
+static void count_durable(struct import_item *it)
 {
 	struct import *im = it->import;
-	char *path = it->kind == IMPORT_DIR ? NULL : import_item_path(it);
 
 	if (it->kind == IMPORT_FILE || it->kind == IMPORT_BIG) {
 		im->files++;
@@ -118,10 +118,9 @@ static void count_made(struct import_item *it)
 	} else {
 		im->others++;
 	}
-	if (path) {
+	if (it->path) {
 		im->progress.done_items++;
-		log_path(im, path);
-		mem_free(path);
+		log_path(im, it->path);
 	}
 }
 
@@ -137,9 +136,33 @@ static void inode_ended(struct import_item *it)
 		import_make(list_entry(l, struct import_item, link));
 }
 
+static void item_free(struct import_item *it)
+{
+	struct import *im = it->import;
+
+	mem_free(it->path);
+	mem_free(it->host);
+	mem_free(it->name);
+	mem_free(it);
+	im->items--;
+	import_held(im);
+}
+
+/* What it held while it was made; the directory may be finished by this. */
+static void item_release(struct import_item *it)
+{
+	if (it->inode && it->first)
+		inode_ended(it);
+	import_data_put(it);
+	host_xattrs_done(&it->xattrs);
+	import_dir_put(it->dir);
+	it->dir = NULL;
+}
+
+static void flush_begin(struct import *im);
+
 void import_item_end(struct import_item *it)
 {
-	struct import_dir *dir = it->dir;
 	struct import *im = it->import;
 
 	if (it->kind == IMPORT_ERROR && it->status == 0) { /* left out on purpose */
@@ -151,18 +174,56 @@ void import_item_end(struct import_item *it)
 	} else if (it->status < 0) {
 		tell_failed(it);
 	} else {
-		count_made(it);
+		it->path = it->kind == IMPORT_DIR ? NULL : import_item_path(it);
+		item_release(it);
+		list_push(&im->made, &it->link);
+		flush_begin(im);
+		return;
 	}
-	if (it->inode && it->first)
-		inode_ended(it);
-	import_data_put(it);
-	host_xattrs_done(&it->xattrs);
-	mem_free(it->host);
-	mem_free(it->name);
-	mem_free(it);
-	im->items--;
-	import_held(im);
-	import_dir_put(dir);
+	item_release(it);
+	item_free(it);
+}
+
+/* --- one flush after the other, as long as there is something to cover --- */
+
+static int flush_start(struct pump_task *t, struct pst_cq *cq)
+{
+	struct import *im = container_of(t, struct import, flush);
+
+	return pst_cont_flush_async(im->cont, cq, t);
+}
+
+static void flush_done(struct pump_task *t, const struct pst_event *e)
+{
+	struct import *im = container_of(t, struct import, flush);
+	struct list *l;
+
+	while ((l = list_pop(&im->flushing))) {
+		struct import_item *it = list_entry(l, struct import_item, link);
+
+		if (e->status == 0)
+			count_durable(it);
+		else
+			im->skipped++;
+		item_free(it);
+	}
+	if (e->status < 0) {
+		im->status = cli_fail(im->cli, e->status, "%s: flushing", im->cont_name);
+		atomic_store(&im->stop, true);
+	}
+	im->flush_runs = false;
+	flush_begin(im);
+}
+
+static void flush_begin(struct import *im)
+{
+	if (im->flush_runs || list_empty(&im->made))
+		return;
+	im->flush_runs = true;
+	list_splice(&im->flushing, &im->made);
+	im->flush.start = flush_start;
+	im->flush.done = flush_done;
+	pump_add(&im->pump, &im->flush);
 }
 
 void import_arrived(struct import_item *it)
@@ -422,6 +483,8 @@ int import_run(struct cli *cli, char **sources, unsigned count, const struct cli
 	pthread_mutex_init(&im.lock, NULL);
 	pthread_cond_init(&im.room, NULL);
 	list_init(&im.held);
+	list_init(&im.made);
+	list_init(&im.flushing);
 	status = cli_path_open(cli, dest, &im.cont);
 	if (status != CLI_OK)
 		return status;

@@ -6,11 +6,15 @@
  * (import.c, import_make.c, import_big.c). What makes a file appear whole, and only whole:
  *
  *  - up to IMPORT_SMALL bytes, without extended attributes and holes: one op, pst_fs_create() with
- *    attributes and content, PST_F_EXCL: one atomic, durable step, so 20,000 small files are 20,000
- *    ops that share flushes;
+ *    attributes and content, PST_F_EXCL: one atomic step;
  *  - else, or if the name is there already: a file without a name is made, filled, given its
  *    attributes, made durable, and linked at the name, which replaces what was there. A kill leaves
  *    nothing behind: a file without a name goes at the next open.
+ *
+ * Durability. All ops are volatile, and one flush after the other runs beside them. A file is
+ * counted and logged when a flush has ended that began after the file was made. So the number of
+ * files under way and the time of a flush don't limit each other: each flush covers all that came
+ * before it.
  *
  * Memory is bounded: workers wait for the budget before they read.
  */
@@ -104,7 +108,8 @@ struct import_item {
 	uint64_t chunks_out; /* streaming: chunks that are being written */
 	int stream_status;   /* the worker's, for the main thread to see when streamed */
 	bool streamed;       /* the worker has read it all */
-	struct list link;    /* in inode->waiting */
+	char *path;          /* for the log, when it is made */
+	struct list link;    /* in inode->waiting, then in import->made or flushing */
 };
 
 struct import {
@@ -122,6 +127,9 @@ struct import {
 	struct import_dir dest;
 	uint64_t files, dirs, others, bytes, skipped;
 
+	struct list made, flushing; /* items that a flush is to cover, or is covering */
+	struct pump_task flush;
+	bool flush_runs;
 	uint64_t items;   /* arrived and not finished */
 	struct list held; /* batches that wait until there are fewer */
 
@@ -151,7 +159,7 @@ int import_run(struct cli *cli, char **sources, unsigned count, const struct cli
                const struct import_opts *opts);
 /* An item arrived: makes it as soon as its directory is there. */
 void import_arrived(struct import_item *it);
-/* The item is finished, well or not: tells, counts, frees. */
+/* The item is made, or not: it is told, or counted as soon as it is durable. */
 void import_item_end(struct import_item *it);
 void import_dir_put(struct import_dir *d); /* one thing less that keeps it open */
 struct import_dir *import_dir_new(struct import *im, struct import_dir *parent, char *host,

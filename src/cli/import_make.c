@@ -29,17 +29,17 @@ static int start_create(struct import_item *it, struct pst_cq *cq)
 
 	switch (it->kind) {
 	case IMPORT_DIR:
-		return pst_fs_mkdir_async(cont, dir, it->name, &it->attr, HOST_ATTRS, 0, NULL, cq,
-		                          t);
+		return pst_fs_mkdir_async(cont, dir, it->name, &it->attr, HOST_ATTRS,
+		                          PST_F_VOLATILE, NULL, cq, t);
 	case IMPORT_SYMLINK:
-		return pst_fs_symlink_async(cont, dir, it->name, it->data, &it->attr, LINK_ATTRS, 0,
-		                            NULL, cq, t);
+		return pst_fs_symlink_async(cont, dir, it->name, it->data, &it->attr, LINK_ATTRS,
+		                            PST_F_VOLATILE, NULL, cq, t);
 	case IMPORT_LINK:
-		return pst_fs_link_async(cont, it->inode->ino, NULL, dir, it->name, PST_F_REPLACE,
-		                         cq, t);
+		return pst_fs_link_async(cont, it->inode->ino, NULL, dir, it->name,
+		                         PST_F_REPLACE | PST_F_VOLATILE, cq, t);
 	default:
 		return pst_fs_create_async(cont, dir, it->name, &it->attr, HOST_ATTRS, it->data,
-		                           it->len, PST_F_EXCL, NULL, cq, t);
+		                           it->len, PST_F_EXCL | PST_F_VOLATILE, NULL, cq, t);
 	}
 }
 
@@ -55,7 +55,7 @@ static int start(struct pump_task *t, struct pst_cq *cq)
 	case STEP_STAT:
 		return pst_fs_stat_async(cont, it->dir->ino, it->name, 0, &it->found, cq, t);
 	case STEP_UNLINK:
-		return pst_fs_unlink_async(cont, it->dir->ino, it->name, 0, cq, t);
+		return pst_fs_unlink_async(cont, it->dir->ino, it->name, PST_F_VOLATILE, cq, t);
 	case STEP_NAMELESS:
 		return pst_fs_create_async(cont, 0, NULL, &it->attr, HOST_ATTRS, it->data, it->len,
 		                           PST_F_VOLATILE, NULL, cq, t);
@@ -69,8 +69,8 @@ static int start(struct pump_task *t, struct pst_cq *cq)
 	case STEP_SYNC:
 		return pst_fs_sync_async(cont, it->ino, NULL, cq, t);
 	case STEP_LINK:
-		return pst_fs_link_async(cont, it->ino, NULL, it->dir->ino, it->name, PST_F_REPLACE,
-		                         cq, t);
+		return pst_fs_link_async(cont, it->ino, NULL, it->dir->ino, it->name,
+		                         PST_F_REPLACE | PST_F_VOLATILE, cq, t);
 	case STEP_RELEASE:
 		return pst_fs_release_async(cont, it->ino, cq, t);
 	case STEP_STREAM:

@@ -42,6 +42,15 @@ static void add(struct parser *p, unsigned *n, char letter, const char *name, bo
 	}
 }
 
+/* A command's own letter hides a common one: ln -s is no store. */
+static char common_letter(const struct cli_command *c, char letter)
+{
+	for (unsigned i = 0; c->opts && c->opts[i].name; i++)
+		if (c->opts[i].letter == letter)
+			return 0;
+	return letter;
+}
+
 static struct parser *parser_new(const struct cli_command *c)
 {
 	struct parser *p = mem_calloc(1, sizeof(*p));
@@ -50,10 +59,10 @@ static struct parser *parser_new(const struct cli_command *c)
 	if (!p)
 		return NULL;
 	strcpy(p->shorts, ":"); /* errors are told here, not by getopt */
-	add(p, &n, 'h', "help", false, COMMON_HELP);
-	add(p, &n, 's', "store", true, COMMON_STORE);
-	add(p, &n, 'q', "quiet", false, COMMON_QUIET);
-	add(p, &n, 'v', "verbose", false, COMMON_VERBOSE);
+	add(p, &n, common_letter(c, 'h'), "help", false, COMMON_HELP);
+	add(p, &n, common_letter(c, 's'), "store", true, COMMON_STORE);
+	add(p, &n, common_letter(c, 'q'), "quiet", false, COMMON_QUIET);
+	add(p, &n, common_letter(c, 'v'), "verbose", false, COMMON_VERBOSE);
 	if (c->flags & CLI_JSON)
 		add(p, &n, 0, "json", false, COMMON_JSON);
 	if (c->flags & CLI_PROGRESS)
@@ -66,9 +75,12 @@ static struct parser *parser_new(const struct cli_command *c)
 	return p;
 }
 
-/* A letter's meaning: common options first, then the command's. */
+/* A letter's meaning. */
 static int by_letter(const struct cli_command *c, int letter)
 {
+	for (int i = 0; c->opts && c->opts[i].name; i++)
+		if (c->opts[i].letter == letter)
+			return i;
 	switch (letter) {
 	case 'h':
 		return COMMON_HELP;
@@ -79,9 +91,6 @@ static int by_letter(const struct cli_command *c, int letter)
 	case 'v':
 		return COMMON_VERBOSE;
 	}
-	for (int i = 0; c->opts && c->opts[i].name; i++)
-		if (c->opts[i].letter == letter)
-			return i;
 	return '?';
 }
 

@@ -66,7 +66,7 @@ static void show(struct progress *p, uint64_t now)
 		fprintf(stderr, "%s/s  ", rate);
 	if (p->done_items)
 		fprintf(stderr, "%.0f files/s  ", (double)p->done_items / seconds);
-	if ((total || items) && part > 0)
+	if (part > 0)
 		fprintf(stderr, "%s left", eta);
 	if (!p->tty)
 		fputc('\n', stderr);

@@ -218,6 +218,17 @@ int pst_cont_flush(struct pst_cont *cont)
 	return request_wait(&r);
 }
 
+int pst_cont_flush_async(struct pst_cont *cont, struct pst_cq *cq, void *user_data)
+{
+	struct request *r;
+	int rc = request_get(&r, cont->client, cq, user_data, PST_OP_FLUSH);
+
+	if (rc < 0)
+		return rc;
+	request_into(r, cont);
+	return request_go(r, 0);
+}
+
 struct pst_client *pst_cont_client(const struct pst_cont *cont)
 {
 	return cont->client;
