@@ -117,11 +117,10 @@ static enum fs_act prepare_root(struct fs_req *r)
 	if (n->st.exists)
 		return prepare_list(r);
 	n->ino = PST_INO_ROOT;
-	n->st.label_len = 0; /* "absent" */
 	*l = (struct fs_label){.mode = S_IFDIR | 0755, .nlink = 2, .parent = PST_INO_ROOT};
 	l->atime_ns = l->ctime_ns = l->btime_ns = now;
 	fs_batch(r);
-	fs_if_label(r, n);
+	fs_if_key(r, PST_IF_OBJ_ABSENT, n->ino, NULL, 0, -FS_CHANGED);
 	fs_set_label(r, n);
 	fs_set_mtime(r, n->ino, now);
 	return fs_commit_own(r, prepare_made);
