@@ -233,8 +233,8 @@ static void batch_fill(struct shard *s)
 		n->batch = mem_alloc(sizeof(*n->batch) * APPLY_BATCH);
 	if (!n->batch)
 		return; /* later */
-	if (s->readers[s->read_epoch % READ_EPOCHS])
-		reader_turn(s);
+	/* What is sent counts as a reader of the new epoch, and does not hold up the rest of the batch. */
+	reader_turn(s);
 	list_for_each (j, &n->dirty, dirty) {
 		if (n->batch_count == APPLY_BATCH)
 			break;
