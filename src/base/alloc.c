@@ -56,6 +56,13 @@ void *mem_alloc_aligned(size_t align, size_t len)
 	return p;
 }
 
+void *mem_alloc_pages(size_t len)
+{
+	void *p;
+
+	return refused() || posix_memalign(&p, 4096, len) ? NULL : p;
+}
+
 void mem_free(void *p)
 {
 	free(p);

@@ -185,6 +185,7 @@ static inline uint64_t hash_u64(uint64_t x)
 void *mem_alloc(size_t len);
 void *mem_calloc(size_t n, size_t len);
 void *mem_realloc(void *p, size_t len);
+void *mem_alloc_pages(size_t len); /* aligned to 4096, not zeroed: for data that is about to come */
 void *mem_alloc_aligned(size_t align, size_t len); /* zeroed; align: a power of two */
 void mem_free(void *p);
 /* Test-only: the @n-th allocation from now (1 = next) and, if @all_after, every later one fails;

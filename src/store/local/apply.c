@@ -38,6 +38,7 @@ static void own_head_get(const struct applying *a, struct pst_oid oid, struct ow
 
 static void own_head_put(const struct applying *a, struct pst_oid oid, const struct own_head *o)
 {
+	a->s->map_version++;
 	head_put(&a->c->tree, oid, &o->h);
 }
 
@@ -286,6 +287,7 @@ static void touch_object(const struct applying *a, struct pst_oid oid)
 		struct head h = {.exists = true, .mtime = a->time_ns};
 
 		a->c->objects++;
+		a->s->map_version++;
 		head_put(&a->c->tree, oid, &h);
 	}
 }
@@ -392,6 +394,7 @@ static int apply_delete(const struct applying *a, const struct change *ch)
 	head_get(&a->c->tree, ch->oid, &h);
 	if (!h.exists)
 		return 0;
+	a->s->map_version++;
 	extent_unmap(a->s, a->c, ch->oid, &h, 0, UINT64_MAX);
 	delete_keys(a, ch->oid);
 	key_obj(key, ch->oid, KEY_HEAD);

@@ -90,6 +90,7 @@ void cont_free(struct shard *s, struct cont *c)
 		bt_drop(&sn->tree);
 		mem_free(sn);
 	}
+	s->map_version++;
 	bt_drop(&c->tree);
 	mem_free(c);
 }
@@ -200,6 +201,7 @@ void snap_drop(struct shard *s, struct cont *c, struct snap *n)
 	if (n->link.prev != &c->snaps)
 		d.prev_id = list_entry(n->link.prev, struct snap, link)->id;
 	bt_for_each_exclusive(&n->tree, drop_item, &d);
+	s->map_version++; /* trees are cached by their place in memory */
 	list_del(&n->link);
 	bt_drop(&n->tree);
 	mem_free(n);

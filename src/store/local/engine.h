@@ -451,6 +451,14 @@ struct rlock { /* blocks of an object that a mutator is preparing */
 	bool on;
 };
 
+/*
+ * Heads by object, for reads and overwrites that come back to the same objects. An entry holds
+ * while map_version is what it was: it grows whenever a head or an extent of the shard changes
+ * other than by its mtime, which the cache does not vouch for.
+ */
+#define HEAD_CACHE 256
+struct head_entry;
+
 struct shard {
 	struct local *l;
 	unsigned id;
@@ -463,6 +471,8 @@ struct shard {
 	struct jrnl jrnl;
 	struct log log;
 	struct ckpt ckpt;
+	struct head_entry *head_cache;
+	uint64_t map_version;
 	struct list rlocks;
 	struct list stalled; /* ops that wait for log room, memory, or a lock */
 	bool retry_stalled;
@@ -582,13 +592,28 @@ struct extent {
 	uint32_t blocks, birth;
 	bool nocsum;
 };
+#define HEAD_EXTENTS 32
+struct head_entry {
+	const struct btree *tree;
+	uint64_t version;
+	struct pst_oid oid;
+	struct head h;
+	int extents; /* in ext[]; -1: not looked at, -2: too many to keep */
+	struct extent *ext;
+};
 void key_obj(uint8_t key[KEY_OBJ_BYTES], struct pst_oid oid, uint8_t kind);
 struct pst_oid oid_of_key(const uint8_t *key);
 /* The head of @oid; absent: 0 with exists false. The label points into the tree. */
 void head_get(const struct btree *t, struct pst_oid oid, struct head *ret_head);
+/* The same from the shard's cache: no label, an mtime that may be old. Valid until something
+ * changes. */
+const struct head *head_peek(struct shard *s, const struct btree *t, struct pst_oid oid);
 void head_put(struct btree *t, struct pst_oid oid, const struct head *h);
 /* The extent that maps @lblk, or the first one after it (then ext->lblk > lblk); false: none. */
 bool extent_find(const struct btree *t, struct pst_oid oid, const struct head *h, uint64_t lblk,
+                 struct extent *ret_ext);
+/* extent_find() by the cached extents of an object whose head came from head_peek(). */
+bool extent_peek(const struct btree *t, const struct head *peeked, uint64_t lblk,
                  struct extent *ret_ext);
 bool extent_decode(const uint8_t *val, size_t len, struct extent *e);
 int head_decode(const uint8_t *val, size_t len, struct head *h);

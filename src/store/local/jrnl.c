@@ -56,7 +56,7 @@ struct jblock *jblock_new(struct shard *s)
 		data = j->data;
 	} else {
 		j = mem_alloc(sizeof(*j));
-		data = j ? mem_alloc_aligned(BLOCK_BYTES, BLOCK_BYTES) : NULL;
+		data = j ? mem_alloc_pages(BLOCK_BYTES) : NULL;
 		if (!data) {
 			mem_free(j);
 			return NULL;
@@ -198,7 +198,7 @@ static int send_run(struct shard *s, struct jblock **j, uint32_t count)
 	memset(&io->dio, 0, sizeof(io->dio));
 	io->buf = NULL;
 	if (count > 1) {
-		io->buf = buf = mem_alloc_aligned(BLOCK_BYTES, (size_t)count * BLOCK_BYTES);
+		io->buf = buf = mem_alloc_pages((size_t)count * BLOCK_BYTES);
 		if (!buf) {
 			mem_free(io);
 			return -ENOMEM;
@@ -233,7 +233,8 @@ static void batch_fill(struct shard *s)
 		n->batch = mem_alloc(sizeof(*n->batch) * APPLY_BATCH);
 	if (!n->batch)
 		return; /* later */
-	/* What is sent counts as a reader of the new epoch, and does not hold up the rest of the batch. */
+	/* What is sent counts as a reader of the new epoch, and does not hold up the rest of the
+	 * batch. */
 	reader_turn(s);
 	list_for_each (j, &n->dirty, dirty) {
 		if (n->batch_count == APPLY_BATCH)

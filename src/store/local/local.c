@@ -420,7 +420,10 @@ struct shard *shard_new(struct local *l, unsigned id)
 	memcpy(s->env.store_id, l->super.store_uuid, sizeof(s->env.store_id));
 	s->sys.env = &s->env;
 	space_init(s);
-	if (bt_env_init(&s->env)) {
+	s->map_version = 1;
+	s->head_cache = mem_calloc(HEAD_CACHE, sizeof(*s->head_cache));
+	if (!s->head_cache || bt_env_init(&s->env)) {
+		mem_free(s->head_cache);
 		mem_free(s);
 		return NULL;
 	}
@@ -446,6 +449,9 @@ void shard_free(struct shard *s)
 	csum_done(s);
 	space_done(s);
 	bt_env_done(&s->env);
+	for (unsigned i = 0; i < HEAD_CACHE; i++)
+		mem_free(s->head_cache[i].ext);
+	mem_free(s->head_cache);
 	mem_free(s);
 }
 

@@ -47,7 +47,7 @@ static struct read_state *state(struct pst_op *op)
 	return (struct read_state *)((uint8_t *)op->priv + sizeof(struct op_state));
 }
 
-static enum pst_outcome go_on(struct shard *s, struct pst_op *op);
+static enum pst_outcome go_on_later(struct shard *s, struct pst_op *op);
 
 /* --- the end --- */
 
@@ -117,7 +117,7 @@ static void part_put(struct part *p)
 	if (--r->pending)
 		return;
 	if (r->more && !r->status) {
-		if (go_on(s, op) == PST_QUEUED)
+		if (go_on_later(s, op) == PST_QUEUED)
 			return;
 	}
 	op_done(s->l, op, finish(s, op));
@@ -168,6 +168,7 @@ static void part_csums_second(struct csum_wait *w, int status, const struct csum
 
 static void csums_capture(struct part *p)
 {
+	memset(p->known, 0, DIV_ROUND_UP(p->blocks, 64) * sizeof(p->known[0]));
 	for (uint32_t i = 0; i < p->blocks; i++) {
 		if (csum_get(p->shard, p->addr + i, &p->csum[i]))
 			p->known[i / 64] |= 1ull << (i % 64);
@@ -209,12 +210,14 @@ static int part_start(struct shard *s, struct pst_op *op, uint64_t lblk, uint64_
 
 	if (!p)
 		return -EAGAIN;
-	memset(p, 0, offsetof(struct part, csum));
+	p->dio.commits = false;
 	p->shard = s;
 	p->op = op;
 	p->lblk = lblk;
 	p->addr = addr;
 	p->blocks = (uint16_t)blocks;
+	p->missing = 0;
+	p->status = 0;
 	p->buf = r->buf + (lblk - r->first) * BLOCK_BYTES;
 	p->verify = !nocsum && !(op->flags & PST_F_NOVERIFY) && !PLANTED(s->l, PLANT_SKIP_CHECKSUM);
 	p->pending = 1;
@@ -263,30 +266,24 @@ static int read_extent(struct shard *s, struct pst_op *op, uint64_t lblk, uint64
 
 /* Starts parts from r->next on. PST_QUEUED: some are under way; PST_DONE: none is, and none was
  * needed any more; PST_BUSY: none could be. */
-static enum pst_outcome go_on(struct shard *s, struct pst_op *op)
+static enum pst_outcome go_on(struct shard *s, struct pst_op *op, const struct btree *t,
+                              const struct head *h, bool peeked)
 {
 	struct read_state *r = state(op);
-	const struct btree *t;
-	struct shard *home;
-	struct head h;
-	int err = cont_view(s->l, op, &home, &t);
+	int err = 0;
 
 	r->more = false;
-	if (err || !t) {
-		r->status = err ? err : -ESTALE;
-		return PST_DONE;
-	}
-	head_get(t, op->oid, &h);
 	r->pending++; /* ours, while parts may not end yet */
 	while (r->next < r->end && !err) {
 		struct extent e;
 		uint64_t to = r->end;
-		uint8_t *at = r->buf + (r->next - r->first) * BLOCK_BYTES;
-		bool some = h.exists && extent_find(t, op->oid, &h, r->next, &e);
+		bool some = h->exists && (peeked ? extent_peek(t, h, r->next, &e)
+		                                 : extent_find(t, op->oid, h, r->next, &e));
 
 		if (!some || e.lblk > r->next) {
 			to = some ? MIN(to, e.lblk) : to;
-			memset(at, 0, (to - r->next) * BLOCK_BYTES);
+			memset(r->buf + (r->next - r->first) * BLOCK_BYTES, 0,
+			       (to - r->next) * BLOCK_BYTES);
 			r->next = to;
 			continue;
 		}
@@ -300,6 +297,22 @@ static enum pst_outcome go_on(struct shard *s, struct pst_op *op)
 	return err ? PST_BUSY : PST_DONE;
 }
 
+static enum pst_outcome go_on_later(struct shard *s, struct pst_op *op)
+{
+	struct read_state *r = state(op);
+	const struct btree *t;
+	struct shard *home;
+	struct head h;
+	int err = cont_view(s->l, op, &home, &t);
+
+	if (err || !t) {
+		r->status = err ? err : -ESTALE;
+		return PST_DONE;
+	}
+	head_get(t, op->oid, &h);
+	return go_on(s, op, t, &h, false);
+}
+
 /* May the device write straight into the caller's memory? Whole blocks must fit. */
 static bool direct(const struct local *l, const struct pst_op *op, uint64_t blocks)
 {
@@ -308,12 +321,13 @@ static bool direct(const struct local *l, const struct pst_op *op, uint64_t bloc
 	       IS_ALIGNED((uintptr_t)op->iov[0].iov_base, l->mem_align);
 }
 
-static enum pst_outcome read_begin(struct shard *s, struct pst_op *op, uint64_t size)
+static enum pst_outcome read_begin(struct shard *s, struct pst_op *op, const struct btree *t,
+                                   const struct head *h)
 {
 	struct read_state *r = state(op);
 	enum pst_outcome out;
 
-	op->ret_len = op->off < size ? MIN(op->len, size - op->off) : 0;
+	op->ret_len = op->off < h->size ? MIN(op->len, h->size - op->off) : 0;
 	if (!op->ret_len)
 		return op_fail(op, 0);
 	memset(r, 0, sizeof(*r));
@@ -322,13 +336,13 @@ static enum pst_outcome read_begin(struct shard *s, struct pst_op *op, uint64_t 
 	if (direct(s->l, op, r->end - r->first)) {
 		r->buf = op->iov[0].iov_base;
 	} else {
-		r->bounce = mem_alloc_aligned(BLOCK_BYTES, (r->end - r->first) * BLOCK_BYTES);
+		r->bounce = mem_alloc_pages((r->end - r->first) * BLOCK_BYTES);
 		if (!r->bounce)
 			return op_fail(op, -ENOMEM);
 		r->buf = r->bounce;
 	}
 	r->epoch = reader_enter(s);
-	out = go_on(s, op);
+	out = go_on(s, op, t, h, true);
 	if (out == PST_QUEUED)
 		return out;
 	if (out == PST_BUSY) { /* no request was free: begin again later */
@@ -341,18 +355,19 @@ static enum pst_outcome read_begin(struct shard *s, struct pst_op *op, uint64_t 
 
 static enum pst_outcome read_try(struct shard *s, struct pst_op *op)
 {
+	static const struct head none;
+	const struct head *h = &none;
 	const struct btree *t;
 	struct shard *home;
-	struct head h = {0};
 	int err = cont_view(s->l, op, &home, &t);
 
 	if (err)
 		return op_fail(op, err);
 	if (t)
-		head_get(t, op->oid, &h);
-	if (!h.exists && op->flags & PST_F_EXISTING)
+		h = head_peek(s, t, op->oid);
+	if (!h->exists && op->flags & PST_F_EXISTING)
 		return op_fail(op, -ESTALE);
-	return read_begin(s, op, h.size);
+	return read_begin(s, op, t, h);
 }
 
 static uint64_t iov_bytes(const struct pst_op *op)

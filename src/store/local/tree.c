@@ -101,6 +101,23 @@ void head_get(const struct btree *t, struct pst_oid oid, struct head *ret_head)
 	memset(ret_head, 0, sizeof(*ret_head));
 }
 
+const struct head *head_peek(struct shard *s, const struct btree *t, struct pst_oid oid)
+{
+	struct head_entry *e = &s->head_cache[(oid.lo ^ oid.lo >> 8 ^ oid.hi) % HEAD_CACHE];
+
+	if (e->tree == t && e->version == s->map_version && e->oid.lo == oid.lo &&
+	    e->oid.hi == oid.hi)
+		return &e->h;
+	head_get(t, oid, &e->h);
+	e->h.label = NULL;
+	e->h.label_len = 0;
+	e->tree = t;
+	e->version = s->map_version;
+	e->oid = oid;
+	e->extents = -1;
+	return &e->h;
+}
+
 void head_put(struct btree *t, struct pst_oid oid, const struct head *h)
 {
 	uint8_t key[KEY_OBJ_BYTES], val[HEAD_BYTES_MAX];
@@ -176,6 +193,56 @@ bool extent_find(const struct btree *t, struct pst_oid oid, const struct head *h
 	    !extent_decode(it.val, it.val_len, ret_ext))
 		return false;
 	ret_ext->lblk = lblk_of_suffix(it.key + KEY_OBJ_BYTES);
+	return true;
+}
+
+/* All extents of the object, when they are few. */
+static void extents_keep(const struct btree *t, struct head_entry *he)
+{
+	struct extent *e = he->ext;
+	uint64_t lblk = 0;
+	int n = 0;
+
+	he->extents = -2;
+	if (!e)
+		e = he->ext = mem_alloc(HEAD_EXTENTS * sizeof(*e));
+	if (!e)
+		return;
+	while (n < HEAD_EXTENTS && extent_find(t, he->oid, &he->h, lblk, &e[n])) {
+		lblk = e[n].lblk + e[n].blocks;
+		n++;
+	}
+	if (n < HEAD_EXTENTS)
+		he->extents = n;
+}
+
+bool extent_peek(const struct btree *t, const struct head *peeked, uint64_t lblk,
+                 struct extent *ret_ext)
+{
+	struct head_entry *he = container_of((struct head *)peeked, struct head_entry, h);
+	int lo = 0, hi;
+
+	if (peeked->has_extent && lblk < peeked->ext_blocks) {
+		*ret_ext = (struct extent){0, peeked->addr, peeked->ext_blocks, peeked->birth,
+		                           peeked->nocsum};
+		return true;
+	}
+	if (unlikely(he->extents == -1))
+		extents_keep(t, he);
+	if (he->extents < 0)
+		return extent_find(t, he->oid, peeked, lblk, ret_ext);
+	hi = he->extents;
+	while (lo < hi) { /* the first that ends after lblk */
+		int mid = (lo + hi) / 2;
+
+		if (he->ext[mid].lblk + he->ext[mid].blocks <= lblk)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	if (lo == he->extents)
+		return false;
+	*ret_ext = he->ext[lo];
 	return true;
 }
 

@@ -396,7 +396,7 @@ static uint64_t place_of(const struct builder *b, struct pst_oid oid, const stru
 	if (!h->exists)
 		return 0;
 	if (!(e->blocks && lblk >= e->lblk && lblk < e->lblk + e->blocks) &&
-	    !extent_find(&b->c->tree, oid, h, lblk, e)) {
+	    !extent_peek(&b->c->tree, h, lblk, e)) {
 		e->blocks = 0;
 		return 0;
 	}
@@ -410,23 +410,22 @@ static uint32_t place_journaled(struct builder *b, const struct wmut *w, struct 
 {
 	struct shard *s = b->q->shard;
 	struct extent e = {0};
-	struct head h;
+	const struct head *h = head_peek(s, &b->c->tree, oid);
 	uint32_t pieces = 0, k = 0;
 
-	head_get(&b->c->tree, oid, &h);
 	while (k < w->j_count) {
-		uint64_t lblk = w->j[k]->lblk, addr = place_of(b, oid, &h, &e, lblk);
+		uint64_t lblk = w->j[k]->lblk, addr = place_of(b, oid, h, &e, lblk);
 		uint32_t n = 1, flags = PIECE_JOURNALED;
 
 		if (addr) {
 			flags |= PIECE_IN_PLACE;
 			while (k + n < w->j_count && w->j[k + n]->lblk == lblk + n &&
 			       (addr + n) % s->l->geo.region_span &&
-			       place_of(b, oid, &h, &e, lblk + n) == addr + n)
+			       place_of(b, oid, h, &e, lblk + n) == addr + n)
 				n++;
 		} else {
 			while (k + n < w->j_count && w->j[k + n]->lblk == lblk + n &&
-			       !place_of(b, oid, &h, &e, lblk + n))
+			       !place_of(b, oid, h, &e, lblk + n))
 				n++;
 			n = space_alloc(s, SPACE_DATA, n, &addr);
 			pst_assert(n); /* space_check() counted them */
@@ -650,7 +649,7 @@ static struct wreq *wreq_new(struct shard *s, struct pst_op *op)
 
 	if (!q)
 		return NULL;
-	memset(q, 0, sizeof(*q));
+	memset(q, 0, offsetof(struct wreq, one_j));
 	q->op = op;
 	q->shard = s;
 	q->w = &q->one_w;
@@ -749,13 +748,8 @@ static enum pst_outcome commit(struct wreq *q)
 			return finish(q, q->mut[i].err);
 		}
 	}
-	if (op->flags & PST_F_EXISTING) {
-		struct head h;
-
-		head_get(&c->tree, op->oid, &h);
-		if (!h.exists)
-			return finish(q, -ESTALE);
-	}
+	if (op->flags & PST_F_EXISTING && !head_peek(s, &c->tree, op->oid)->exists)
+		return finish(q, -ESTALE);
 	demand_of(q, c, &d);
 	err = admit(q, c, &d);
 	if (err == -EAGAIN) {
