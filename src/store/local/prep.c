@@ -76,8 +76,12 @@ static struct rlock lock_of(const struct wreq *q, uint32_t i)
 
 bool rlocks_conflict(struct wreq *q)
 {
+	struct cont *c = cont_find(q->shard, q->op->cont);
 	struct rlock *held;
 
+	/* How far the locks reach depends on it: a snapshot may have come since those that are
+	 * held were taken. */
+	q->birth_limit = c ? c->newest_snap : 0;
 	if (list_empty(&q->shard->rlocks))
 		return false;
 	for (uint32_t i = 0; i < q->count; i++) {
@@ -151,10 +155,10 @@ static enum source source_of(const struct wreq *q, uint32_t i, uint64_t lblk,
 		*ret_base = wmut_find(w, lblk);
 		if (*ret_base)
 			return SRC_BASE;
-		if (m->kind == PST_ARRAY_PUNCH && lblk >= w->off / BLOCK_BYTES &&
-		    lblk < DIV_ROUND_UP(w->off + w->len, BLOCK_BYTES))
+		/* A block that they cut in two has a jblock, or was a hole before and still is. */
+		if (m->kind == PST_ARRAY_PUNCH && lblk >= DIV_ROUND_UP(w->off, BLOCK_BYTES) &&
+		    lblk < (w->off + w->len) / BLOCK_BYTES)
 			return SRC_ZERO;
-		/* A block that the new end cuts in two has a jblock, or is as it was. */
 		if (m->kind == PST_ARRAY_RESIZE && lblk >= DIV_ROUND_UP(w->off, BLOCK_BYTES))
 			return SRC_ZERO;
 	}
@@ -321,6 +325,19 @@ static int j_room(struct wmut *w, uint32_t more)
 	return 0;
 }
 
+/* No jblock: for want of memory, because there are too many, or because the op itself has too many
+ * for them ever to be enough. */
+static int j_refused(const struct wreq *q)
+{
+	uint64_t own = 0;
+
+	if (q->shard->jrnl.allocated < q->shard->jrnl.limit)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < q->count; i++)
+		own += q->w[i].j_count;
+	return own >= q->shard->jrnl.limit ? -E2BIG : -EAGAIN;
+}
+
 /* Adds block @lblk, of which [from, to) is new. */
 static int j_add(struct wreq *q, uint32_t i, uint64_t lblk, uint32_t from, uint32_t to,
                  struct jblock **ret_j)
@@ -333,7 +350,7 @@ static int j_add(struct wreq *q, uint32_t i, uint64_t lblk, uint32_t from, uint3
 		return err;
 	j = jblock_new(q->shard);
 	if (!j)
-		return q->shard->jrnl.allocated < q->shard->jrnl.limit ? -ENOMEM : -EAGAIN;
+		return j_refused(q);
 	j->lblk = lblk;
 	j->from = (uint16_t)from;
 	j->to = (uint16_t)to;
@@ -387,7 +404,9 @@ static bool shared_by_snapshot(const struct wreq *q, struct pst_oid oid, uint64_
 	       e.birth <= q->birth_limit;
 }
 
-static int prep_journaled(struct wreq *q, uint32_t i, uint64_t off, uint64_t end)
+/* [off, end) through the journal; [lo, hi): blocks that may be copied along. */
+static int prep_journaled(struct wreq *q, uint32_t i, uint64_t off, uint64_t end, uint64_t lo,
+                          uint64_t hi)
 {
 	uint64_t first = off / BLOCK_BYTES, last = DIV_ROUND_UP(end, BLOCK_BYTES);
 	uint64_t from_blk = first, to_blk = last;
@@ -399,6 +418,12 @@ static int prep_journaled(struct wreq *q, uint32_t i, uint64_t off, uint64_t end
 		from_blk = ALIGN_DOWN(first, COW_GRAIN_BLOCKS);
 	if (shared_by_snapshot(q, q->mut[i].oid, last - 1))
 		to_blk = ALIGN_UP(last, COW_GRAIN_BLOCKS);
+	if (to_blk - from_blk > q->shard->log.data_max) { /* on a small log, only what must be */
+		from_blk = first;
+		to_blk = last;
+	}
+	from_blk = MAX(from_blk, lo);
+	to_blk = MIN(to_blk, hi);
 	for (uint64_t b = from_blk; b < to_blk && !err; b++) {
 		uint32_t from, to;
 		bool around = b < first || b >= last;
@@ -580,13 +605,13 @@ static int prep_write(struct wreq *q, uint32_t i)
 	first = DIV_ROUND_UP(w->off, BLOCK_BYTES);
 	last = end / BLOCK_BYTES;
 	if (last <= first + JOURNAL_WRITE_BLOCKS || (q->count > 1 && shares_object(q, i)))
-		return prep_journaled(q, i, w->off, end);
+		return prep_journaled(q, i, w->off, end, 0, UINT64_MAX);
 	if (w->off % BLOCK_BYTES)
-		err = prep_journaled(q, i, w->off, first * BLOCK_BYTES);
+		err = prep_journaled(q, i, w->off, first * BLOCK_BYTES, 0, first);
 	if (!err)
 		err = prep_direct(q, i, first, (uint32_t)(last - first));
 	if (!err && end % BLOCK_BYTES)
-		err = prep_journaled(q, i, last * BLOCK_BYTES, end);
+		err = prep_journaled(q, i, last * BLOCK_BYTES, end, last, UINT64_MAX);
 	return err;
 }
 
@@ -676,10 +701,8 @@ static int prep_one(struct wreq *q, uint32_t i)
 
 int prep_start(struct wreq *q)
 {
-	struct cont *c = cont_find(q->shard, q->op->cont);
 	int err = 0;
 
-	q->birth_limit = c ? c->newest_snap : 0;
 	q->pending = 1; /* ours */
 	for (uint32_t i = 0; i < q->count && !err; i++)
 		err = prep_one(q, i);
