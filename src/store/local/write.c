@@ -97,7 +97,8 @@ static bool value_is(const uint8_t *val, size_t len, const struct pst_mut *m)
 	struct media_outval out;
 
 	if (val[0] == VAL_INLINE)
-		return len - 1 == m->val_len && !memcmp(val + 1, m->val, m->val_len);
+		return len - 1 == m->val_len &&
+		       (!m->val_len || !memcmp(val + 1, m->val, m->val_len));
 	return !outval_decode(val + 1, len - 1, &out) && le32_get(out.len) == m->val_len &&
 	       le32_get(out.crc) == crc32c(0, m->val, m->val_len);
 }
@@ -139,7 +140,8 @@ static bool holds(const struct btree *t, const struct pst_mut *m)
 		return no_keys(t, m);
 	case PST_IF_LABEL_EQ:
 		head_get(t, m->oid, &h);
-		return h.label_len == m->val_len && !memcmp(h.label, m->val, m->val_len);
+		return h.label_len == m->val_len &&
+		       (!m->val_len || !memcmp(h.label, m->val, m->val_len));
 	case PST_IF_OBJ_ABSENT:
 		head_get(t, m->oid, &h);
 		return !h.exists;
