@@ -231,6 +231,16 @@ unsigned bt_page_count(const uint8_t image[BT_PAGE_BYTES])
 	return pg_count(image);
 }
 
+uint64_t bt_page_gen(const uint8_t image[BT_PAGE_BYTES])
+{
+	return le64_get(pg_chdr(image)->gen);
+}
+
+uint32_t bt_page_cont(const uint8_t image[BT_PAGE_BYTES])
+{
+	return le32_get(pg_chdr(image)->cont);
+}
+
 uint64_t bt_page_child(const uint8_t image[BT_PAGE_BYTES], unsigned slot)
 {
 	le64 addr;

@@ -176,6 +176,8 @@ int bt_page_check(const struct bt_env *env, const uint8_t image[BT_PAGE_BYTES], 
                   struct pst_err *err);
 unsigned bt_page_level(const uint8_t image[BT_PAGE_BYTES]);
 unsigned bt_page_count(const uint8_t image[BT_PAGE_BYTES]);
+uint64_t bt_page_gen(const uint8_t image[BT_PAGE_BYTES]);
+uint32_t bt_page_cont(const uint8_t image[BT_PAGE_BYTES]);
 uint64_t bt_page_child(const uint8_t image[BT_PAGE_BYTES], unsigned slot); /* of an inner page */
 
 /*

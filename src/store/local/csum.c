@@ -213,9 +213,16 @@ bool csum_get(struct shard *s, uint64_t addr, uint32_t *ret_csum)
 	return true;
 }
 
+bool csum_is_dirty(struct shard *s, uint64_t index)
+{
+	const struct csum_page *p = page_find(&s->csum, index);
+
+	return p && p->dirty;
+}
+
 /* --- loading --- */
 
-static bool slot_ok(const struct local *l, const struct media_csums *m, uint64_t index)
+bool csum_slot_ok(const struct local *l, const struct media_csums *m, uint64_t index)
 {
 	return le32_get(m->magic) == CSUM_MAGIC && le64_get(m->index) == index &&
 	       le64_get(m->log_id) == le64_get(l->super.log_id) &&
@@ -233,7 +240,7 @@ static int page_take(struct local *l, struct csum_page *p, const uint8_t *buf, u
 	const struct media_csums *m = (const void *)buf, *best = NULL;
 
 	for (unsigned i = 0; i < LOAD_BLOCKS; i++)
-		if (slot_ok(l, &m[i], p->index) &&
+		if (csum_slot_ok(l, &m[i], p->index) &&
 		    (!best || le64_get(m[i].version) > le64_get(best->version)))
 			best = &m[i];
 	if (!best && !all_zero(buf, (size_t)LOAD_BLOCKS * BLOCK_BYTES))

@@ -107,6 +107,7 @@ int flush_all_sync(struct local *l);
 
 /* --- super --- */
 
+uint64_t super_place(unsigned copy, uint64_t dev_blocks); /* block of a superblock copy */
 void super_seal(struct media_super *s);
 int super_check(const void *block, struct pst_err *err, const char *where);
 int geometry_from_super(struct geometry *g, const struct media_super *s, uint64_t dev_size_bytes,
@@ -219,6 +220,9 @@ bool csum_get(struct shard *s, uint64_t addr, uint32_t *ret_csum);
 /* Loads the page of @addr; w->ready runs once, later. -ENOMEM. */
 int csum_load(struct shard *s, uint64_t addr, struct csum_wait *w);
 bool csum_dirty_many(const struct shard *s);
+bool csum_is_dirty(struct shard *s, uint64_t index); /* a page that a checkpoint would write */
+/* Is @m a whole slot of page @index? */
+bool csum_slot_ok(const struct local *l, const struct media_csums *m, uint64_t index);
 /* Checkpoint: writes dirty pages; true when none is left that was dirty at begin. */
 void csum_write_begin(struct shard *s);
 bool csum_write_step(struct shard *s);
@@ -508,6 +512,7 @@ struct local {
 	struct list dying; /* struct cont: their space goes once their end is durable */
 	struct list scrubs;
 	uint64_t reqs; /* handed out by req_get() */
+	struct load_watch *watch; /* fsck's, while it loads; or NULL */
 	struct {
 		uint64_t dev_read_bytes, dev_write_bytes, dev_flushes, user_read_bytes,
 		        user_write_bytes;
@@ -757,8 +762,25 @@ int ckpt_init(struct shard *s);
 void ckpt_done(struct shard *s);
 int devices_identify(struct local *l, struct bdev *const *devs, unsigned count,
                      struct pst_err *err);
+/*
+ * Recovery: begin, then shard_load() and space_rebuild() of every shard, then end, which (unless
+ * read-only) makes a fresh start: a checkpoint of every shard. recover() is all of it. fsck goes
+ * step by step, and watches.
+ */
 int recover(struct local *l, struct pst_err *err);
+int recover_begin(struct local *l, struct pst_err *err);
 int shard_load(struct local *l, unsigned id, struct pst_err *err);
+int space_rebuild(struct shard *s, struct pst_err *err);
+int recover_end(struct local *l, struct pst_err *err);
+struct load_watch {
+	/* An index page was loaded: this is how it should be on every device. */
+	void (*page)(struct load_watch *w, struct shard *s, uint64_t addr, const uint8_t *image);
+	/* A frame is about to be applied; @durable: a later one says that it was. */
+	void (*frame)(struct load_watch *w, struct shard *s, const struct media_frame *f,
+	              struct jblock *const *data, bool durable);
+};
+struct local *local_new(struct loop *loop, const struct local_opts *opts);
+void local_free(struct local *l); /* nothing may be in flight; devices stay open */
 /* Applies what the log holds after the header @h, and readies the log for what comes. */
 int replay_log(struct shard *s, const struct media_header *h, struct pst_err *err);
 enum pst_outcome scrub_submit(struct local *l, struct pst_op *op);

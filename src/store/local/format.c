@@ -60,7 +60,7 @@ static int probe_blkid(const char *path, struct pst_err *err)
 
 static const uint64_t super_places[SUPER_COPIES - 1] = {0, 8};
 
-static uint64_t super_place(unsigned copy, uint64_t dev_blocks)
+uint64_t super_place(unsigned copy, uint64_t dev_blocks)
 {
 	return copy < SUPER_COPIES - 1 ? super_places[copy] : dev_blocks - 1;
 }

@@ -475,7 +475,7 @@ void local_uuid(struct local *l, uint8_t uuid[16])
 }
 
 /* Frees all memory; devices stay open. */
-static void local_free(struct local *l)
+void local_free(struct local *l)
 {
 	for (unsigned i = 0; i < l->geo.shards; i++)
 		shard_free(l->shard[i]);
@@ -607,15 +607,12 @@ static void opts_fill(struct local_opts *o, const struct local_opts *in)
 		o->commits_max = 2;
 }
 
-int local_open(struct store **ret_store, struct loop *loop, struct bdev *const *devs,
-               unsigned count, const struct local_opts *opts, struct pst_err *err)
+struct local *local_new(struct loop *loop, const struct local_opts *opts)
 {
 	struct local *l = mem_calloc(1, sizeof(*l));
-	uint64_t start = clock_mono_ns();
-	int r;
 
 	if (!l)
-		return err_set(err, -ENOMEM, "no memory to open the store");
+		return NULL;
 	l->store.ops = &local_ops;
 	l->store.loop = loop;
 	l->store.caps = PST_CAP_OBJECTS | PST_CAP_BATCH | PST_CAP_SNAPSHOTS | PST_CAP_REPLAY |
@@ -628,6 +625,18 @@ int local_open(struct store **ret_store, struct loop *loop, struct bdev *const *
 	l->poller.poll = local_poll;
 	l->poller.may_sleep = local_may_sleep;
 	opts_fill(&l->opts, opts);
+	return l;
+}
+
+int local_open(struct store **ret_store, struct loop *loop, struct bdev *const *devs,
+               unsigned count, const struct local_opts *opts, struct pst_err *err)
+{
+	struct local *l = local_new(loop, opts);
+	uint64_t start = clock_mono_ns();
+	int r;
+
+	if (!l)
+		return err_set(err, -ENOMEM, "no memory to open the store");
 	r = devices_identify(l, devs, count, err);
 	if (!r)
 		r = recover(l, err);

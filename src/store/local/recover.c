@@ -31,7 +31,8 @@ struct loader {
 	struct shard *s;
 	struct node_map map;
 	struct pst_err *err;
-	int status;
+	uint64_t gen;   /* of the header: no page can be newer */
+	uint32_t cont;  /* whose trees are being loaded; 0: the system tree */
 	uint8_t *ahead; /* NODE_READ_BLOCKS read from ahead_addr on */
 	uint64_t ahead_addr;
 	uint32_t ahead_blocks;
@@ -103,6 +104,17 @@ static int page_from(struct loader *ld, unsigned dev, uint64_t addr, uint8_t *pa
 	return err;
 }
 
+/* Is @page what the header's checkpoint left at @addr? Space is used again, so that a page that is
+ * whole may still be another container's, or one of a checkpoint that never counted. */
+static int page_check(const struct loader *ld, uint64_t addr, const uint8_t *page)
+{
+	int err = bt_page_check(&ld->s->env, page, addr, ld->err);
+
+	if (!err && (bt_page_cont(page) != ld->cont || bt_page_gen(page) > ld->gen))
+		err = err_set(ld->err, -EBADMSG, "index page: it is newer, or another container's");
+	return err;
+}
+
 /* The page at @addr from the first device that has it whole; the others are mended. */
 static int page_read(struct loader *ld, uint64_t addr, uint8_t *page)
 {
@@ -116,12 +128,14 @@ static int page_read(struct loader *ld, uint64_t addr, uint8_t *page)
 	for (unsigned d = 0; d < l->geo.devs; d++) {
 		err = page_from(ld, d, addr, page);
 		if (!err)
-			err = bt_page_check(&ld->s->env, page, addr, ld->err);
+			err = page_check(ld, addr, page);
 		else
 			err_set(ld->err, err, "index page %llu can't be read: %s",
 			        (unsigned long long)addr, strerror(-err));
 		if (err)
 			continue;
+		if (l->watch)
+			l->watch->page(l->watch, ld->s, addr, page);
 		for (unsigned bad = 0; bad < d && !l->opts.read_only; bad++)
 			if (!bdev_write_sync(l->dev[bad],
 			                     geo_meta_block(&l->geo, addr) << BLOCK_SHIFT, page,
@@ -129,7 +143,8 @@ static int page_read(struct loader *ld, uint64_t addr, uint8_t *page)
 				l->stat.mirror_repairs++;
 		return 0;
 	}
-	return err_prefix(ld->err, err, "shard %u", ld->s->id);
+	return err_prefix(ld->err, err, "shard %u, block %llu", ld->s->id,
+	                  (unsigned long long)addr);
 }
 
 static int node_load(struct loader *ld, uint64_t addr, int level, unsigned depth)
@@ -189,13 +204,19 @@ static int loader_init(struct loader *ld, struct shard *s, struct pst_err *err)
 	return ld->ahead ? 0 : err_set(err, -ENOMEM, "no memory to load the index");
 }
 
-/* Before the trees change: the map's own references go. */
-static void loader_done(struct loader *ld)
+/* Only trees of one container share nodes; and before they change the map's references go. */
+static void loader_forget(struct loader *ld)
 {
 	for (size_t i = 0; ld->map.slot && i <= ld->map.mask; i++)
 		if (ld->map.slot[i])
 			bt_node_unref(&ld->s->env, ld->map.slot[i]);
 	mem_free(ld->map.slot);
+	ld->map = (struct node_map){0};
+}
+
+static void loader_done(struct loader *ld)
+{
+	loader_forget(ld);
 	mem_free(ld->ahead);
 	for (unsigned i = 0; i < BT_DEPTH_MAX; i++)
 		mem_free(ld->page[i]);
@@ -228,16 +249,66 @@ static int load_names(struct loader *ld)
 	return 0;
 }
 
+static int load_snap(struct loader *ld, struct cont *c, const struct bt_iter *it)
+{
+	struct media_cont m;
+	struct snap *n;
+	size_t len = it->val_len - sizeof(m);
+	uint64_t id;
+	int err;
+
+	if (it->key_len != 13 || it->val_len <= sizeof(m) || len > PST_NAME_MAX)
+		return bad_item(ld, "snapshot");
+	memcpy(&m, it->val, sizeof(m));
+	id = get_be64(it->key + 5);
+	if (!id || id >= c->epoch || le32_get(m.epoch) != id)
+		return bad_item(ld, "snapshot");
+	n = mem_calloc(1, sizeof(*n));
+	if (!n)
+		return err_set(ld->err, -ENOMEM, "no memory for a snapshot");
+	n->id = id;
+	n->ctime_ns = le64_get(m.time_ns);
+	n->used_blocks = le64_get(m.used_blocks);
+	n->objects = le64_get(m.objects);
+	n->logical_bytes = le64_get(m.logical_bytes);
+	memcpy(n->name, (const uint8_t *)it->val + sizeof(m), len);
+	n->tree.env = &ld->s->env;
+	list_push(&c->snaps, &n->link);
+	c->snap_count++;
+	c->newest_snap = n->id;
+	err = tree_load(ld, &n->tree, le64_get(m.root), le64_get(m.items));
+	return err;
+}
+
+static int load_snaps(struct loader *ld, struct cont *c)
+{
+	uint8_t key[5] = {'S'};
+	struct bt_iter it;
+	int err = 0;
+
+	put_be32(key + 1, c->id);
+	for (bt_seek(&it, &ld->s->sys, key, sizeof(key));
+	     it.valid && it.key_len >= sizeof(key) && !memcmp(it.key, key, sizeof(key)) && !err;
+	     bt_next(&it))
+		err = load_snap(ld, c, &it);
+	return err;
+}
+
 static int load_cont(struct loader *ld, const struct bt_iter *it)
 {
 	struct media_cont m;
+	struct cont_name *name;
 	struct cont *c;
+	int err;
 
 	if (it->key_len != 5 || it->val_len != sizeof(m))
 		return bad_item(ld, "container");
-	if (!cont_name_by_id(ld->s->l, get_be32(it->key + 1)))
+	name = cont_name_by_id(ld->s->l, get_be32(it->key + 1));
+	if (!name || name->home != ld->s->id)
 		return 0; /* destroyed: its space is simply not claimed */
 	memcpy(&m, it->val, sizeof(m));
+	if (!le32_get(m.epoch))
+		return bad_item(ld, "container");
 	c = cont_get(ld->s, get_be32(it->key + 1));
 	if (!c)
 		return err_set(ld->err, -ENOMEM, "no memory for a container");
@@ -249,40 +320,11 @@ static int load_cont(struct loader *ld, const struct bt_iter *it)
 	c->quota_bytes = le64_get(m.quota_bytes);
 	c->quota_objects = le64_get(m.quota_objects);
 	c->quota_blocks = quota_in_blocks(c->quota_bytes);
-	return tree_load(ld, &c->tree, le64_get(m.root), le64_get(m.items));
-}
-
-static int load_snap(struct loader *ld, const struct bt_iter *it)
-{
-	struct media_cont m;
-	struct snap *n;
-	struct cont *c;
-	size_t len = it->val_len - sizeof(m);
-	int err;
-
-	if (it->key_len != 13 || it->val_len <= sizeof(m) || len > PST_NAME_MAX)
-		return bad_item(ld, "snapshot");
-	c = cont_find(ld->s, get_be32(it->key + 1));
-	if (!c)
-		return cont_name_by_id(ld->s->l, get_be32(it->key + 1)) ? bad_item(ld, "snapshot")
-		                                                        : 0;
-	memcpy(&m, it->val, sizeof(m));
-	n = mem_calloc(1, sizeof(*n));
-	if (!n)
-		return err_set(ld->err, -ENOMEM, "no memory for a snapshot");
-	n->id = get_be64(it->key + 5);
-	n->ctime_ns = le64_get(m.time_ns);
-	n->used_blocks = le64_get(m.used_blocks);
-	n->objects = le64_get(m.objects);
-	n->logical_bytes = le64_get(m.logical_bytes);
-	memcpy(n->name, (const uint8_t *)it->val + sizeof(m), len);
-	n->tree.env = &ld->s->env;
-	list_push(&c->snaps, &n->link);
-	c->snap_count++;
-	c->newest_snap = n->id;
-	err = tree_load(ld, &n->tree, le64_get(m.root), le64_get(m.items));
-	if (!err && (n->id >= c->epoch || le32_get(m.epoch) != n->id))
-		err = bad_item(ld, "snapshot");
+	loader_forget(ld);
+	ld->cont = c->id;
+	err = tree_load(ld, &c->tree, le64_get(m.root), le64_get(m.items));
+	if (!err)
+		err = load_snaps(ld, c);
 	return err;
 }
 
@@ -293,10 +335,6 @@ static int load_items(struct loader *ld)
 
 	for (bt_seek(&it, &ld->s->sys, "C", 1); it.valid && it.key[0] == 'C' && !err; bt_next(&it))
 		err = load_cont(ld, &it);
-	if (err)
-		return err;
-	for (bt_seek(&it, &ld->s->sys, "S", 1); it.valid && it.key[0] == 'S' && !err; bt_next(&it))
-		err = load_snap(ld, &it);
 	return err;
 }
 
@@ -305,6 +343,7 @@ static int load_trees(struct shard *s, const struct media_header *h, struct pst_
 	struct loader ld;
 	int r = loader_init(&ld, s, err);
 
+	ld.gen = le64_get(h->gen);
 	if (!r)
 		r = tree_load(&ld, &s->sys, le64_get(h->sys_root), le64_get(h->sys_items));
 	if (!r && s->id == 0)
@@ -407,7 +446,7 @@ static void claim_item(void *arg, const uint8_t *key, size_t key_len, const uint
 	item_runs(key, key_len, val, val_len, claim_run, arg);
 }
 
-static int space_rebuild(struct shard *s, struct pst_err *err)
+int space_rebuild(struct shard *s, struct pst_err *err)
 {
 	struct claimer cl = {s, 0};
 	struct cont *c;
@@ -472,10 +511,8 @@ static int fresh_start(struct local *l, struct pst_err *err)
 	return r;
 }
 
-int recover(struct local *l, struct pst_err *err)
+int recover_begin(struct local *l, struct pst_err *err)
 {
-	int r = 0;
-
 	l->region = mem_calloc(l->geo.regions, sizeof(*l->region));
 	if (!l->region)
 		return err_set(err, -ENOMEM, "no memory to open the store");
@@ -486,12 +523,11 @@ int recover(struct local *l, struct pst_err *err)
 		if (!l->shard[i])
 			return err_set(err, -ENOMEM, "no memory to open the store");
 	}
-	for (unsigned i = 0; i < l->geo.shards && !r; i++)
-		r = shard_load(l, i, err);
-	for (unsigned i = 0; i < l->geo.shards && !r; i++)
-		r = space_rebuild(l->shard[i], err);
-	if (r)
-		return r;
+	return 0;
+}
+
+int recover_end(struct local *l, struct pst_err *err)
+{
 	for (unsigned i = 0; i < l->geo.shards; i++)
 		csum_drop_foreign(l->shard[i]);
 	for (unsigned i = 0; i < l->geo.shards; i++)
@@ -499,4 +535,15 @@ int recover(struct local *l, struct pst_err *err)
 	l->recovering = false;
 	l->epoch++;
 	return l->opts.read_only ? 0 : fresh_start(l, err);
+}
+
+int recover(struct local *l, struct pst_err *err)
+{
+	int r = recover_begin(l, err);
+
+	for (unsigned i = 0; i < l->geo.shards && !r; i++)
+		r = shard_load(l, i, err);
+	for (unsigned i = 0; i < l->geo.shards && !r; i++)
+		r = space_rebuild(l->shard[i], err);
+	return r ? r : recover_end(l, err);
 }

@@ -323,6 +323,9 @@ static int apply_all(struct replay *r, uint64_t end)
 		if (r->seq > r->mark && !PLANTED(r->s->l, PLANT_ACCEPT_TORN_RECORD) &&
 		    frame_verify(r, false))
 			break; /* the tail outran its data */
+		if (r->s->l->watch)
+			r->s->l->watch->frame(r->s->l->watch, r->s, (const void *)r->meta, r->data,
+			                      r->seq <= r->mark);
 		err = apply_frame(r);
 		if (err)
 			return err_set(r->err, err == -ENOMEM ? err : -EBADMSG,
