@@ -264,6 +264,7 @@ struct jrnl {
 	uint64_t until, left;
 	struct jblock **batch; /* sorted by address, each with a reference */
 	uint32_t batch_count, batch_at;
+	bool look; /* something has changed since the last batch was gathered */
 	struct jblock *spare; /* freed ones, for the next */
 };
 
@@ -378,6 +379,7 @@ struct cont {              /* a container at home on a shard */
 	uint64_t snap_count;
 	uint64_t newest_snap; /* id, 0: none */
 	uint64_t used_blocks, objects, logical_bytes;
+	uint64_t extents; /* of the live tree; counted again at each open */
 	uint64_t quota_blocks, quota_objects; /* 0: none; blocks: rounded up from bytes */
 	uint64_t quota_bytes;
 	uint64_t root_addr; /* recovery */
@@ -749,6 +751,7 @@ void rlocks_drop(struct wreq *q);
 /* --- requests: a pool of fixed-size scratch for reads and writes --- */
 
 #define REQ_BYTES 1536
+int req_error(const struct local *l); /* why not: -EAGAIN: the limit, -ENOMEM */
 void *req_get(struct local *l); /* zeroed head is the caller's business; NULL: limit reached */
 void req_put(struct local *l, void *req);
 

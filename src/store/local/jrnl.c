@@ -155,6 +155,7 @@ static void applied(struct dio *d)
 	struct shard *s = io->shard;
 
 	s->jrnl.applying--;
+	s->jrnl.look = true;
 	reader_exit(s, io->read_epoch);
 	if (d->status)
 		local_stop(s->l, d->status, "a journaled block can't be written to its place");
@@ -180,10 +181,11 @@ static int by_addr(const void *a, const void *b)
 	return x->addr < y->addr ? -1 : x->addr > y->addr;
 }
 
-static bool ready(struct shard *s, const struct jblock *j)
+/* R2 and the readers were looked at when the batch was made: what was true stays true, since who begins
+ * to read later finds the jblock. It may have been replaced since. */
+static bool may_go(const struct jblock *j)
 {
-	return j->newest && !j->applying && !j->wait_apply && j->frame <= s->log.durable &&
-	       reader_drained(s, j->read_epoch);
+	return j->newest && !j->applying && !j->wait_apply;
 }
 
 /* Sends the run j[0..count) home. A run of one goes from its own memory, a longer one is gathered.
@@ -229,23 +231,32 @@ static void batch_fill(struct shard *s)
 	struct jblock *j;
 
 	n->batch_count = n->batch_at = 0;
+	n->look = false;
 	if (!n->batch)
 		n->batch = mem_alloc(sizeof(*n->batch) * APPLY_BATCH);
-	if (!n->batch)
-		return; /* later */
+	if (!n->batch) {
+		n->look = true;
+		return;
+	}
 	/* What is sent counts as a reader of the new epoch, and does not hold up the rest of the
 	 * batch. */
 	reader_turn(s);
 	list_for_each (j, &n->dirty, dirty) {
-		if (n->batch_count == APPLY_BATCH)
+		if (n->batch_count == APPLY_BATCH) {
+			n->look = true;
 			break;
+		}
 		if (j->frame > s->log.durable) {
 			if (n->left)
 				log_want(s);
 			break; /* the list is in order of frames */
 		}
-		if (!ready(s, j))
+		if (!may_go(j))
 			continue;
+		if (!reader_drained(s, j->read_epoch)) {
+			n->look = true; /* no event tells when they end */
+			continue;
+		}
 		j->refs++;
 		n->batch[n->batch_count++] = j;
 	}
@@ -259,7 +270,7 @@ static uint32_t run_length(struct shard *s)
 	uint32_t run = 1, max = MIN(n->batch_count - n->batch_at, APPLY_RUN_BLOCKS);
 
 	while (run < max && j[run]->addr == j[0]->addr + run &&
-	       j[run]->addr % s->l->geo.region_span && ready(s, j[run]))
+	       j[run]->addr % s->l->geo.region_span && may_go(j[run]))
 		run++;
 	return run;
 }
@@ -270,12 +281,15 @@ void jrnl_apply_step(struct shard *s)
 
 	if (!jrnl_wants_apply(s) || n->applying > APPLY_IOS_MAX / 2 || s->l->stopped)
 		return;
-	if (n->batch_at == n->batch_count)
+	if (n->batch_at == n->batch_count) {
+		if (!n->look)
+			return;
 		batch_fill(s);
+	}
 	while (n->batch_at < n->batch_count && n->applying < APPLY_IOS_MAX) {
 		uint32_t run = 1;
 
-		if (ready(s, n->batch[n->batch_at])) {
+		if (may_go(n->batch[n->batch_at])) {
 			run = run_length(s);
 			if (send_run(s, &n->batch[n->batch_at], run))
 				break;
@@ -292,6 +306,7 @@ void jrnl_home_begin(struct shard *s, uint64_t frame)
 
 	n->until = frame;
 	n->left = 0;
+	n->look = true;
 	list_for_each (j, &n->dirty, dirty)
 		n->left += j->first_frame <= frame;
 }

@@ -70,7 +70,7 @@ static int vread_start(struct shard *s, struct pst_op *op, const uint8_t *val, s
 	struct vread *v = req_get(s->l);
 
 	if (!v)
-		return -EAGAIN;
+		return req_error(s->l);
 	memset(v, 0, sizeof(*v));
 	v->shard = s;
 	v->op = op;

@@ -8,10 +8,20 @@
 
 #include "store/local/engine.h"
 
-#define STALL_TRIES   16                  /* in one pass, before the others have to wait */
+#define STALL_TRIES   2 /* in one pass, before the others have to wait */
 #define STALL_TICK_NS (2 * NSEC_PER_MSEC) /* stalled ops are looked at at least this often */
 
 /* --- requests --- */
+
+static bool reqs_full(const struct local *l)
+{
+	return l->reqs > 4ull * l->opts.ops_max;
+}
+
+int req_error(const struct local *l)
+{
+	return reqs_full(l) ? -EAGAIN : -ENOMEM;
+}
 
 void *req_get(struct local *l)
 {
@@ -20,7 +30,7 @@ void *req_get(struct local *l)
 	if (r) {
 		l->req_free = *r;
 	} else {
-		if (l->reqs > 4ull * l->opts.ops_max)
+		if (reqs_full(l))
 			return NULL;
 		r = mem_alloc_aligned(64, REQ_BYTES);
 		if (!r)

@@ -121,9 +121,9 @@ static int frame_buffers(struct shard *s, struct frame *f)
 		f->data = mem_calloc(g->data_max, sizeof(*f->data));
 	if (!f->iov)
 		f->iov = mem_calloc(g->data_max + 1, sizeof(*f->iov));
-	if (!f->skip_buf)
+	if (f->meta && f->data && f->iov && !f->skip_buf) /* last: it stands for all */
 		f->skip_buf = mem_alloc_aligned(BLOCK_BYTES, BLOCK_BYTES);
-	return f->meta && f->data && f->iov && f->skip_buf ? 0 : -ENOMEM;
+	return f->skip_buf ? 0 : -ENOMEM;
 }
 
 void log_start_at(struct shard *s, uint64_t seq, uint64_t pos, uint64_t tail, uint64_t durable)
@@ -184,7 +184,7 @@ int log_room(struct shard *s, uint32_t bytes, uint32_t blocks, bool urgent)
 		return -E2BIG;
 	if (f->state != FRAME_OPEN)
 		return -EAGAIN;
-	if (frame_buffers(s, f))
+	if (unlikely(!f->skip_buf) && frame_buffers(s, f))
 		return -ENOMEM;
 	if (f->closed || f->meta_len + bytes > g->meta_max ||
 	    f->data_count + blocks > g->data_max) {
@@ -449,6 +449,7 @@ static void frame_ended(struct shard *s, struct frame *f)
 		g->durable++;
 		g->mark = MAX(g->mark, f->durable_field);
 		frame_retire(s, f, &woken);
+		s->jrnl.look = true;
 	}
 	run_waiters(&woken, 0);
 	if (g->last_record > g->mark && !g->timer.heap_index)

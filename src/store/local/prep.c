@@ -246,7 +246,7 @@ static int old_read_start(struct wreq *q, struct jblock *j, struct pst_oid oid, 
 	struct old_read *o = req_get(s->l);
 
 	if (!o)
-		return -EAGAIN;
+		return req_error(s->l);
 	memset(o, 0, sizeof(*o));
 	o->q = q;
 	o->j = j;
@@ -455,7 +455,7 @@ static int data_write(struct wreq *q, uint64_t addr, uint32_t blocks, void *buf,
 	struct data_write *dw = req_get(q->shard->l);
 
 	if (!dw)
-		return -EAGAIN;
+		return req_error(q->shard->l);
 	memset(&dw->dio, 0, offsetof(struct dio, first));
 	dw->q = q;
 	dw->dio.done = data_written;

@@ -404,6 +404,7 @@ int shard_load(struct local *l, unsigned id, struct pst_err *err)
 
 struct claimer {
 	struct shard *s;
+	uint64_t extents; /* met so far */
 	uint64_t bad;
 };
 
@@ -428,6 +429,8 @@ static void claim_run(void *arg, struct pst_oid oid, uint64_t lblk, uint64_t add
 {
 	struct claimer *cl = arg;
 
+	cl->extents += lblk != UINT64_MAX;
+
 	/* A snapshot's leaf may map what another tree's copy of it maps too: block by block then.
 	 */
 	if (!space_claim(cl->s, SPACE_DATA, addr, blocks))
@@ -448,12 +451,14 @@ static void claim_item(void *arg, const uint8_t *key, size_t key_len, const uint
 
 int space_rebuild(struct shard *s, struct pst_err *err)
 {
-	struct claimer cl = {s, 0};
+	struct claimer cl = {.s = s};
 	struct cont *c;
 	struct snap *n;
 
 	list_for_each (c, &s->conts, link) {
+		cl.extents = 0;
 		bt_walk(&c->tree, enter_once, claim_item, &cl);
+		c->extents = cl.extents;
 		if (!PLANTED(s->l, PLANT_FORGET_SNAPSHOT_SPACE))
 			list_for_each (n, &c->snaps, link)
 				bt_walk(&n->tree, enter_once, claim_item, &cl);

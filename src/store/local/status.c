@@ -16,6 +16,7 @@ static void status_shard(const struct shard *s, struct pst_store_status *st)
 	list_for_each (c, &s->conts, link) {
 		st->index_items += c->tree.items;
 		st->objects += c->objects;
+		st->extents += c->extents;
 	}
 	st->used_bytes +=
 	        (s->space.class[SPACE_DATA].used + s->space.class[SPACE_META].used) * BLOCK_BYTES;

@@ -293,10 +293,12 @@ void extent_unmap(struct shard *s, struct cont *c, struct pst_oid oid, struct he
 		uint64_t from = MAX(lblk, e.lblk), to = MIN(end, e.lblk + e.blocks);
 
 		extent_del(&c->tree, oid, h, e.lblk);
+		c->extents--;
 		if (e.lblk < from) {
 			part = e;
 			part.blocks = (uint32_t)(from - e.lblk);
 			extent_put(&c->tree, oid, h, &part);
+			c->extents++;
 		}
 		if (to < e.lblk + e.blocks) {
 			part = e;
@@ -304,6 +306,7 @@ void extent_unmap(struct shard *s, struct cont *c, struct pst_oid oid, struct he
 			part.addr = e.addr + (to - e.lblk);
 			part.blocks = (uint32_t)(e.lblk + e.blocks - to);
 			extent_put(&c->tree, oid, h, &part);
+			c->extents++;
 		}
 		h->blocks -= to - from;
 		drop_blocks(s, c, e.addr + (from - e.lblk), (uint32_t)(to - from), e.birth);
@@ -341,6 +344,7 @@ void extent_map(struct shard *s, struct cont *c, struct pst_oid oid, struct head
 		h->blocks += e->blocks;
 	}
 	extent_put(&c->tree, oid, h, e);
+	c->extents++;
 }
 
 void item_runs(const uint8_t *key, size_t key_len, const uint8_t *val, size_t val_len,

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * admit - may this batch be committed? Its form, its conditions, and what it takes of space, memory, log
+ * and quota. Nothing here changes anything.
+ */
+#include "store/local/engine.h"
+
+/* --- checking --- */
+
+static int key_check(const struct pst_mut *m)
+{
+	if (!m->key_len || !m->key)
+		return -EINVAL;
+	return m->key_len > PST_KEY_MAX ? -ENAMETOOLONG : 0;
+}
+
+static int data_check(const struct pst_mut *m, uint64_t *bytes)
+{
+	uint64_t have = m->val_len;
+
+	*bytes += m->len;
+	if (m->len > PST_IO_MAX || *bytes > PST_IO_MAX)
+		return -E2BIG;
+	if (m->iov) {
+		have = 0;
+		for (uint32_t i = 0; i < m->iov_count; i++)
+			have += m->iov[i].iov_len;
+	}
+	if (have != m->len || (m->len && !m->iov && !m->val))
+		return -EINVAL;
+	return m->kind == PST_ARRAY_WRITE && m->off > PST_OBJECT_MAX - m->len ? -EFBIG : 0;
+}
+
+static int mut_check(const struct pst_mut *m, uint64_t *bytes)
+{
+	switch (m->kind) {
+	case PST_IF_NO_KEYS:
+		return m->key_len > PST_KEY_MAX ? -ENAMETOOLONG : 0;
+	case PST_IF_KEY_ABSENT:
+	case PST_IF_KEY_PRESENT:
+	case PST_KV_DEL:
+		return key_check(m);
+	case PST_IF_KEY_EQ:
+	case PST_KV_PUT:
+		return m->val_len > PST_VALUE_MAX ? -E2BIG : key_check(m);
+	case PST_IF_LABEL_EQ:
+	case PST_SET_LABEL:
+		return m->val_len > PST_LABEL_MAX ? -E2BIG : 0;
+	case PST_ARRAY_WRITE:
+	case PST_ARRAY_APPEND:
+		return data_check(m, bytes);
+	case PST_ARRAY_PUNCH:
+		if (m->len > PST_OBJECT_MAX)
+			return -EFBIG;
+		return m->off > PST_OBJECT_MAX - m->len ? -EFBIG : 0;
+	case PST_ARRAY_RESIZE:
+		return m->off > PST_OBJECT_MAX ? -EFBIG : 0;
+	case PST_IF_OBJ_ABSENT:
+	case PST_IF_OBJ_PRESENT:
+	case PST_IF_SIZE_EQ:
+	case PST_SET_MTIME:
+	case PST_OBJ_DELETE:
+		return 0;
+	default:
+		return -EINVAL;
+	}
+}
+
+/* --- conditions --- */
+
+static size_t full_key(uint8_t key[BT_KEY_MAX], const struct pst_mut *m)
+{
+	key_obj(key, m->oid, KEY_KV);
+	if (m->key_len)
+		memcpy(key + KEY_OBJ_BYTES, m->key, m->key_len);
+	return KEY_OBJ_BYTES + (size_t)m->key_len;
+}
+
+/* A large value is compared by length and CRC32C: reading it would make the commit wait. */
+static bool value_is(const uint8_t *val, size_t len, const struct pst_mut *m)
+{
+	struct media_outval out;
+
+	if (val[0] == VAL_INLINE)
+		return len - 1 == m->val_len &&
+		       (!m->val_len || !memcmp(val + 1, m->val, m->val_len));
+	return !outval_decode(val + 1, len - 1, &out) && le32_get(out.len) == m->val_len &&
+	       le32_get(out.crc) == crc32c(0, m->val, m->val_len);
+}
+
+static bool key_holds(const struct btree *t, const struct pst_mut *m)
+{
+	uint8_t key[BT_KEY_MAX];
+	const void *val;
+	size_t len;
+	bool there = !bt_get(t, key, full_key(key, m), &val, &len);
+
+	if (m->kind == PST_IF_KEY_ABSENT)
+		return !there;
+	if (m->kind == PST_IF_KEY_PRESENT)
+		return there;
+	return there && value_is(val, len, m);
+}
+
+static bool no_keys(const struct btree *t, const struct pst_mut *m)
+{
+	uint8_t key[BT_KEY_MAX];
+	size_t len = full_key(key, m);
+	struct bt_iter it;
+
+	bt_seek(&it, t, key, len);
+	return !it.valid || it.key_len < len || memcmp(it.key, key, len);
+}
+
+static bool holds(const struct btree *t, const struct pst_mut *m)
+{
+	struct head h;
+
+	switch (m->kind) {
+	case PST_IF_KEY_ABSENT:
+	case PST_IF_KEY_PRESENT:
+	case PST_IF_KEY_EQ:
+		return key_holds(t, m);
+	case PST_IF_NO_KEYS:
+		return no_keys(t, m);
+	case PST_IF_LABEL_EQ:
+		head_get(t, m->oid, &h);
+		return h.label_len == m->val_len &&
+		       (!m->val_len || !memcmp(h.label, m->val, m->val_len));
+	case PST_IF_OBJ_ABSENT:
+		head_get(t, m->oid, &h);
+		return !h.exists;
+	case PST_IF_OBJ_PRESENT:
+		head_get(t, m->oid, &h);
+		return h.exists;
+	case PST_IF_SIZE_EQ:
+		head_get(t, m->oid, &h);
+		return h.size == m->off;
+	}
+	return true;
+}
+
+/* --- limits --- */
+
+/* Blocks of [first, end) that the array has mapped. */
+static uint64_t mapped(const struct btree *t, struct pst_oid oid, uint64_t first, uint64_t end,
+                       uint32_t *ret_extents)
+{
+	uint64_t n = 0;
+	struct extent e;
+	struct head h;
+
+	head_get(t, oid, &h);
+	while (h.exists && first < end && extent_find(t, oid, &h, first, &e) && e.lblk < end) {
+		uint64_t from = MAX(first, e.lblk), to = MIN(end, e.lblk + e.blocks);
+
+		n += to - from;
+		first = to;
+		++*ret_extents;
+	}
+	return n;
+}
+
+struct demand { /* what committing takes, at most */
+	uint32_t record_bytes, journal_blocks, new_blocks, tree_changes, csum_pages;
+	int64_t growth_blocks, new_objects;
+};
+
+static void demand_array(const struct wreq *q, uint32_t i, const struct cont *c, struct demand *d)
+{
+	const struct pst_mut *m = &q->mut[i];
+	const struct wmut *w = &q->w[i];
+	uint64_t first = 0, end = 0, was;
+	uint32_t extents = 0;
+
+	d->journal_blocks += w->j_count;
+	d->record_bytes += (uint32_t)(2 * sizeof(struct media_change) + sizeof(struct media_write) +
+	                              (w->j_count + w->run_count) * sizeof(struct media_piece) +
+	                              (w->j_count + w->direct_blocks) * 4 + 24);
+	d->csum_pages += 2 + (w->j_count + w->direct_blocks) / CSUMS_PER_PAGE;
+	switch (m->kind) {
+	case PST_ARRAY_WRITE:
+	case PST_ARRAY_APPEND:
+		first = w->off / BLOCK_BYTES;
+		end = DIV_ROUND_UP(w->off + w->len, BLOCK_BYTES);
+		break;
+	case PST_ARRAY_PUNCH:
+		first = DIV_ROUND_UP(w->off, BLOCK_BYTES);
+		end = (w->off + w->len) / BLOCK_BYTES;
+		break;
+	case PST_ARRAY_RESIZE:
+		first = DIV_ROUND_UP(w->off, BLOCK_BYTES);
+		end = UINT64_MAX;
+		break;
+	case PST_OBJ_DELETE:
+		end = UINT64_MAX;
+		break;
+	}
+	/* The common small write knows its answer without looking. */
+	if (is_write(m) && w->j_count && !w->direct_blocks && !c->quota_blocks) {
+		d->tree_changes += 4 + 2 * w->j_count;
+		return;
+	}
+	was = first < end ? mapped(&c->tree, m->oid, first, end, &extents) : 0;
+	d->tree_changes += 6 + 2 * (w->j_count + w->run_count) + 2 * MIN(extents, 16) + extents / 4;
+	d->growth_blocks += is_write(m) ? (int64_t)(end - first) - (int64_t)was : -(int64_t)was;
+}
+
+static uint32_t count_keys(const struct btree *t, struct pst_oid oid)
+{
+	uint8_t key[KEY_OBJ_BYTES];
+	struct bt_iter it;
+	uint32_t n = 0;
+
+	key_obj(key, oid, KEY_KV);
+	for (bt_seek(&it, t, key, sizeof(key));
+	     it.valid && it.key_len > sizeof(key) && !memcmp(it.key, key, sizeof(key));
+	     bt_next(&it))
+		n++;
+	return n;
+}
+
+static void demand_of(const struct wreq *q, const struct cont *c, struct demand *d)
+{
+	memset(d, 0, sizeof(*d));
+	d->record_bytes = sizeof(struct media_record) + sizeof(struct media_reply);
+	d->tree_changes = q->op->token.session ? 3 : 1;
+	for (uint32_t i = 0; i < q->count; i++) {
+		const struct pst_mut *m = &q->mut[i];
+
+		if (m->kind < PST_KV_PUT)
+			continue;
+		if (m->kind >= PST_ARRAY_WRITE && m->kind <= PST_ARRAY_RESIZE) {
+			demand_array(q, i, c, d);
+		} else if (m->kind == PST_OBJ_DELETE) {
+			demand_array(q, i, c, d);
+			d->tree_changes += count_keys(&c->tree, m->oid) / 4 + 16;
+		} else {
+			d->record_bytes +=
+			        (uint32_t)ALIGN_UP(sizeof(struct media_change) + 8 + m->key_len +
+			                                   MIN(m->val_len, BT_VALUE_MAX),
+			                           8);
+			d->tree_changes += 4;
+			if (q->w[i].has_out)
+				d->growth_blocks += DIV_ROUND_UP(m->val_len, BLOCK_BYTES);
+		}
+		if (c->quota_objects && m->kind != PST_OBJ_DELETE && m->kind != PST_KV_DEL &&
+		    m->kind != PST_ARRAY_PUNCH) {
+			struct head h;
+
+			head_get(&c->tree, m->oid, &h);
+			d->new_objects += !h.exists; /* twice the same: once too many is safe */
+		} else if (c->quota_objects && m->kind == PST_OBJ_DELETE) {
+			d->new_objects -=
+			        holds(&c->tree,
+			              &(struct pst_mut){.kind = PST_IF_OBJ_PRESENT, .oid = m->oid});
+		}
+	}
+	d->new_blocks = d->journal_blocks;
+}
+
+static int quota_check(const struct cont *c, const struct demand *d)
+{
+	if (c->quota_blocks && d->growth_blocks > 0 &&
+	    c->used_blocks + (uint64_t)d->growth_blocks > c->quota_blocks)
+		return -EDQUOT;
+	if (c->quota_objects && d->new_objects > 0 &&
+	    c->objects + (uint64_t)d->new_objects > c->quota_objects)
+		return -EDQUOT;
+	return 0;
+}
+
+static int space_check(struct shard *s, const struct demand *d)
+{
+	if (s->space.class[SPACE_DATA].free >= d->new_blocks ||
+	    space_available(s->l) >= d->new_blocks)
+		return 0;
+	if (s->space.data.count) {
+		log_want_mark(s);
+		return -EAGAIN;
+	}
+	return -ENOSPC;
+}
+
+/* Everything that can stand in the way; 0: nothing does. */
+static int admit(struct wreq *q, struct cont *c, const struct demand *d)
+{
+	struct shard *s = q->shard;
+	int err = quota_check(c, d);
+
+	if (!err)
+		err = bt_reserve(&s->env, d->tree_changes, q->deletes_only);
+	if (!err && !q->deletes_only && s->l->index_full)
+		err = -ENOSPC;
+	if (!err && d->csum_pages) {
+		err = csum_reserve(s, d->csum_pages);
+		if (err == -EAGAIN)
+			ckpt_want(s);
+	}
+	if (!err)
+		err = space_check(s, d);
+	if (!err)
+		err = log_room(s, d->record_bytes, d->journal_blocks, q->deletes_only);
+	return err;
+}
