@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * admit - may this batch be committed? Its form, its conditions, and what it takes of space, memory, log
- * and quota. Nothing here changes anything.
+ * admit - may this batch be committed? Its form, its conditions, and what it takes of space,
+ * memory, log and quota. Nothing here changes anything.
  */
 #include "store/local/engine.h"
 
@@ -14,7 +14,7 @@ static int key_check(const struct pst_mut *m)
 	return m->key_len > PST_KEY_MAX ? -ENAMETOOLONG : 0;
 }
 
-static int data_check(const struct pst_mut *m, uint64_t *bytes)
+int batch_data_check(const struct pst_mut *m, uint64_t *bytes)
 {
 	uint64_t have = m->val_len;
 
@@ -31,7 +31,7 @@ static int data_check(const struct pst_mut *m, uint64_t *bytes)
 	return m->kind == PST_ARRAY_WRITE && m->off > PST_OBJECT_MAX - m->len ? -EFBIG : 0;
 }
 
-static int mut_check(const struct pst_mut *m, uint64_t *bytes)
+int batch_mut_check(const struct pst_mut *m, uint64_t *bytes)
 {
 	switch (m->kind) {
 	case PST_IF_NO_KEYS:
@@ -48,7 +48,7 @@ static int mut_check(const struct pst_mut *m, uint64_t *bytes)
 		return m->val_len > PST_LABEL_MAX ? -E2BIG : 0;
 	case PST_ARRAY_WRITE:
 	case PST_ARRAY_APPEND:
-		return data_check(m, bytes);
+		return batch_data_check(m, bytes);
 	case PST_ARRAY_PUNCH:
 		if (m->len > PST_OBJECT_MAX)
 			return -EFBIG;
@@ -112,7 +112,7 @@ static bool no_keys(const struct btree *t, const struct pst_mut *m)
 	return !it.valid || it.key_len < len || memcmp(it.key, key, len);
 }
 
-static bool holds(const struct btree *t, const struct pst_mut *m)
+bool batch_holds(const struct btree *t, const struct pst_mut *m)
 {
 	struct head h;
 
@@ -160,11 +160,6 @@ static uint64_t mapped(const struct btree *t, struct pst_oid oid, uint64_t first
 	}
 	return n;
 }
-
-struct demand { /* what committing takes, at most */
-	uint32_t record_bytes, journal_blocks, new_blocks, tree_changes, csum_pages;
-	int64_t growth_blocks, new_objects;
-};
 
 static void demand_array(const struct wreq *q, uint32_t i, const struct cont *c, struct demand *d)
 {
@@ -220,7 +215,7 @@ static uint32_t count_keys(const struct btree *t, struct pst_oid oid)
 	return n;
 }
 
-static void demand_of(const struct wreq *q, const struct cont *c, struct demand *d)
+void batch_demand(const struct wreq *q, const struct cont *c, struct demand *d)
 {
 	memset(d, 0, sizeof(*d));
 	d->record_bytes = sizeof(struct media_record) + sizeof(struct media_reply);
@@ -252,8 +247,8 @@ static void demand_of(const struct wreq *q, const struct cont *c, struct demand 
 			d->new_objects += !h.exists; /* twice the same: once too many is safe */
 		} else if (c->quota_objects && m->kind == PST_OBJ_DELETE) {
 			d->new_objects -=
-			        holds(&c->tree,
-			              &(struct pst_mut){.kind = PST_IF_OBJ_PRESENT, .oid = m->oid});
+			        batch_holds(&c->tree, &(struct pst_mut){.kind = PST_IF_OBJ_PRESENT,
+			                                                .oid = m->oid});
 		}
 	}
 	d->new_blocks = d->journal_blocks;
@@ -283,7 +278,7 @@ static int space_check(struct shard *s, const struct demand *d)
 }
 
 /* Everything that can stand in the way; 0: nothing does. */
-static int admit(struct wreq *q, struct cont *c, const struct demand *d)
+int batch_admit(struct wreq *q, struct cont *c, const struct demand *d)
 {
 	struct shard *s = q->shard;
 	int err = quota_check(c, d);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * build - the record of a batch, change by change in the open frame; each is applied as soon as it is
- * built, so that a change sees what the ones before it did. write.c has checked that nothing can fail.
+ * build - the record of a batch, change by change in the open frame; each is applied as soon as it
+ * is built, so that a change sees what the ones before it did. write.c has checked that nothing can
+ * fail.
  */
 #include "store/local/engine.h"
 
@@ -283,7 +284,7 @@ int token_answer(struct shard *s, struct pst_op *op)
 	return 0;
 }
 
-static uint64_t build(struct wreq *q, struct cont *c)
+uint64_t batch_build(struct wreq *q, struct cont *c)
 {
 	struct shard *s = q->shard;
 	struct pst_op *op = q->op;

@@ -264,7 +264,7 @@ struct jrnl {
 	uint64_t until, left;
 	struct jblock **batch; /* sorted by address, each with a reference */
 	uint32_t batch_count, batch_at;
-	bool look; /* something has changed since the last batch was gathered */
+	bool look;            /* something has changed since the last batch was gathered */
 	struct jblock *spare; /* freed ones, for the next */
 };
 
@@ -379,7 +379,7 @@ struct cont {              /* a container at home on a shard */
 	uint64_t snap_count;
 	uint64_t newest_snap; /* id, 0: none */
 	uint64_t used_blocks, objects, logical_bytes;
-	uint64_t extents; /* of the live tree; counted again at each open */
+	uint64_t extents;                     /* of the live tree; counted again at each open */
 	uint64_t quota_blocks, quota_objects; /* 0: none; blocks: rounded up from bytes */
 	uint64_t quota_bytes;
 	uint64_t root_addr; /* recovery */
@@ -748,6 +748,26 @@ bool rlocks_conflict(struct wreq *q);
 void rlocks_take(struct wreq *q); /* none conflicts; those held already stay */
 void rlocks_drop(struct wreq *q);
 
+/* --- the steps of a commit (admit.c, build.c) --- */
+
+static inline bool is_write(const struct pst_mut *m)
+{
+	return m->kind == PST_ARRAY_WRITE || m->kind == PST_ARRAY_APPEND;
+}
+struct demand { /* what committing takes, at most */
+	uint32_t record_bytes, journal_blocks, new_blocks, tree_changes, csum_pages;
+	int64_t growth_blocks, new_objects;
+};
+/* The form of an entry; *bytes sums the data of all. Errors as in the op table. */
+int batch_mut_check(const struct pst_mut *m, uint64_t *bytes);
+int batch_data_check(const struct pst_mut *m, uint64_t *bytes);
+bool batch_holds(const struct btree *t, const struct pst_mut *m); /* true for changes */
+void batch_demand(const struct wreq *q, const struct cont *c, struct demand *ret_demand);
+/* Everything that can stand in the way: 0, -EAGAIN (later), -EDQUOT, -ENOSPC, -ENOMEM, -E2BIG. */
+int batch_admit(struct wreq *q, struct cont *c, const struct demand *d);
+/* Builds and applies; returns the frame. */
+uint64_t batch_build(struct wreq *q, struct cont *c);
+
 /* --- requests: a pool of fixed-size scratch for reads and writes --- */
 
 #define REQ_BYTES 1536
@@ -784,8 +804,9 @@ struct load_watch {
 };
 struct local *local_new(struct loop *loop, const struct local_opts *opts);
 void local_free(struct local *l); /* nothing may be in flight; devices stay open */
-/* Applies what the log holds after the header @h, and readies the log for what comes. */
-int replay_log(struct shard *s, const struct media_header *h, struct pst_err *err);
+/* Applies what the log holds after the header @h, and readies the log for what comes. @sure: there
+ * was no newer header. */
+int replay_log(struct shard *s, const struct media_header *h, bool sure, struct pst_err *err);
 enum pst_outcome scrub_submit(struct local *l, struct pst_op *op);
 void scrub_step(struct local *l);
 bool scrub_cancel(struct local *l, struct pst_op *op);

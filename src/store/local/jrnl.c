@@ -181,8 +181,8 @@ static int by_addr(const void *a, const void *b)
 	return x->addr < y->addr ? -1 : x->addr > y->addr;
 }
 
-/* R2 and the readers were looked at when the batch was made: what was true stays true, since who begins
- * to read later finds the jblock. It may have been replaced since. */
+/* R2 and the readers were looked at when the batch was made: what was true stays true, since who
+ * begins to read later finds the jblock. It may have been replaced since. */
 static bool may_go(const struct jblock *j)
 {
 	return j->newest && !j->applying && !j->wait_apply;

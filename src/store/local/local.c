@@ -8,7 +8,7 @@
 
 #include "store/local/engine.h"
 
-#define STALL_TRIES   2 /* in one pass, before the others have to wait */
+#define STALL_TRIES   2                   /* in one pass, before the others have to wait */
 #define STALL_TICK_NS (2 * NSEC_PER_MSEC) /* stalled ops are looked at at least this often */
 
 /* --- requests --- */

@@ -356,7 +356,18 @@ static int load_trees(struct shard *s, const struct media_header *h, struct pst_
 
 /* --- headers --- */
 
-static int header_read(struct local *l, unsigned shard, struct media_header *ret_h,
+/* Was no newer header lost? The other slot holds the one before, or there has been only one. */
+static bool header_sure(const struct media_header slots[2], const struct media_header *h)
+{
+	const struct media_header *other = &slots[(le64_get(h->gen) + 1) % 2];
+
+	if (le64_get(h->gen) == 1)
+		return le32_get(other->magic) == 0;
+	return le32_get(other->magic) == HEADER_MAGIC &&
+	       le64_get(other->gen) == le64_get(h->gen) - 1;
+}
+
+static int header_read(struct local *l, unsigned shard, struct media_header *ret_h, bool *ret_sure,
                        struct pst_err *err)
 {
 	struct media_header *h = mem_alloc_aligned(BLOCK_BYTES, 2 * BLOCK_BYTES);
@@ -364,16 +375,24 @@ static int header_read(struct local *l, unsigned shard, struct media_header *ret
 
 	if (!h)
 		return err_set(err, -ENOMEM, "no memory to open the store");
+	*ret_sure = true;
 	for (unsigned d = 0; d < l->geo.devs; d++) {
-		if (meta_read_sync(l, d, l->geo.header_start + 2ull * shard, h, 2))
+		bool ok[2];
+
+		if (meta_read_sync(l, d, l->geo.header_start + 2ull * shard, h, 2)) {
+			*ret_sure = false;
 			continue;
-		for (unsigned i = 0; i < 2; i++) {
-			if (!header_ok(&h[i], &l->super, shard))
-				continue;
-			if (!found || le64_get(h[i].gen) > le64_get(ret_h->gen))
-				*ret_h = h[i];
-			found = true;
 		}
+		for (unsigned i = 0; i < 2; i++) {
+			ok[i] = header_ok(&h[i], &l->super, shard);
+			if (ok[i] && (!found || le64_get(h[i].gen) > le64_get(ret_h->gen))) {
+				*ret_h = h[i];
+				found = true;
+			}
+		}
+		if (!found || !ok[le64_get(ret_h->gen) % 2] ||
+		    (le64_get(ret_h->gen) > 1 && !(ok[0] && ok[1])) || !header_sure(h, ret_h))
+			*ret_sure = false;
 	}
 	mem_free(h);
 	return found ? 0 : err_set(err, -EBADMSG, "both headers of shard %u are damaged", shard);
@@ -385,7 +404,8 @@ int shard_load(struct local *l, unsigned id, struct pst_err *err)
 {
 	struct shard *s = l->shard[id];
 	struct media_header h;
-	int r = header_read(l, id, &h, err);
+	bool sure = false;
+	int r = header_read(l, id, &h, &sure, err);
 
 	if (r)
 		return r;
@@ -396,7 +416,7 @@ int shard_load(struct local *l, unsigned id, struct pst_err *err)
 		l->next_cont = MAX(l->next_cont, (uint32_t)le64_get(h.next_cont));
 	r = load_trees(s, &h, err);
 	if (!r)
-		r = replay_log(s, &h, err);
+		r = replay_log(s, &h, sure, err);
 	return r;
 }
 

@@ -7,6 +7,8 @@
  */
 #include "store/local/engine.h"
 
+#define WINDOW_BLOCKS 256
+
 struct replay {
 	struct shard *s;
 	struct pst_err *err;
@@ -14,6 +16,11 @@ struct replay {
 	uint64_t mark;     /* frames up to here were durable, as some frame says */
 	uint64_t seq, pos; /* of the next frame */
 	uint8_t *meta;     /* FRAME_META_MAX */
+	/* Blocks of the log read ahead: [win_pos, +win_blocks) as device win_dev has them. */
+	uint8_t *win;
+	uint64_t win_pos;
+	uint32_t win_blocks;
+	unsigned win_dev;
 	uint8_t *probe;    /* one block */
 	struct jblock **data;
 	uint32_t data_count;
@@ -24,6 +31,36 @@ static uint64_t place(const struct replay *r, uint64_t pos)
 	const struct geometry *g = &r->s->l->geo;
 
 	return g->log_start + r->s->id * g->log_blocks + pos % g->log_blocks;
+}
+
+/* Reads log blocks through a window, since most come one after another. */
+static int log_read(struct replay *r, unsigned dev, uint64_t pos, void *buf, uint32_t blocks)
+{
+	struct local *l = r->s->l;
+
+	while (blocks) {
+		uint64_t to_end = l->geo.log_blocks - pos % l->geo.log_blocks;
+		uint32_t n;
+
+		if (dev != r->win_dev || pos < r->win_pos || pos >= r->win_pos + r->win_blocks) {
+			int err;
+
+			n = (uint32_t)MIN(WINDOW_BLOCKS, to_end);
+			r->win_blocks = 0;
+			err = meta_read_sync(l, dev, place(r, pos), r->win, n);
+			if (err) /* a bad block near by must not hide good ones */
+				return meta_read_sync(l, dev, place(r, pos), buf, blocks);
+			r->win_dev = dev;
+			r->win_pos = pos;
+			r->win_blocks = n;
+		}
+		n = (uint32_t)MIN(blocks, r->win_pos + r->win_blocks - pos);
+		memcpy(buf, r->win + (pos - r->win_pos) * BLOCK_BYTES, (size_t)n * BLOCK_BYTES);
+		buf = (uint8_t *)buf + (size_t)n * BLOCK_BYTES;
+		pos += n;
+		blocks -= n;
+	}
+	return 0;
 }
 
 static bool crc_ok(const struct media_frame *f)
@@ -45,7 +82,7 @@ static int frame_from(struct replay *r, unsigned dev, uint64_t pos)
 	struct local *l = r->s->l;
 	struct media_frame *f = (void *)r->meta;
 	uint32_t meta_blocks, n;
-	int err = meta_read_sync(l, dev, place(r, pos), r->meta, 1);
+	int err = log_read(r, dev, pos, r->meta, 1);
 
 	if (err)
 		return err;
@@ -55,8 +92,7 @@ static int frame_from(struct replay *r, unsigned dev, uint64_t pos)
 	meta_blocks = (uint32_t)DIV_ROUND_UP(le32_get(f->meta_bytes), BLOCK_BYTES);
 	n = le32_get(f->data_blocks);
 	if (meta_blocks > 1)
-		err = meta_read_sync(l, dev, place(r, pos) + 1, r->meta + BLOCK_BYTES,
-		                     meta_blocks - 1);
+		err = log_read(r, dev, pos + 1, r->meta + BLOCK_BYTES, meta_blocks - 1);
 	if (err)
 		return err;
 	if (!crc_ok(f) && !PLANTED(l, PLANT_ACCEPT_TORN_RECORD))
@@ -67,8 +103,7 @@ static int frame_from(struct replay *r, unsigned dev, uint64_t pos)
 		if (!j)
 			return -ENOMEM;
 		r->data[r->data_count] = j;
-		err = meta_read_sync(l, dev, place(r, pos) + meta_blocks + r->data_count, j->data,
-		                     1);
+		err = log_read(r, dev, pos + meta_blocks + r->data_count, j->data, 1);
 		if (err) {
 			r->data_count++;
 			return err;
@@ -228,37 +263,51 @@ static void frame_step(struct replay *r)
 
 /* --- the end of the log --- */
 
-/* Is there a later frame that says that frame r->seq was durable? */
-static int damage_check(struct replay *r)
+/*
+ * What a whole frame at @pos of device @dev says against ending the log at r->seq: that this frame
+ * was durable, or that the store was opened again since, so that a newer header than ours must be
+ * damaged.
+ */
+static int witness(struct replay *r, unsigned dev, uint64_t pos)
 {
 	struct local *l = r->s->l;
 	const struct media_frame *f = (const void *)r->meta;
-	uint64_t end = r->first_pos + l->geo.log_blocks;
+	uint64_t epoch;
+	uint32_t blocks;
 
-	for (uint64_t pos = r->pos; pos < end; pos++) {
-		for (unsigned d = 0; d < l->geo.devs; d++) {
-			uint32_t blocks;
+	if (log_read(r, dev, pos, r->meta, 1) || !frame_check(l, r->s->id, f, pos))
+		return 0;
+	epoch = le64_get(f->epoch);
+	if (epoch < r->epoch || le64_get(f->seq) < r->seq ||
+	    (epoch == r->epoch && le64_get(f->durable) < r->seq))
+		return 0;
+	blocks = (uint32_t)DIV_ROUND_UP(le32_get(f->meta_bytes), BLOCK_BYTES);
+	if (blocks > 1 && log_read(r, dev, pos + 1, r->meta + BLOCK_BYTES, blocks - 1))
+		return 0;
+	if (!crc_ok(f))
+		return 0;
+	if (epoch > r->epoch)
+		return err_set(
+		        r->err, -EBADMSG,
+		        "a header of shard %u is damaged: its log goes on after it was opened "
+		        "for the %lluth time, and the header that is left is of the %lluth",
+		        r->s->id, (unsigned long long)epoch, (unsigned long long)r->epoch);
+	return err_set(r->err, -EBADMSG,
+	               "the log of shard %u is damaged: frame %llu (block %llu) can't be read, and "
+	               "frame %llu says that it was durable",
+	               r->s->id, (unsigned long long)r->seq, (unsigned long long)place(r, r->pos),
+	               (unsigned long long)le64_get(f->seq));
+}
 
-			if (meta_read_sync(l, d, place(r, pos), r->meta, 1) ||
-			    !frame_check(l, r->s->id, f, pos) || le64_get(f->epoch) != r->epoch ||
-			    le64_get(f->seq) < r->seq || le64_get(f->durable) < r->seq)
-				continue;
-			blocks = (uint32_t)DIV_ROUND_UP(le32_get(f->meta_bytes), BLOCK_BYTES);
-			if (blocks > 1 && meta_read_sync(l, d, place(r, pos) + 1,
-			                                 r->meta + BLOCK_BYTES, blocks - 1))
-				continue;
-			if (!crc_ok(f))
-				continue;
-			return err_set(
-			        r->err, -EBADMSG,
-			        "the log of shard %u is damaged: frame %llu (block %llu) can't be "
-			        "read, and frame %llu says that it was durable",
-			        r->s->id, (unsigned long long)r->seq,
-			        (unsigned long long)place(r, r->pos),
-			        (unsigned long long)le64_get(f->seq));
-		}
-	}
-	return 0;
+static int damage_check(struct replay *r)
+{
+	uint64_t end = r->first_pos + r->s->l->geo.log_blocks;
+	int err = 0;
+
+	for (unsigned d = 0; d < r->s->l->geo.devs && !err; d++)
+		for (uint64_t pos = r->pos; pos < end && !err; pos++)
+			err = witness(r, d, pos);
+	return err;
 }
 
 static void rewind_to_start(struct replay *r)
@@ -338,7 +387,7 @@ static int apply_all(struct replay *r, uint64_t end)
 	return 0;
 }
 
-int replay_log(struct shard *s, const struct media_header *h, struct pst_err *err)
+int replay_log(struct shard *s, const struct media_header *h, bool sure, struct pst_err *err)
 {
 	struct replay r = {.s = s, .err = err, .epoch = le64_get(h->epoch)};
 	uint64_t end;
@@ -347,10 +396,15 @@ int replay_log(struct shard *s, const struct media_header *h, struct pst_err *er
 	r.first_seq = le64_get(h->frame_seq) + 1;
 	r.first_pos = le64_get(h->log_pos);
 	r.mark = le64_get(h->frame_seq);
+	if (sure && le32_get(h->clean)) { /* closed in order: nothing came after */
+		log_start_at(s, r.first_seq, r.first_pos, r.first_pos, r.first_seq - 1);
+		return 0;
+	}
 	r.meta = mem_alloc_aligned(BLOCK_BYTES, FRAME_META_MAX);
 	r.probe = mem_alloc_aligned(BLOCK_BYTES, BLOCK_BYTES);
+	r.win = mem_alloc_pages((size_t)WINDOW_BLOCKS * BLOCK_BYTES);
 	r.data = mem_calloc(FRAME_DATA_BLOCKS_MAX, sizeof(*r.data));
-	if (r.meta && r.probe && r.data) {
+	if (r.meta && r.probe && r.win && r.data) {
 		e = survey(&r, &end);
 		if (!e)
 			e = apply_all(&r, end);
@@ -359,6 +413,7 @@ int replay_log(struct shard *s, const struct media_header *h, struct pst_err *er
 	}
 	mem_free(r.meta);
 	mem_free(r.probe);
+	mem_free(r.win);
 	mem_free(r.data);
 	if (!e)
 		log_start_at(s, r.seq, r.pos, r.first_pos, r.seq - 1);

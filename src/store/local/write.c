@@ -7,9 +7,8 @@
  *                      |  write_prepared (I/O done) |
  *                      +---- stalled: log room, memory, space, a lock ----+
  *
- * commit() is atomic: everything that can fail is checked first, then the record is built change by
- * change in the open frame, and each change is applied as it is built, so that a change sees what
- * the ones before it did.
+ * commit() is atomic: everything that can fail is checked first (admit.c), then the record is built
+ * and applied (build.c).
  */
 #include "store/local/engine.h"
 
@@ -131,15 +130,15 @@ static enum pst_outcome commit(struct wreq *q)
 		}
 	}
 	for (uint32_t i = 0; i < q->count; i++) {
-		if (!holds(&c->tree, &q->mut[i])) {
+		if (!batch_holds(&c->tree, &q->mut[i])) {
 			op->ret_index = i;
 			return finish(q, q->mut[i].err);
 		}
 	}
 	if (op->flags & PST_F_EXISTING && !head_peek(s, &c->tree, op->oid)->exists)
 		return finish(q, -ESTALE);
-	demand_of(q, c, &d);
-	err = admit(q, c, &d);
+	batch_demand(q, c, &d);
+	err = batch_admit(q, c, &d);
 	if (err == -EAGAIN) {
 		rlocks_take(q); /* what was prepared must stay true */
 		return PST_BUSY;
@@ -147,7 +146,7 @@ static enum pst_outcome commit(struct wreq *q)
 	if (err)
 		return finish(q, err);
 	outputs(q);
-	frame = build(q, c);
+	frame = batch_build(q, c);
 	bytes = op->ret_len;
 	s->l->stat.user_write_bytes += bytes;
 	wreq_free(q);
@@ -234,7 +233,7 @@ enum pst_outcome write_submit(struct local *l, struct pst_op *op)
 		one.kind = op->flags & PST_F_APPEND ? PST_ARRAY_APPEND : PST_ARRAY_WRITE;
 		one.iov = op->iov;
 		one.iov_count = op->iov_count;
-		err = op->len && !op->iov ? -EINVAL : data_check(&one, &bytes);
+		err = op->len && !op->iov ? -EINVAL : batch_data_check(&one, &bytes);
 		return err ? op_fail(op, err) : op_run(s, op, write_try);
 	}
 	if (op->mut_count > PST_BATCH_MAX)
@@ -244,6 +243,6 @@ enum pst_outcome write_submit(struct local *l, struct pst_op *op)
 	if (!op->mut_count)
 		return op_run(s, op, ask_try);
 	for (uint32_t i = 0; i < op->mut_count && !err; i++)
-		err = mut_check(&op->muts[i], &bytes);
+		err = batch_mut_check(&op->muts[i], &bytes);
 	return err ? op_fail(op, err) : op_run(s, op, write_try);
 }
