@@ -61,7 +61,7 @@ static void profile_choose(struct sim *sim)
 	p->devs = 1 + (unsigned)rng_below(&sim->rng, SIM_DEVS_MAX);
 	p->dev_bytes = (16 + 8 * rng_below(&sim->rng, 5)) * MIB;
 	p->shards = 1u << rng_below(&sim->rng, 3);
-	p->journal_bytes = chance(sim, 50) ? 0 : (1 + rng_below(&sim->rng, 3)) * MIB;
+	p->journal_bytes = chance(sim, 50) ? 0 : p->shards * (4 + rng_below(&sim->rng, 3)) * MIB;
 	p->lanes = 4 + (unsigned)rng_below(&sim->rng, SIM_LANES_MAX - 4);
 	p->conts = 1 + (unsigned)rng_below(&sim->rng, 3);
 	p->io_max_bytes = chance(sim, 30) ? 300000 : 70000;
@@ -80,6 +80,7 @@ static void profile_choose(struct sim *sim)
 		p->dev_bytes = 12 * MIB;
 		p->mirror_damage = false;
 	}
+	p->dev_bytes += p->journal_bytes;
 	if (!strcmp(sim->subject->name, "model"))
 		p->read_faults = p->mirror_damage = false;
 	p->names = p->names && !sim_without(sim, "names");

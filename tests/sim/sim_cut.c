@@ -13,6 +13,18 @@
 
 /* --- one lane's objects against one candidate --- */
 
+/* Devices that fail some reads fail ours too: then it is asked again. */
+static int diff_object(struct sim *sim, const struct model *m, uint32_t cont, uint64_t view,
+                       struct pst_oid oid, struct pst_err *err)
+{
+	int r, tries = 0;
+
+	do
+		r = model_diff_object(m, sim->store, cont, view, oid, err);
+	while (r == -EIO && sim->profile.read_faults && ++tries < 100);
+	return r;
+}
+
 /* Do the objects that @lane's ops from @first on touch look on the store, in @view, as in @m? */
 static int diff_touched(struct sim *sim, struct sim_op *const *ops, unsigned count,
                         const struct model *m, uint64_t view, struct pst_err *err)
@@ -23,9 +35,9 @@ static int diff_touched(struct sim *sim, struct sim_op *const *ops, unsigned cou
 		const struct pst_op *op = &ops[i]->gen->op;
 
 		if (op->opcode == PST_OP_WRITE)
-			r = model_diff_object(m, sim->store, op->cont, view, op->oid, err);
+			r = diff_object(sim, m, op->cont, view, op->oid, err);
 		for (uint32_t j = 0; !r && j < op->mut_count; j++)
-			r = model_diff_object(m, sim->store, op->cont, view, op->muts[j].oid, err);
+			r = diff_object(sim, m, op->cont, view, op->muts[j].oid, err);
 	}
 	if (r && r != -EUCLEAN)
 		sim_fail(sim, "comparison: %s (%d)", err->text, r);
