@@ -198,8 +198,9 @@ static enum pst_outcome list_from(struct shard *s, struct pst_op *op, const void
 		e.name_len = (uint32_t)(it.key_len - KEY_OBJ_BYTES);
 		if (op->want_values && val[0] == VAL_OUT) {
 			err = vread_start(s, op, val, it.val_len, listed_value, &v);
+			pst_assert(err != -EAGAIN); /* the callers saw to a free request */
 			if (err)
-				return not_now(op, err);
+				return op_fail(op, err);
 			v->key_len = (uint16_t)e.name_len;
 			memcpy(v->key, e.name, e.name_len);
 			return PST_QUEUED;
@@ -219,23 +220,29 @@ static void listed_value(struct vread *v, int status)
 	struct pst_op *op = v->op;
 	struct shard *s = v->shard;
 	struct pst_entry e = {.name = v->key, .name_len = v->key_len, .oid = op->oid};
-	enum pst_outcome out = PST_DONE;
+	uint8_t key[PST_KEY_MAX];
+	size_t key_len = v->key_len;
+	bool more;
 
 	e.val = v->buf;
 	e.val_len = le32_get(v->out.len);
 	op->status = status;
-	if (!status && op->entry(op, &e))
-		out = list_from(s, op, v->key, v->key_len);
-	vread_free(v);
-	if (out == PST_BUSY) /* no request free in the middle of a list: the caller goes on after
-	                        the last entry that it got */
-		op->status = -EAGAIN;
-	if (out != PST_QUEUED)
+	more = !status && op->entry(op, &e);
+	memcpy(key, v->key, key_len);
+	vread_free(v); /* first: the next value finds this request free */
+	if (!more || list_from(s, op, key, key_len) != PST_QUEUED)
 		op_done(s->l, op, op->status);
 }
 
 static enum pst_outcome list_try(struct shard *s, struct pst_op *op)
 {
+	/* Once an entry was handed out there is no way back to the queue. */
+	void *req = op->want_values ? req_get(s->l) : NULL;
+
+	if (op->want_values && !req)
+		return PST_BUSY;
+	if (req)
+		req_put(s->l, req);
 	return list_from(s, op, op->start, op->start_len);
 }
 
