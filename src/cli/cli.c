@@ -117,7 +117,7 @@ int cli_close(struct cli *cli, int status)
 
 int cli_print_json(struct cli *cli, json_t *value)
 {
-	int rc = value ? json_dumpf(value, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER) : -1;
+	int rc = value ? json_dumpf(value, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : -1;
 
 	json_decref(value);
 	if (rc < 0)

@@ -126,7 +126,7 @@ static void help_table(void)
 			printf("--json ");
 		if (c->flags & CLI_PROGRESS)
 			printf("--progress ");
-		printf("--store --quiet --verbose --help\n");
+		printf("%s--quiet --verbose --help\n", c->flags & CLI_NO_STORE ? "" : "--store ");
 	}
 }
 

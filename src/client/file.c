@@ -118,6 +118,8 @@ int pst_file_open(struct pst_cont *cont, uint64_t dir, const char *path, int fla
 	atomic_fetch_add(&cont->files, 1);
 	if (S_ISDIR(attr.mode))
 		rc = -EISDIR;
+	else if (S_ISLNK(attr.mode))
+		rc = -ELOOP;
 	else if (!S_ISREG(attr.mode))
 		rc = -EINVAL;
 	else if ((flags & O_TRUNC) && attr.size_bytes > 0)

@@ -177,7 +177,7 @@ static int format_mem(const struct stack_devs *devs, const struct local_name *n,
 int stack_local_open(struct store **ret_store, const char *text, struct loop *loop,
                      const struct stack_opts *opts, struct pst_err *err)
 {
-	struct bdev_open_opts dev_opts = {.read_only = opts && opts->read_only};
+	struct bdev_open_opts dev_opts = {0};
 	struct stack_devs devs;
 	struct store *engine;
 	struct local_name n;
@@ -185,6 +185,9 @@ int stack_local_open(struct store **ret_store, const char *text, struct loop *lo
 
 	if (rc < 0)
 		return rc;
+	/* Memory is formatted now, so it is opened for writing; the client refuses the rest. */
+	for (unsigned i = 0; i < n.count; i++)
+		dev_opts.read_only |= opts && opts->read_only && !spec_is_mem(n.specs[i]);
 	n.engine.read_only = dev_opts.read_only;
 	rc = stack_devs_open(&devs, (const char *const *)n.specs, n.count, loop, &dev_opts, err);
 	if (rc < 0)

@@ -1,0 +1,614 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""The penstock command as its users meet it: every subcommand, every kind of file, and what happens
+when something is wrong. Prints TAP.
+
+  test_cli.py PENSTOCK [NAME...]     NAME: only the tests of these names
+"""
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+
+PENSTOCK = os.path.abspath(sys.argv[1])
+ROOT = os.geteuid() == 0
+
+
+class Store:
+    """A store in a temporary directory, which is the working directory of every command."""
+
+    def __init__(self, size="192m", container="t"):
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="penstock-cli-", dir=os.environ.get("TMPDIR")))
+        self.uri = "local:" + str(self.dir / "s.pst")
+        self.ok("format", "s.pst", "--size", size, store=False)
+        if container:
+            self.ok("container", "create", container)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    def command(self, *args, store=True):
+        return [PENSTOCK] + (["-s", self.uri] if store else []) + [str(a) for a in args]
+
+    def run(self, *args, store=True, **kw):
+        env = {k: v for k, v in os.environ.items() if k != "PENSTOCK_STORE"}
+        done = subprocess.run(self.command(*args, store=store), cwd=self.dir, env=env, timeout=120,
+                              capture_output=True, **kw)
+        done.out = done.stdout.decode("utf-8", "surrogateescape")
+        done.err = done.stderr.decode("utf-8", "surrogateescape")
+        assert done.returncode in (0, 1, 2), (args, done.returncode, done.err)
+        return done
+
+    def ok(self, *args, **kw):
+        done = self.run(*args, **kw)
+        assert done.returncode == 0, (args, done.out, done.err)
+        return done.out
+
+    def fails(self, *args, say="", status=1, **kw):
+        done = self.run(*args, **kw)
+        assert done.returncode == status, (args, done.returncode, done.out, done.err)
+        assert say in done.err, (args, say, done.err)
+        assert done.err.startswith("penstock: "), done.err
+        return done
+
+    def json(self, *args, **kw):
+        return json.loads(self.ok(*args, "--json", **kw))
+
+
+def write(path, data, mode=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    if mode is not None:
+        path.chmod(mode)
+    return path
+
+
+def listing(top, times=True):
+    """Everything that an import and an export keep, as comparable lines."""
+    lines, inodes = [], {}
+    paths = [pathlib.Path(d, n) for d, dirs, files in os.walk(top) for n in dirs + files]
+    for path in sorted(paths):
+        st = path.lstat()
+        name = os.fsencode(path.relative_to(top))
+        line = [name, stat.S_IFMT(st.st_mode), st.st_mode & 0o7777, st.st_uid, st.st_gid]
+        if times:
+            line.append(st.st_mtime_ns)
+        if stat.S_ISREG(st.st_mode):
+            line += [st.st_size, path.read_bytes()]
+        if stat.S_ISLNK(st.st_mode):
+            line.append(os.readlink(path))
+        else:
+            line.append(sorted((x, os.getxattr(path, x, follow_symlinks=False))
+                               for x in os.listxattr(path, follow_symlinks=False)))
+        if stat.S_ISCHR(st.st_mode) or stat.S_ISBLK(st.st_mode):
+            line.append(st.st_rdev)
+        if st.st_nlink > 1 and not stat.S_ISDIR(st.st_mode):
+            line.append(inodes.setdefault(st.st_ino, name))
+        lines.append(line)
+    return lines
+
+
+def try_xattr(path, name, value):
+    try:
+        os.setxattr(path, name, value)
+    except OSError:
+        pass  # not every file system has them
+
+
+def make_tree(top):
+    """One of everything."""
+    rnd = random.Random(7)
+    for i in range(150):
+        write(top / "many" / ("f%03d" % i), rnd.randbytes(rnd.randrange(20000)))
+    write(top / "zero", b"")
+    write(top / "exactly", rnd.randbytes(1 << 20))
+    write(top / "more", rnd.randbytes((1 << 20) + 1))
+    write(top / "big", rnd.randbytes(5_000_003), 0o600)
+    write(top / "deep/a/b/c/d/e/leaf", b"leaf")
+    write(top / "sp ace" / "new\nline", b"x")
+    write(pathlib.Path(os.fsdecode(os.fsencode(top) + b"/latin\xe9")), b"y")
+    write(top / "unicode-\u2603", b"z")
+    (top / "empty").mkdir()
+    for name, size, at in (("hole", 3_000_000, 1_000_000), ("bighole", 40 << 20, 30 << 20),
+                           ("allhole", 100_000, None)):
+        with open(top / name, "wb") as f:
+            f.truncate(size)
+            if at is not None:
+                f.seek(at)
+                f.write(b"data")
+    os.link(top / "big", top / "deep/big.again")
+    os.link(top / "zero", top / "zero.again")
+    os.symlink("../nowhere", top / "link")
+    os.symlink("x" * 1000, top / "longlink")
+    os.mkfifo(top / "fifo")
+    try_xattr(top / "zero", "user.one", b"1")
+    try_xattr(top / "big", "user.bin", bytes(range(256)))
+    try_xattr(top / "empty", "user.dir", b"d" * 1000)
+    (top / "deep/a").chmod(0o1777)
+    if ROOT:
+        os.mknod(top / "char", stat.S_IFCHR | 0o640, os.makedev(1, 3))
+        os.mknod(top / "block", stat.S_IFBLK | 0o600, os.makedev(7, 99))
+        os.chown(top / "more", 1234, 4321)
+        os.chown(top / "link", 77, 88, follow_symlinks=False)
+        (top / "more").chmod(0o4755)
+    os.utime(top / "exactly", ns=(1_000_000_001, 981_173_106_789_012_345))
+    os.utime(top / "link", ns=(5, 1_012_709_106_000_000_001), follow_symlinks=False)
+    os.utime(top / "deep/a/b", ns=(7, 7))
+    os.utime(top, ns=(9, 900_000_000_000_000_009))
+
+
+# --- the command line ---------------------------------------------------------------------------
+
+
+def test_help():
+    with Store(container=None) as s:
+        table = s.ok("help", "--table", store=False)
+        commands = [line.split("\t") for line in table.splitlines()]
+        assert len(commands) >= 19, table
+        overview = s.ok("--help", store=False)
+        for name, verbs, options in commands:
+            text = s.ok(name, "--help", store=False)
+            assert text.startswith("Usage: penstock"), text
+            assert "Example" in text, name
+            assert "penstock " + name in text or "penstock help" in text, name
+            for option in options.split():
+                assert option in text, (name, option)
+            assert "\n  %s " % name in overview, name
+            assert s.ok("help", name, store=False) == text
+            s.fails(name, "--no-such-option", status=2, say="--no-such-option", store=False)
+        for topic in ("devices", "paths"):
+            assert s.ok("help", topic, store=False)
+        assert "uring" in s.ok("help", "devices", store=False)
+        s.fails("help", "nonsense", status=2, store=False)
+        s.fails("nonsense", status=2, say="nonsense", store=False)
+
+
+def test_usage():
+    with Store(container=None) as s:
+        for args in (["put"], ["put", "x"], ["put", "x", "noconta"], ["ls"], ["ls", "a:/", "b:/"],
+                     ["mv", "a:/x", "b:/x"], ["kv", "get", "t:7"], ["kv", "frob"],
+                     ["kv", "get", "t:x", "k"], ["container"], ["container", "frob"],
+                     ["container", "set", "t"], ["snapshot", "create", "t"],
+                     ["bench", "--rw", "read"], ["bench", "--container", "t", "--rw", "sideways"],
+                     ["bench", "--container", "t", "--rw", "read", "--bs", "1000"],
+                     ["put", "-j", "0", "x", "t:/"], ["put", "-j", "x", "y", "t:/"], ["scrub", "x"],
+                     ["get", "-j"], ["rm"], ["cat"], ["du", "x"], ["verify"]):
+            s.fails(*args, status=2)
+        env = s.run("ls", "t:/", store=False)
+        assert env.returncode == 2 and "PENSTOCK_STORE" in env.err
+        done = subprocess.run([PENSTOCK, "container", "list"], env=dict(os.environ, PENSTOCK_STORE=s.uri),
+                              capture_output=True)
+        assert done.returncode == 0, done.stderr
+        assert s.json("version", store=False)["version"] in s.ok("--version", store=False)
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([PENSTOCK, "version"], stdout=full, stderr=subprocess.PIPE)
+        assert done.returncode == 1, "output that can't be written is a failure"
+
+
+# --- opening and formatting ---------------------------------------------------------------------
+
+
+def test_format():
+    with Store(container=None) as s:
+        s.fails("format", "s.pst", say="--force", store=False)
+        s.ok("format", "--force", "s.pst", store=False)
+        s.fails("format", "none.pst", say="none.pst", store=False)
+        s.fails("format", "tiny.pst", "--size", "64k", store=False)
+        info = s.json("format", "a.pst", "b.pst", "--size", "128m", store=False)
+        assert len(info["devices"]) == 2 and info["size_bytes"] == 128 << 20
+        two = "local:%s,%s" % (s.dir / "b.pst", s.dir / "a.pst")
+        s.ok("-s", two, "container", "create", "x", store=False)
+        s.fails("-s", "local:%s" % (s.dir / "a.pst"), "status", store=False)
+        for name, what in (("ext4.img", ["mkfs.ext4", "-q", "-F"]), ("swap.img", ["mkswap"])):
+            path = s.dir / name
+            with open(path, "wb") as f:
+                f.truncate(64 << 20)
+            if shutil.which(what[0]) or os.path.exists("/usr/sbin/" + what[0]):
+                subprocess.run(what + [str(path)], check=True, capture_output=True,
+                               env=dict(os.environ, PATH=os.environ["PATH"] + ":/usr/sbin:/sbin"))
+                s.fails("format", path, say="--force", store=False)
+
+
+def test_open_refused():
+    with Store() as s:
+        write(s.dir / "random", os.urandom(8 << 20))
+        s.fails("-s", "local:random", "status", say="random", store=False)
+        s.fails("-s", "local:nothere", "status", say="nothere", store=False)
+        s.fails("-s", "gopher:x", "status", say="gopher", store=False)
+        s.fails("-s", "local:", "status", store=False)
+        s.fails("-s", s.uri + "?nonsense=1", "status", say="nonsense", store=False)
+        s.fails("-s", s.uri + "?csum_cache=x", "status", say="csum_cache", store=False)
+        s.ok("-s", s.uri + "?csum_cache=8m", "status", store=False)
+
+
+def test_one_process_at_a_time():
+    with Store() as s:
+        os.mkfifo(s.dir / "gate")
+        holder = subprocess.Popen(s.command("kv", "put", "t:7", "k", "-"), cwd=s.dir,
+                                  stdin=subprocess.PIPE)
+        try:
+            for _ in range(200):  # until it has the store
+                done = s.run("container", "create", "other%d" % time.monotonic_ns())
+                if done.returncode == 1:
+                    break
+                time.sleep(0.05)
+            assert done.returncode == 1 and "s.pst" in done.err, done.err
+        finally:
+            holder.communicate(b"value")
+        assert holder.returncode == 0
+        assert s.ok("kv", "get", "t:7", "k") == "value"
+
+
+# --- containers, snapshots, keys ----------------------------------------------------------------
+
+
+def test_containers():
+    with Store(container=None) as s:
+        s.ok("container", "create", "a")
+        made = s.json("container", "create", "b", "--layout", "object", "--quota-objects", "5",
+                      "--quota-bytes", "1m")
+        assert made["layout"] == "object" and made["quota_bytes"] == 1 << 20
+        s.fails("container", "create", "a", say="already")
+        s.fails("container", "create", "x/y", say="name")
+        assert [c["name"] for c in s.json("container", "list")] == ["a", "b"]
+        s.ok("container", "set", "b", "--quota-bytes", "0")
+        assert s.json("container", "show", "b")["quota_bytes"] == 0
+        s.fails("container", "show", "c", say="c")
+        s.ok("snapshot", "create", "a@one")
+        s.fails("container", "destroy", "a", say="snapshots")
+        s.fails("snapshot", "create", "a@one", say="already")
+        s.fails("snapshot", "create", "c@one", say="c")
+        assert [x["name"] for x in s.json("snapshot", "list", "a")] == ["one"]
+        s.ok("snapshot", "destroy", "a@one")
+        s.fails("snapshot", "destroy", "a@one")
+        s.ok("container", "destroy", "a")
+        assert [c["name"] for c in s.json("container", "list")] == ["b"]
+
+
+def test_keys():
+    with Store(container=None) as s:
+        s.ok("container", "create", "c", "--layout", "object")
+        s.ok("kv", "put", "c:7", "greeting", "hello")
+        assert s.ok("kv", "get", "c:7", "greeting") == "hello"
+        s.fails("kv", "put", "c:7", "greeting", "x", "--new")
+        s.ok("kv", "put", "c:0x10.3", "bin", "-", input=bytes(range(256)))
+        assert s.run("kv", "get", "c:0x10.3", "bin").stdout == bytes(range(256))
+        assert s.json("kv", "get", "c:0x10.3", "bin")["value"].startswith("hex:000102")
+        for i in range(30):
+            s.ok("kv", "put", "c:7", "k%02d" % i, "v%d" % i)
+        assert s.ok("kv", "list", "c:7").split() == ["greeting"] + ["k%02d" % i for i in range(30)]
+        assert len(s.json("kv", "list", "c:7", "--prefix", "k1", "--values")) == 10
+        s.ok("snapshot", "create", "c@s")
+        s.ok("kv", "del", "c:7", "greeting")
+        s.fails("kv", "del", "c:7", "greeting", say="greeting")
+        s.fails("kv", "get", "c:7", "greeting", say="greeting")
+        assert s.ok("kv", "get", "c@s:7", "greeting") == "hello"
+        s.fails("kv", "put", "c@s:7", "a", "b", say="read-only")
+        s.fails("kv", "put", "c:7", "big", "-", input=b"x" * 65537)
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def test_round_trip():
+    """Everything that a tree can hold comes back as it was; also over what is there already."""
+    with Store() as s:
+        make_tree(s.dir / "src")
+        before = listing(s.dir / "src")
+        s.ok("put", "-r", "src", "t:/", "--log", "log")
+        logged = (s.dir / "log").read_bytes().split(b"\n")[:-1]
+        others = [l for l in before if l[1] != stat.S_IFDIR]
+        assert len(logged) == len(set(logged)) == len(others), (len(logged), len(others))
+        assert b"t:/src/big" in logged and b"t:/src/sp ace/new\\nline" in logged
+        s.ok("verify", "t:/")
+        s.ok("verify", "src", "t:/src")
+        s.ok("get", "-r", "t:/src", "out")
+        assert listing(s.dir / "out") == before
+        assert os.stat(s.dir / "out").st_mtime_ns == os.stat(s.dir / "src").st_mtime_ns
+        for name in ("bighole", "allhole"):
+            assert os.stat(s.dir / "out" / name).st_blocks <= os.stat(s.dir / "src" / name).st_blocks + 16
+        s.ok("put", "-r", "-j", "1", "src", "t:/")
+        s.ok("verify", "src", "t:/src", "-j", "1")
+        s.ok("get", "-r", "t:/src", "out2", "-j", "1")
+        assert listing(s.dir / "out2") == before
+        s.ok("get", "-r", "t:/src/.", "out2")
+        s.ok("put", "-r", "src/.", "t:/merged") if s.run("mkdir", "t:/merged").returncode == 0 else None
+        s.ok("verify", "src", "t:/merged")
+
+
+def test_differences_are_seen():
+    with Store() as s:
+        src = s.dir / "src"
+        make_tree(src)
+        s.ok("put", "-r", "src", "t:/")
+
+        def flip(path, at):
+            st = path.stat()
+            with open(path, "r+b") as f:
+                f.seek(at)
+                byte = f.read(1)
+                f.seek(at)
+                f.write(bytes([byte[0] ^ 1]))
+            os.utime(path, ns=(st.st_atime_ns, st.st_mtime_ns))
+
+        def undo_dir(path, change):
+            st = path.stat()
+            change()
+            os.utime(path, ns=(st.st_atime_ns, st.st_mtime_ns))
+
+        changes = [
+            (lambda: flip(src / "more", 1 << 20), "more: content differs at byte 1048576"),
+            (lambda: flip(src / "many/f007", 0), "f007: content differs at byte 0"),
+            (lambda: (src / "exactly").chmod(0o601), "exactly: mode differs"),
+            (lambda: os.utime(src / "hole", ns=(1, 1)), "hole: modification time"),
+            (lambda: undo_dir(src, lambda: write(src / "extra", b"")), "extra: not in the store"),
+            (lambda: undo_dir(src / "deep/a/b", lambda: (src / "deep/a/b/c").rename(src / "deep/c")),
+             "only in the store"),
+        ]
+        for change, say in changes:
+            change()
+            done = s.run("verify", "src", "t:/src")
+            assert done.returncode == 1 and say in done.out, (say, done.out, done.err)
+        report = s.run("verify", "src", "t:/src", "--json")
+        assert report.returncode == 1 and json.loads(report.out)["differences"] >= 6
+
+
+def test_tree_commands():
+    with Store() as s:
+        s.ok("mkdir", "-p", "t:/a/b/c")
+        s.ok("mkdir", "-p", "t:/a/b/c")
+        s.fails("mkdir", "t:/a", say="exists")
+        s.fails("mkdir", "t:/x/y", say="No such")
+        write(s.dir / "one", b"first\n")
+        write(s.dir / "two", b"second\n")
+        s.ok("put", "one", "two", "t:/a")
+        s.ok("put", "one", "t:/a/named")
+        s.fails("put", "one", "two", "t:/nodir")
+        s.fails("put", "one", "t:/nodir/x")
+        assert s.ok("ls", "t:/a").split() == ["b", "named", "one", "two"]
+        assert s.ok("cat", "t:/a/one", "t:/a/two") == "first\nsecond\n"
+        s.fails("cat", "t:/a")
+        s.fails("cat", "t:/none", say="t:/none")
+        s.ok("mv", "t:/a/two", "t:/a/b")
+        s.ok("ln", "t:/a/one", "t:/hard")
+        s.ok("ln", "-s", "a/one", "t:/soft")
+        assert s.ok("cat", "t:/soft") == s.ok("cat", "t:/hard") == "first\n"
+        assert s.json("stat", "t:/hard")["links"] == 2
+        assert s.json("stat", "t:/soft")["target"] == "a/one"
+        s.fails("mv", "-n", "t:/hard", "t:/soft")
+        s.ok("mv", "--exchange", "t:/a/b/two", "t:/hard")
+        assert s.ok("cat", "t:/hard") == "second\n"
+        s.fails("mv", "t:/a", "t:/a/b/c")
+        names = [e["name"] for e in s.json("ls", "-R", "t:/")]
+        assert "a/b/two" in names and "a/named" in names, names
+        long = s.ok("ls", "-l", "t:/")
+        assert "soft -> a/one" in long and "drwxr-xr-x" in long, long
+        assert s.ok("ls", "-d", "t:/a").strip() == "a"
+        total = s.json("du", "t:/")[-1]
+        assert total["files"] == 5 and total["size_bytes"] == 6 + 6 + 6 + 7 + 5, total
+        s.ok("snapshot", "create", "t@v")
+        s.fails("rm", "t:/a", say="directory")
+        s.fails("rm", "t:/none")
+        s.ok("rm", "-f", "t:/none")
+        s.ok("rm", "-r", "t:/a", "t:/soft")
+        assert s.ok("ls", "t:/").split() == ["hard"]
+        assert s.ok("cat", "t@v:/a/one") == "first\n"
+        for args in (["rm", "-r", "t@v:/a"], ["mkdir", "t@v:/q"], ["put", "one", "t@v:/"],
+                     ["mv", "t@v:/a", "t@v:/b"]):
+            s.fails(*args)
+        s.ok("get", "-r", "t@v:/", "snap")
+        assert (s.dir / "snap/a/b/two").read_text() == "first\n"
+        s.ok("rm", "-r", "t:/")
+        assert s.ok("ls", "t:/") == ""
+        s.fails("put", "one", "t:/" + "n" * 256, say="too long")
+        s.fails("ls", "nocont:/", say="nocont")
+
+
+def test_sources_that_are_odd():
+    with Store() as s:
+        (s.dir / "d").mkdir()
+        sock = socket.socket(socket.AF_UNIX)
+        sock.bind(os.path.relpath(s.dir / "d/sock"))
+        write(s.dir / "d/file", b"x")
+        done = s.run("put", "-r", "d", "t:/")
+        assert done.returncode == 0 and "socket" in done.err
+        assert s.ok("ls", "t:/d").split() == ["file"]
+        s.ok("verify", "d", "t:/d")
+        sock.close()
+        s.fails("put", "d", "t:/", say="-r")
+        s.fails("put", "nothere", "d/file", "t:/", say="nothere")
+        assert s.ok("cat", "t:/file") == "x", "the others are stored"
+        write(s.dir / "in/x", b"file")
+        s.ok("put", "in/x", "t:/d/x")
+        write(s.dir / "in2/x/y", b"dir")
+        s.ok("rm", "-r", "t:/d")
+        s.ok("put", "-r", "in", "t:/d")
+        s.fails("put", "-r", "in2/x", "t:/d", say="t:/d/x")  # a directory over a file
+
+
+def test_file_that_changes():
+    """A file that is written to all the time is reported and not stored; the others are."""
+    with Store() as s:
+        path = write(s.dir / "d/moving", b"x" * 3_000_000)
+        write(s.dir / "d/still", b"still")
+        stop = threading.Event()
+
+        def mover():
+            with open(path, "r+b") as f:
+                while not stop.is_set():
+                    os.pwrite(f.fileno(), os.urandom(8), random.randrange(3_000_000))
+
+        t = threading.Thread(target=mover)
+        t.start()
+        try:
+            done = s.run("put", "-r", "d", "t:/")
+        finally:
+            stop.set()
+            t.join()
+        assert done.returncode == 1 and "moving" in done.err and "changed" in done.err, done.err
+        assert s.ok("ls", "t:/d").split() == ["still"]
+
+
+def test_full():
+    with Store("64m") as s:
+        for i in range(40):
+            write(s.dir / "d" / ("f%02d" % i), os.urandom(4_000_000))
+        done = s.fails("put", "-r", "d", "t:/", say="no space left")
+        assert done.err.count("no space left") < 40, "told once, not for each file"
+        s.ok("verify", "t:/")
+        names = s.ok("ls", "t:/d").split()
+        assert 0 < len(names) < 40
+        for n in names:
+            assert s.run("cat", "t:/d/" + n).stdout == (s.dir / "d" / n).read_bytes()
+        s.ok("rm", "-r", "t:/d")
+        s.ok("put", s.dir / "d/f00", "t:/again")
+
+
+def test_quota():
+    with Store() as s:
+        s.ok("container", "set", "t", "--quota-bytes", "1m")
+        write(s.dir / "small", os.urandom(300_000))
+        write(s.dir / "large", os.urandom(3_000_000))
+        s.ok("put", "small", "t:/")
+        s.fails("put", "large", "t:/", say="quota")
+        assert s.ok("ls", "t:/").split() == ["small"], "no half file"
+        s.ok("rm", "t:/small")
+        s.ok("container", "set", "t", "--quota-objects", "10", "--quota-bytes", "0")
+        for i in range(20):
+            write(s.dir / "many" / str(i), b"x")
+        s.fails("put", "-r", "many", "t:/", say="quota")
+        s.ok("verify", "t:/")
+
+
+def test_read_errors():
+    with Store() as s:
+        write(s.dir / "f", os.urandom(2_000_000))
+        s.ok("put", "f", "t:/")
+        bad = "local:fault:%s?read_error=0.3&seed=5" % (s.dir / "s.pst")
+        done = s.run("-s", bad, "cat", "t:/f", store=False)
+        assert done.returncode == 1, "a third of all reads fail"
+        (s.dir / "g").unlink(missing_ok=True)
+        done = s.run("-s", bad, "get", "t:/f", "g", store=False)
+        assert done.returncode == 1 and not (s.dir / "g").exists(), "half a file is no file"
+        s.ok("verify", "f", "t:/f")
+
+
+def test_killed():
+    """SIGKILL in the middle of an import: what was logged is there and whole, what is there is whole."""
+    rnd = random.Random(3)
+    with Store("384m") as s:
+        src = s.dir / "src"
+        for i in range(3000):
+            write(src / ("d%02d" % (i % 30)) / ("f%04d" % i), rnd.randbytes(rnd.choice((100, 4096, 30000))))
+        for i in range(6):
+            write(src / "large" / str(i), rnd.randbytes(3_000_000))
+        for attempt in range(4):
+            log = s.dir / ("log%d" % attempt)
+            log.touch()
+            put = subprocess.Popen(s.command("put", "-q", "-r", "-j", "32", "--log", log, "src",
+                                             "t:/k%d" % attempt), cwd=s.dir)
+            goal = rnd.randrange(1, 2500)
+            while put.poll() is None and log.read_bytes().count(b"\n") < goal:
+                time.sleep(0.001)
+            put.send_signal(signal.SIGKILL)
+            put.wait()
+            acked = [l.decode() for l in log.read_bytes().split(b"\n")[:-1]]
+            if not acked:
+                continue
+            out = s.dir / "out"
+            s.ok("status")  # opens for writing: recovers
+            s.ok("get", "-r", "t:/k%d" % attempt, out)
+            for line in acked:
+                rest = line.split("/", 2)[2]
+                assert (out / rest).exists(), "acknowledged and lost: " + line
+            for path in out.rglob("*"):
+                if path.is_file():
+                    assert path.read_bytes() == (src / path.relative_to(out)).read_bytes(), path
+            shutil.rmtree(out)
+        s.ok("scrub")
+
+
+# --- measuring, status ------------------------------------------------------------------------------
+
+
+def test_bench():
+    with Store() as s:
+        for rw in ("read", "write", "randread", "randwrite", "randrw"):
+            r = s.json("bench", "--container", "t", "--rw", rw, "--bs", "8k", "--iodepth", "8", "--size",
+                       "16m", "--runtime", "0.2", "--verify", "--objects", "4", "--jobs", "2")
+            assert r["ops"] > 0 and r["iops"] > 0 and r["cpu_seconds"] > 0, r
+            assert r["verified"]["before_bytes"] == 16 << 20 and r["verified"]["errors"] == 0, r
+            lat = r["latency_us"]
+            order = [lat[k] for k in ("min", "p50", "p90", "p99", "p999", "max")]
+            assert order == sorted(order) and order[0] > 0, lat
+            if "rand" in rw or rw == "write":
+                assert rw == "randread" or r["verified"]["after_bytes"] == 16 << 20, r
+        assert s.json("container", "show", "t")["used_objects"] <= 1, "its data is removed"
+        s.json("bench", "--container", "t", "--rw", "randwrite", "--size", "4m", "--runtime", "0.1",
+               "--durability", "volatile", "--verify", "--keep")
+        again = s.json("bench", "--container", "t", "--rw", "randread", "--size", "4m", "--runtime",
+                       "0.1", "--verify")
+        assert again["verified"]["layout_bytes"] == 0, "what was kept is used again"
+        s.fails("bench", "--container", "none", "--rw", "read", say="none")
+
+
+def test_bench_sees_wrong_data():
+    """Kept data that is not what bench laid out must not be measured."""
+    with Store() as s:
+        s.json("bench", "--container", "t", "--rw", "read", "--size", "1m", "--runtime", "0.1", "--keep",
+               "--iodepth", "4", "--seed", "1")
+        s.fails("bench", "--container", "t", "--rw", "read", "--size", "1m", "--runtime", "0.1",
+                "--iodepth", "4", "--seed", "2", say="wrong data")
+
+
+def test_status_and_scrub():
+    with Store() as s:
+        write(s.dir / "f", os.urandom(1_000_000))
+        s.ok("put", "f", "t:/")
+        st = s.json("status")
+        assert st["used_bytes"] >= 1_000_000 and st["containers"] == 1 and not st["stopped"], st
+        assert len(st["devices"]) == 1 and st["index_bytes"] > 0, st
+        assert s.json("status")["epoch"] > 0
+        assert s.json("scrub")["errors"] == 0
+        assert "0 errors" in s.ok("scrub", "--rate", "100m")
+
+
+def test_memory_store():
+    with Store(container=None) as s:
+        assert s.json("-s", "local:mem:64m", "container", "list", store=False) == []
+        assert s.json("-s", "local:mem:64m?shards=2", "status", store=False)["size_bytes"] > 0
+
+
+def main():
+    names = sys.argv[2:]
+    tests = [(n[5:], f) for n, f in globals().items()
+             if n.startswith("test_") and (not names or n[5:] in names)]
+    print("1..%d" % len(tests), flush=True)
+    failed = 0
+    for i, (name, f) in enumerate(tests, 1):
+        try:
+            f()
+            print("ok %d - %s" % (i, name), flush=True)
+        except Exception:
+            failed += 1
+            print("not ok %d - %s" % (i, name), flush=True)
+            for line in traceback.format_exc().splitlines():
+                print("# " + line, flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
