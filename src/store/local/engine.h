@@ -17,16 +17,17 @@
  * and flushed; the op completes (a volatile one has done so at commit).
  *
  * Rules that keep the media consistent:
- *  R1. A frame counts as durable when its write and the flushes of all data written before its
- * records were committed have completed, and all frames before it are durable. R2. The journaled
- * blocks of a frame reach their home place only after the frame is durable. R3. A checksum page
- * reaches the device only when all frames that changed it are durable. R4. Space freed by a frame
- * is allocated again only when (a) a later frame that records this frame as durable is itself
- * durable, and (b) all reads that were running when it was freed have ended. (a) lets recovery
- * verify the data of frames not known to be durable, see recover.c. R5. An index page on media is
- * overwritten only after the next checkpoint's header is durable. R6. The log before a checkpoint
- * is overwritten only after that checkpoint's header is durable. R7. A failed write or flush of
- * metadata stops the store: nothing is written any more.
+ *  R1. A frame counts as durable when its write and the flushes of all data written before its records
+ *      were committed have completed, and all frames before it are durable.
+ *  R2. The journaled blocks of a frame reach their home place only after a later frame that records
+ *      this one as durable is itself durable: else recovery, which verifies the data of frames not
+ *      known to be durable, would find there what a later frame brought.
+ *  R3. A checksum page reaches the device only when all frames that changed it are durable.
+ *  R4. Space freed by a frame is allocated again only when (a) as in R2, and (b) all reads that were
+ *      running when it was freed have ended.
+ *  R5. An index page on media is overwritten only after the next checkpoint's header is durable.
+ *  R6. The log before a checkpoint is overwritten only after that checkpoint's header is durable.
+ *  R7. A failed write or flush of metadata stops the store: nothing is written any more.
  */
 #ifndef STORE_LOCAL_ENGINE_H
 #define STORE_LOCAL_ENGINE_H
@@ -331,6 +332,8 @@ struct log {
 
 int log_init(struct shard *s);
 void log_done(struct shard *s);
+/* Recovery: an empty frame, written at once, that records all before it as durable. */
+int log_mark_sync(struct shard *s, uint64_t epoch);
 void log_start_at(struct shard *s, uint64_t seq, uint64_t pos, uint64_t tail, uint64_t durable);
 /* Room for a record of @bytes with @blocks journaled blocks? 0, -EAGAIN (later), -E2BIG (never). */
 int log_room(struct shard *s, uint32_t bytes, uint32_t blocks, bool urgent);
@@ -429,6 +432,7 @@ struct ckpt {
 	enum ckpt_state state;
 	bool wanted;
 	uint64_t gen;           /* of the header on media */
+	uint64_t epoch; /* of the header that was found at open */
 	uint64_t frame;         /* everything up to it is in this checkpoint */
 	uint64_t pos;           /* of the log after it; known once the frame has its place */
 	struct ckpt_view *view; /* what keeps the frozen nodes */

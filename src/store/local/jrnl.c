@@ -4,7 +4,7 @@
  * readers, and reach their home place later, sorted and many at a time.
  *
  * At most one jblock per address is `newest`: readers get it, and only it goes home. It may go home
- * once its frame is durable (R2) and the readers that might still be reading the old content from
+ * once a mark covers its frame (R2) and the readers that might still be reading the old content from
  * the device have ended. When a newer one takes its place while it is on its way, the newer one
  * waits.
  *
@@ -246,9 +246,9 @@ static void batch_fill(struct shard *s)
 			n->look = true;
 			break;
 		}
-		if (j->frame > s->log.durable) {
-			if (n->left)
-				log_want(s);
+		if (j->frame > s->log.mark) {
+			log_want(s);
+			log_want_mark(s);
 			break; /* the list is in order of frames */
 		}
 		if (!may_go(j))

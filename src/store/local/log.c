@@ -469,6 +469,40 @@ void log_fail_waiters(struct shard *s, int status)
 		run_waiters(&s->log.frame[i].waiters, status);
 }
 
+int log_mark_sync(struct shard *s, uint64_t epoch)
+{
+	struct log *g = &s->log;
+	uint8_t *block = mem_alloc_aligned(BLOCK_BYTES, BLOCK_BYTES);
+	struct media_frame *m = (void *)block;
+	int err;
+
+	if (!block)
+		return -ENOMEM;
+	*m = (struct media_frame){
+	        .magic = le32_make(FRAME_MAGIC),
+	        .seq = le64_make(g->next_seq),
+	        .pos = le64_make(g->head),
+	        .durable = le64_make(g->next_seq - 1),
+	        .log_id = s->l->super.log_id,
+	        .meta_bytes = le32_make(sizeof(*m)),
+	        .shard = le16_make((uint16_t)s->id),
+	        .epoch = le64_make(epoch),
+	};
+	m->crc = le32_make(crc32c(0, block + 8, sizeof(*m) - 8));
+	err = meta_write_sync(s->l, s->l->geo.log_start + s->id * g->blocks + g->head % g->blocks,
+	                      block, 1);
+	mem_free(block);
+	if (err)
+		return err;
+	frame_of(g, g->next_seq)->state = FRAME_IDLE;
+	g->mark = g->next_seq - 1;
+	g->durable = g->last_record = g->next_seq;
+	g->next_seq++;
+	g->head++;
+	frame_open(s);
+	return 0;
+}
+
 /* --- reading back --- */
 
 bool frame_check(const struct local *l, unsigned shard, const struct media_frame *f, uint64_t pos)

@@ -410,6 +410,7 @@ int shard_load(struct local *l, unsigned id, struct pst_err *err)
 	if (r)
 		return r;
 	s->ckpt.gen = le64_get(h.gen);
+	s->ckpt.epoch = le64_get(h.epoch);
 	s->ckpt.done = le64_get(h.frame_seq);
 	l->epoch = MAX(l->epoch, le64_get(h.epoch));
 	if (id == 0)
@@ -511,8 +512,15 @@ static int fresh_start(struct local *l, struct pst_err *err)
 
 	/* What was read from the log may so far be in the devices' caches only. */
 	r = flush_all_sync(l);
+	/* Where the log ends was found out by looking at data that the checkpoint below may overwrite. A
+	 * recovery after this one must not have to find it out again. */
+	for (unsigned i = 0; i < l->geo.shards && !r; i++)
+		if (l->shard[i]->log.head != l->shard[i]->log.tail)
+			r = log_mark_sync(l->shard[i], l->shard[i]->ckpt.epoch);
+	if (!r)
+		r = flush_all_sync(l);
 	if (r)
-		return err_set(err, r, "a device can't be flushed: %s", strerror(-r));
+		return err_set(err, r, "a device can't be written: %s", strerror(-r));
 	loop_poller_add(l->store.loop, &l->poller);
 	for (unsigned i = 0; i < l->geo.shards; i++) {
 		w[i].durable = ckpt_ended;

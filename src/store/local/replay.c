@@ -356,6 +356,8 @@ static int apply_frame(struct replay *r)
 				token_record(s, (const struct media_reply *)(rec + 1));
 			continue;
 		}
+		/* What was let in before fits in again. */
+		(void)bt_reserve(&s->env, 64 + le32_get(rec->changes) * 8, true);
 		err = apply_record(s, rec, r->seq, r->data, r->data_count);
 		if (err)
 			return err;
