@@ -215,6 +215,38 @@ static uint32_t count_keys(const struct btree *t, struct pst_oid oid)
 	return n;
 }
 
+static bool makes_object(const struct pst_mut *m)
+{
+	return m->kind >= PST_KV_PUT && m->kind != PST_OBJ_DELETE && m->kind != PST_KV_DEL &&
+	       m->kind != PST_ARRAY_PUNCH;
+}
+
+/* Is the object of entry @i there when it is that entry's turn? */
+static bool there_before(const struct wreq *q, uint32_t i, const struct cont *c)
+{
+	struct pst_oid oid = q->mut[i].oid;
+
+	while (i--) {
+		const struct pst_mut *m = &q->mut[i];
+
+		if (m->oid.hi != oid.hi || m->oid.lo != oid.lo)
+			continue;
+		if (m->kind == PST_OBJ_DELETE)
+			return false;
+		if (makes_object(m))
+			return true;
+	}
+	return batch_holds(&c->tree, &(struct pst_mut){.kind = PST_IF_OBJ_PRESENT, .oid = oid});
+}
+
+/* By how many entry @i changes the number of objects. */
+static int objects_made(const struct wreq *q, uint32_t i, const struct cont *c)
+{
+	if (q->mut[i].kind == PST_OBJ_DELETE)
+		return -(int)there_before(q, i, c);
+	return makes_object(&q->mut[i]) && !there_before(q, i, c);
+}
+
 void batch_demand(const struct wreq *q, const struct cont *c, struct demand *d)
 {
 	memset(d, 0, sizeof(*d));
@@ -239,17 +271,8 @@ void batch_demand(const struct wreq *q, const struct cont *c, struct demand *d)
 			if (q->w[i].has_out)
 				d->growth_blocks += DIV_ROUND_UP(m->val_len, BLOCK_BYTES);
 		}
-		if (c->quota_objects && m->kind != PST_OBJ_DELETE && m->kind != PST_KV_DEL &&
-		    m->kind != PST_ARRAY_PUNCH) {
-			struct head h;
-
-			head_get(&c->tree, m->oid, &h);
-			d->new_objects += !h.exists; /* twice the same: once too many is safe */
-		} else if (c->quota_objects && m->kind == PST_OBJ_DELETE) {
-			d->new_objects -=
-			        batch_holds(&c->tree, &(struct pst_mut){.kind = PST_IF_OBJ_PRESENT,
-			                                                .oid = m->oid});
-		}
+		if (c->quota_objects)
+			d->new_objects += objects_made(q, i, c);
 	}
 	d->new_blocks = d->journal_blocks;
 }
