@@ -776,6 +776,9 @@ uint64_t batch_build(struct wreq *q, struct cont *c);
 
 #define REQ_BYTES 1536
 int req_error(const struct local *l); /* why not: -EAGAIN: the limit, -ENOMEM */
+/* For what an op that has begun needs to go on. Not limited: two ops that each had a part of what
+ * they need would start over for ever. The blocks of an op bound it. */
+void *req_get_part(struct local *l);
 void *req_get(struct local *l); /* zeroed head is the caller's business; NULL: limit reached */
 void req_put(struct local *l, void *req);
 

@@ -23,21 +23,27 @@ int req_error(const struct local *l)
 	return reqs_full(l) ? -EAGAIN : -ENOMEM;
 }
 
-void *req_get(struct local *l)
+static void *req_take(struct local *l)
 {
 	void **r = l->req_free;
 
-	if (r) {
+	if (r)
 		l->req_free = *r;
-	} else {
-		if (reqs_full(l))
-			return NULL;
+	else
 		r = mem_alloc_aligned(64, REQ_BYTES);
-		if (!r)
-			return NULL;
-	}
-	l->reqs++;
+	if (r)
+		l->reqs++;
 	return r;
+}
+
+void *req_get(struct local *l)
+{
+	return reqs_full(l) ? NULL : req_take(l);
+}
+
+void *req_get_part(struct local *l)
+{
+	return req_take(l);
 }
 
 void req_put(struct local *l, void *req)

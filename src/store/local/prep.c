@@ -243,10 +243,10 @@ static int old_read_start(struct wreq *q, struct jblock *j, struct pst_oid oid, 
                           bool nocsum)
 {
 	struct shard *s = q->shard;
-	struct old_read *o = req_get(s->l);
+	struct old_read *o = req_get_part(s->l);
 
 	if (!o)
-		return req_error(s->l);
+		return -ENOMEM;
 	memset(o, 0, sizeof(*o));
 	o->q = q;
 	o->j = j;
@@ -452,10 +452,10 @@ static void data_written(struct dio *d)
 static int data_write(struct wreq *q, uint64_t addr, uint32_t blocks, void *buf,
                       struct mem_region *region)
 {
-	struct data_write *dw = req_get(q->shard->l);
+	struct data_write *dw = req_get_part(q->shard->l);
 
 	if (!dw)
-		return req_error(q->shard->l);
+		return -ENOMEM;
 	memset(&dw->dio, 0, offsetof(struct dio, first));
 	dw->q = q;
 	dw->dio.done = data_written;
