@@ -13,13 +13,23 @@
 
 #define LOAD_BLOCKS 2
 
+/* What the devices say of a page: the newest whole slot that was found. */
+struct csum_base {
+	bool found;
+	uint8_t slot;
+	uint64_t version;
+	uint32_t *csum;
+};
+
 struct csum_io {
 	struct dio dio;
 	struct shard *shard;
 	struct csum_page *page;
 	unsigned dev, tries;
+	bool unread; /* a device could not be read, which may pass */
+	struct csum_base base;
 	struct iovec iov;
-	uint8_t *buf; /* two slots read, or one written */
+	uint8_t *buf; /* two slots read and the base, or one slot written */
 };
 
 static struct csum_page **bucket(struct csum_cache *c, uint64_t index)
@@ -234,26 +244,45 @@ static bool all_zero(const uint8_t *p, size_t n)
 	return !p[0] && !memcmp(p, p + 1, n - 1);
 }
 
-/* Takes over what @buf (both slots) says: 0, or -EIO when neither slot is whole. */
-static int page_take(struct local *l, struct csum_page *p, const uint8_t *buf, uint32_t *ret_base)
+/* Looks at both slots in @buf. 0: nothing is wrong with them; -EBADMSG: one is damaged, so that
+ * another device may know better. */
+static int slots_take(const struct local *l, uint64_t index, const uint8_t *buf,
+                      struct csum_base *base)
 {
-	const struct media_csums *m = (const void *)buf, *best = NULL;
+	int err = 0;
 
-	for (unsigned i = 0; i < LOAD_BLOCKS; i++)
-		if (csum_slot_ok(l, &m[i], p->index) &&
-		    (!best || le64_get(m[i].version) > le64_get(best->version)))
-			best = &m[i];
-	if (!best && !all_zero(buf, (size_t)LOAD_BLOCKS * BLOCK_BYTES))
-		return -EIO;
-	p->version = best ? le64_get(best->version) : 0;
-	p->slot = best ? (uint8_t)(best - m) : 1;
-	for (unsigned i = 0; i < CSUMS_PER_PAGE; i++) {
-		ret_base[i] = best ? le32_get(best->csum[i]) : 0;
-		if (!(p->valid[i / 64] >> (i % 64) & 1))
-			p->csum[i] = ret_base[i];
+	for (unsigned i = 0; i < LOAD_BLOCKS; i++) {
+		const struct media_csums *m = (const void *)(buf + (size_t)i * BLOCK_BYTES);
+
+		if (!csum_slot_ok(l, m, index)) {
+			if (!all_zero((const uint8_t *)m, BLOCK_BYTES))
+				err = -EBADMSG;
+			continue;
+		}
+		if (base->found && base->version >= le64_get(m->version))
+			continue;
+		base->found = true;
+		base->slot = (uint8_t)i;
+		base->version = le64_get(m->version);
+		for (unsigned k = 0; k < CSUMS_PER_PAGE; k++)
+			base->csum[k] = le32_get(m->csum[k]);
 	}
+	if (!base->found && !err) { /* never written */
+		base->found = true;
+		base->slot = 1;
+		memset(base->csum, 0, CSUMS_PER_PAGE * sizeof(*base->csum));
+	}
+	return err;
+}
+
+static void page_take(struct csum_page *p, const struct csum_base *base)
+{
+	p->version = base->version;
+	p->slot = base->slot;
+	for (unsigned i = 0; i < CSUMS_PER_PAGE; i++)
+		if (!(p->valid[i / 64] >> (i % 64) & 1))
+			p->csum[i] = base->csum[i];
 	p->loaded = true;
-	return 0;
 }
 
 static void load_start(struct csum_io *io)
@@ -264,37 +293,63 @@ static void load_start(struct csum_io *io)
 	              LOAD_BLOCKS);
 }
 
-static void loaded(struct dio *d)
+#define READ_TRIES 4 /* of a device, before what it can't read counts as lost */
+
+/* Has an attempt that ended with @err to be followed by another? A device that has both slots whole
+ * ends it; each is asked once, and more often when one could not be read. */
+static bool load_again(struct csum_io *io, int err)
 {
-	struct csum_io *io = container_of(d, struct csum_io, dio);
-	struct shard *s = io->shard;
-	struct csum_page *p = io->page;
-	uint32_t *base = (uint32_t *)(void *)(io->buf + (size_t)LOAD_BLOCKS * BLOCK_BYTES);
-	int err = d->status;
-	struct list *n;
+	unsigned devs = io->shard->l->geo.devs;
 
 	if (!err)
-		err = page_take(s->l, p, io->buf, base);
-	if (err && ++io->tries < s->l->geo.devs) {
-		s->l->stat.mirror_repairs++;
-		io->dev = (io->dev + 1) % s->l->geo.devs;
-		load_start(io);
-		return;
-	}
-	if (err)
-		log_error("checksum page %llu can't be read: %s", (unsigned long long)p->index,
-		          strerror(-err));
-	p->loading = false;
+		return false;
+	io->unread |= err != -EBADMSG;
+	return ++io->tries < (io->unread ? READ_TRIES * devs : devs);
+}
+
+static void waiters_run(struct csum_page *p, int err, const uint32_t *base)
+{
+	struct list todo, *n;
+
+	/* Who is answered may ask again at once: that is for the next load. */
+	list_init(&todo);
+	list_splice(&todo, &p->waiters);
 	p->pins++;
-	while ((n = list_pop(&p->waiters)) != NULL) {
+	while ((n = list_pop(&todo)) != NULL) {
 		struct csum_wait *w = list_entry(n, struct csum_wait, link);
 
 		w->ready(w, err, p, base);
 	}
 	p->pins--;
+}
+
+static void loaded(struct dio *d)
+{
+	struct csum_io *io = container_of(d, struct csum_io, dio);
+	struct shard *s = io->shard;
+	struct csum_page *p = io->page;
+	int err = d->status;
+
+	if (!err)
+		err = slots_take(s->l, p->index, io->buf, &io->base);
+	if (load_again(io, err)) {
+		io->dev = (io->dev + 1) % s->l->geo.devs;
+		load_start(io);
+		return;
+	}
+	if (io->base.found) {
+		s->l->stat.mirror_repairs += io->tries > 0;
+		page_take(p, &io->base);
+		err = 0;
+	} else {
+		log_error("checksum page %llu can't be read: %s", (unsigned long long)p->index,
+		          strerror(-err));
+	}
+	p->loading = false;
+	waiters_run(p, err, io->base.csum);
 	mem_free(io->buf);
 	mem_free(io);
-	if (err && !p->dirty)
+	if (err && !p->dirty && !p->loading)
 		page_remove(&s->csum, p);
 }
 
@@ -315,6 +370,7 @@ static int load_begin(struct shard *s, struct csum_page *p)
 	io->shard = s;
 	io->page = p;
 	io->dev = (unsigned)(p->index % s->l->geo.devs);
+	io->base.csum = (uint32_t *)(void *)(io->buf + (size_t)LOAD_BLOCKS * BLOCK_BYTES);
 	io->dio.done = loaded;
 	p->loading = true;
 	load_start(io);
@@ -342,6 +398,7 @@ int csum_load_sync(struct shard *s, uint64_t index, struct csum_page **ret_page)
 {
 	struct csum_cache *c = &s->csum;
 	struct csum_page *p = page_find(c, index);
+	struct csum_base base = {0};
 	uint8_t *buf;
 	int err = -EIO;
 
@@ -356,10 +413,15 @@ int csum_load_sync(struct shard *s, uint64_t index, struct csum_page **ret_page)
 	buf = mem_alloc_aligned(BLOCK_BYTES, 3ull * BLOCK_BYTES);
 	if (!buf)
 		return -ENOMEM;
+	base.csum = (uint32_t *)(void *)(buf + (size_t)LOAD_BLOCKS * BLOCK_BYTES);
 	for (unsigned d = 0; d < s->l->geo.devs && err; d++) {
 		err = meta_read_sync(s->l, d, s->l->geo.csum_start + 2 * index, buf, LOAD_BLOCKS);
 		if (!err)
-			err = page_take(s->l, p, buf, (uint32_t *)(void *)(buf + 2 * BLOCK_BYTES));
+			err = slots_take(s->l, index, buf, &base);
+	}
+	if (base.found) {
+		page_take(p, &base);
+		err = 0;
 	}
 	mem_free(buf);
 	if (!err)
@@ -409,7 +471,7 @@ static void load_for_write(struct csum_wait *w, int status, const struct csum_pa
 {
 	struct csum_writer *cw = container_of(w, struct csum_writer, wait);
 
-	if (status == -EIO) {
+	if (status == -EBADMSG || status == -EIO) {
 		cw->page->loaded = true;
 		cw->page->version = 1ull << 48;
 	} else if (status) {

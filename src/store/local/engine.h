@@ -327,6 +327,7 @@ struct log {
 	struct frame frame[FRAMES_MAX]; /* by seq % FRAMES_MAX */
 	struct loop_timer timer;        /* commits volatile records and marks when idle */
 	bool mark_wanted;
+	bool marked; /* recovery: a mark covers all frames that have records */
 	uint64_t commits, records;
 };
 

@@ -236,7 +236,7 @@ static void old_csum_ready(struct csum_wait *w, int status, const struct csum_pa
 	geo_csum_page(&o->q->shard->l->geo, o->addr, &slot);
 	if (!status)
 		o->csum = base[slot];
-	old_put(o, status);
+	old_put(o, status ? -EIO : 0);
 }
 
 static int old_read_start(struct wreq *q, struct jblock *j, struct pst_oid oid, uint64_t addr,

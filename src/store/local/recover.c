@@ -176,6 +176,8 @@ static int node_load(struct loader *ld, uint64_t addr, int level, unsigned depth
 		return err_set(ld->err, err, "no memory to load the index");
 	}
 	err = space_claim(ld->s, SPACE_META, addr, 1);
+	if (err == -ENOMEM)
+		return err_set(ld->err, err, "no memory to load the index");
 	return err ? err_set(ld->err, -EBADMSG, "shard %u: index page %llu overlaps another",
 	                     ld->s->id, (unsigned long long)addr)
 	           : 0;
@@ -243,8 +245,10 @@ static int load_names(struct loader *ld)
 			return bad_item(ld, "name");
 		memcpy(&m, it.val, sizeof(m));
 		err = cont_name_load(s->l, &m, (const char *)it.key + 1, it.key_len - 1);
+		if (err == -ENOMEM)
+			return err_set(ld->err, err, "no memory for a container");
 		if (err)
-			return err == -ENOMEM ? err : bad_item(ld, "name");
+			return bad_item(ld, "name");
 	}
 	return 0;
 }
@@ -372,14 +376,17 @@ static int header_read(struct local *l, unsigned shard, struct media_header *ret
 {
 	struct media_header *h = mem_alloc_aligned(BLOCK_BYTES, 2 * BLOCK_BYTES);
 	bool found = false;
+	int unread = 0;
 
 	if (!h)
 		return err_set(err, -ENOMEM, "no memory to open the store");
 	*ret_sure = true;
 	for (unsigned d = 0; d < l->geo.devs; d++) {
+		int r = meta_read_sync(l, d, l->geo.header_start + 2ull * shard, h, 2);
 		bool ok[2];
 
-		if (meta_read_sync(l, d, l->geo.header_start + 2ull * shard, h, 2)) {
+		if (r) {
+			unread = r;
 			*ret_sure = false;
 			continue;
 		}
@@ -395,6 +402,9 @@ static int header_read(struct local *l, unsigned shard, struct media_header *ret
 			*ret_sure = false;
 	}
 	mem_free(h);
+	if (!found && unread)
+		return err_set(err, unread, "the header of shard %u can't be read: %s", shard,
+		               strerror(-unread));
 	return found ? 0 : err_set(err, -EBADMSG, "both headers of shard %u are damaged", shard);
 }
 
@@ -427,6 +437,7 @@ struct claimer {
 	struct shard *s;
 	uint64_t extents; /* met so far */
 	uint64_t bad;
+	bool no_memory;
 };
 
 static bool enter_once(void *arg, struct bt_node *node)
@@ -459,6 +470,7 @@ static void claim_run(void *arg, struct pst_oid oid, uint64_t lblk, uint64_t add
 	for (uint32_t i = 0; i < blocks; i++) {
 		int err = space_claim(cl->s, SPACE_DATA, addr + i, 1);
 
+		cl->no_memory |= err == -ENOMEM;
 		if (err && err != -EEXIST)
 			cl->bad++;
 	}
@@ -489,6 +501,8 @@ int space_rebuild(struct shard *s, struct pst_err *err)
 		list_for_each (n, &c->snaps, link)
 			bt_walk(&n->tree, leave_once, NULL, NULL);
 	}
+	if (cl.no_memory)
+		return err_set(err, -ENOMEM, "no memory for the map of used space");
 	if (cl.bad)
 		return err_set(
 		        err, -EBADMSG,
@@ -515,7 +529,7 @@ static int fresh_start(struct local *l, struct pst_err *err)
 	/* Where the log ends was found out by looking at data that the checkpoint below may overwrite. A
 	 * recovery after this one must not have to find it out again. */
 	for (unsigned i = 0; i < l->geo.shards && !r; i++)
-		if (l->shard[i]->log.head != l->shard[i]->log.tail)
+		if (!l->shard[i]->log.marked)
 			r = log_mark_sync(l->shard[i], l->shard[i]->ckpt.epoch);
 	if (!r)
 		r = flush_all_sync(l);

@@ -14,14 +14,15 @@ struct replay {
 	struct pst_err *err;
 	uint64_t epoch, first_seq, first_pos;
 	uint64_t mark;     /* frames up to here were durable, as some frame says */
-	uint64_t seq, pos; /* of the next frame */
+	uint64_t last_record; /* newest frame applied that has records */
+	uint64_t seq, pos;    /* of the next frame */
 	uint8_t *meta;     /* FRAME_META_MAX */
 	/* Blocks of the log read ahead: [win_pos, +win_blocks) as device win_dev has them. */
 	uint8_t *win;
 	uint64_t win_pos;
 	uint32_t win_blocks;
 	unsigned win_dev;
-	uint8_t *probe;    /* one block */
+	uint8_t *probe; /* one block */
 	struct jblock **data;
 	uint32_t data_count;
 };
@@ -150,9 +151,14 @@ static int verify_write(const struct verify *v, const struct change *ch)
 				block = v->r->data[at++]->data;
 			if (journaled != v->journaled)
 				continue;
-			if (addr / g->region_span >= g->regions ||
-			    (!journaled && data_read_sync(v->r->s->l, addr + k, v->block, 1)))
-				return -EIO;
+			if (addr / g->region_span >= g->regions)
+				return -EBADMSG;
+			if (!journaled) {
+				int err = data_read_sync(v->r->s->l, addr + k, v->block, 1);
+
+				if (err)
+					return err;
+			}
 			if (crc32c(0, block, BLOCK_BYTES) != le32_get(*csum))
 				return -EBADMSG;
 		}
@@ -176,10 +182,12 @@ static int verify_value(const struct verify *v, const struct change *ch)
 
 		for (uint32_t k = 0; k < le16_get(out.extent[i].blocks); k++) {
 			uint32_t n = MIN(left, BLOCK_BYTES);
+			int err = -EBADMSG;
 
-			if (addr / l->geo.region_span >= l->geo.regions ||
-			    data_read_sync(l, addr + k, v->block, 1))
-				return -EIO;
+			if (addr / l->geo.region_span < l->geo.regions)
+				err = data_read_sync(l, addr + k, v->block, 1);
+			if (err)
+				return err;
 			crc = crc32c(crc, v->block, n);
 			left -= n;
 		}
@@ -223,29 +231,39 @@ static int frame_verify(struct replay *r, bool journaled)
 	return err;
 }
 
-/* The next frame, from the first device that has it whole: 0; 1: there is none; or an error. */
+static int log_unread(const struct replay *r, int err)
+{
+	return err_set(r->err, err, "shard %u: the log can't be read: %s", r->s->id,
+	               strerror(-err));
+}
+
+/*
+ * The next frame, from the first device that has it whole: 0; 1: there is none; or an error. What
+ * could not be read is not taken for the end: it may have been acknowledged.
+ */
 static int frame_next(struct replay *r)
 {
 	struct local *l = r->s->l;
 
 	for (;;) {
 		const struct media_frame *f = (const void *)r->meta;
-		int err = -EBADMSG;
+		int err = -EBADMSG, unread = 0;
 
 		for (unsigned d = 0; d < l->geo.devs && err; d++) {
 			data_drop(r);
 			err = frame_from(r, d, r->pos);
 			if (!err && !PLANTED(l, PLANT_ACCEPT_TORN_RECORD))
 				err = frame_verify(r, true);
-			if (err == -ENOMEM || err == -EREMOTEIO)
-				return err_set(r->err, err, "shard %u: the log can't be read: %s",
-				               r->s->id, strerror(-err));
+			if (err == -ENOMEM)
+				return log_unread(r, err);
+			if (err && err != -EBADMSG)
+				unread = err;
 			if (!err && d)
 				l->stat.mirror_repairs++;
 		}
 		if (err) {
 			data_drop(r);
-			return 1;
+			return unread ? log_unread(r, unread) : 1;
 		}
 		if (!(le16_get(f->flags) & FRAME_SKIP))
 			return 0;
@@ -275,7 +293,10 @@ static int witness(struct replay *r, unsigned dev, uint64_t pos)
 	uint64_t epoch;
 	uint32_t blocks;
 
-	if (log_read(r, dev, pos, r->meta, 1) || !frame_check(l, r->s->id, f, pos))
+	/* The log may have gone round since our header. */
+	if (log_read(r, dev, pos, r->meta, 1) || le64_get(f->pos) < pos ||
+	    (le64_get(f->pos) - pos) % l->geo.log_blocks ||
+	    !frame_check(l, r->s->id, f, le64_get(f->pos)))
 		return 0;
 	epoch = le64_get(f->epoch);
 	if (epoch < r->epoch || le64_get(f->seq) < r->seq ||
@@ -328,7 +349,15 @@ static int survey(struct replay *r, uint64_t *ret_end)
 	}
 	data_drop(r);
 	*ret_end = r->seq;
-	return err == 1 ? damage_check(r) : err;
+	if (err != 1)
+		return err;
+	if (r->seq <= r->mark)
+		return err_set(r->err, -EBADMSG,
+		               "the log of shard %u is damaged: frame %llu (block %llu) can't be "
+		               "read, and it was durable",
+		               r->s->id, (unsigned long long)r->seq,
+		               (unsigned long long)place(r, r->pos));
+	return damage_check(r);
 }
 
 /* --- pass 2 --- */
@@ -370,10 +399,17 @@ static int apply_all(struct replay *r, uint64_t end)
 	int err;
 
 	rewind_to_start(r);
-	while (r->seq < end && (err = frame_next(r)) == 0) {
-		if (r->seq > r->mark && !PLANTED(r->s->l, PLANT_ACCEPT_TORN_RECORD) &&
-		    frame_verify(r, false))
-			break; /* the tail outran its data */
+	while (r->seq < end) {
+		err = frame_next(r);
+		if (err)
+			return err == 1 ? log_unread(r, -EIO) : err;
+		if (r->seq > r->mark && !PLANTED(r->s->l, PLANT_ACCEPT_TORN_RECORD)) {
+			err = frame_verify(r, false);
+			if (err == -EBADMSG)
+				break; /* the tail outran its data */
+			if (err)
+				return log_unread(r, err);
+		}
 		if (r->s->l->watch)
 			r->s->l->watch->frame(r->s->l->watch, r->s, (const void *)r->meta, r->data,
 			                      r->seq <= r->mark);
@@ -382,6 +418,8 @@ static int apply_all(struct replay *r, uint64_t end)
 			return err_set(r->err, err == -ENOMEM ? err : -EBADMSG,
 			               "shard %u: frame %llu of the log makes no sense", r->s->id,
 			               (unsigned long long)r->seq);
+		if (le32_get(((const struct media_frame *)r->meta)->records))
+			r->last_record = r->seq;
 		frame_step(r);
 		data_drop(r);
 	}
@@ -400,6 +438,8 @@ int replay_log(struct shard *s, const struct media_header *h, bool sure, struct 
 	r.mark = le64_get(h->frame_seq);
 	if (sure && le32_get(h->clean)) { /* closed in order: nothing came after */
 		log_start_at(s, r.first_seq, r.first_pos, r.first_pos, r.first_seq - 1);
+		s->log.mark = r.first_seq - 1;
+		s->log.marked = true;
 		return 0;
 	}
 	r.meta = mem_alloc_aligned(BLOCK_BYTES, FRAME_META_MAX);
@@ -417,7 +457,10 @@ int replay_log(struct shard *s, const struct media_header *h, bool sure, struct 
 	mem_free(r.probe);
 	mem_free(r.win);
 	mem_free(r.data);
-	if (!e)
+	if (!e) {
 		log_start_at(s, r.seq, r.pos, r.first_pos, r.seq - 1);
+		s->log.mark = MIN(r.mark, r.seq - 1);
+		s->log.marked = r.last_record <= s->log.mark;
+	}
 	return e;
 }
