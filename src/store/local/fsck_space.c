@@ -278,6 +278,7 @@ void fsck_space(struct fsck *f, struct shard *s)
 		f->status = r;
 	if (f->status)
 		return;
+	csum_drop_foreign(s);
 	for (size_t i = 0; i < f->refs; i++) {
 		const struct fsck_ref *ref = &f->ref[i];
 		uint64_t from = MAX(next, ref->addr), end = ref->addr + ref->blocks;
