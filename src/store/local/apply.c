@@ -39,6 +39,7 @@ static void own_head_get(const struct applying *a, struct pst_oid oid, struct ow
 static void own_head_put(const struct applying *a, struct pst_oid oid, const struct own_head *o)
 {
 	a->s->map_version++;
+	a->s->page_version++;
 	head_put(&a->c->tree, oid, &o->h);
 }
 
@@ -168,24 +169,6 @@ static int write_piece(const struct applying *a, const struct media_piece *p, bo
 	return 0;
 }
 
-/* The common case, a small overwrite in place: nothing of the head changes but its mtime. */
-static bool touch_mtime(const struct applying *a, struct pst_oid oid, uint64_t size_min)
-{
-	uint8_t key[KEY_OBJ_BYTES];
-	struct media_head *m;
-	void *val;
-	size_t len;
-
-	key_obj(key, oid, KEY_HEAD);
-	if (bt_get_mut(&a->c->tree, key, sizeof(key), &val, &len))
-		return false;
-	m = val;
-	if (le64_get(m->size) < size_min)
-		return false;
-	m->mtime = le64_make(a->time_ns);
-	return true;
-}
-
 static bool all_in_place(const struct write_view *w)
 {
 	for (uint32_t i = 0; i < w->pieces; i++)
@@ -207,7 +190,7 @@ static int apply_write(const struct applying *a, const struct change *ch)
 		return err;
 	csum = w.csum;
 	data_at = w.data_index;
-	light = all_in_place(&w) && touch_mtime(a, ch->oid, w.size_min);
+	light = all_in_place(&w) && head_touch(a->s, &a->c->tree, ch->oid, w.size_min, a->time_ns);
 	if (!light)
 		own_head_get(a, ch->oid, &o);
 	for (uint32_t i = 0; i < w.pieces && !err; i++) {
@@ -288,6 +271,7 @@ static void touch_object(const struct applying *a, struct pst_oid oid)
 
 		a->c->objects++;
 		a->s->map_version++;
+		a->s->page_version++;
 		head_put(&a->c->tree, oid, &h);
 	}
 }
@@ -321,6 +305,7 @@ static int apply_kv_put(const struct applying *a, const struct change *ch)
 		out.birth = le32_make(a->c->epoch);
 		memcpy(val + 1, &out, len);
 	}
+	a->s->page_version++;
 	bt_put(&a->c->tree, key, key_len, val, len + 1);
 	return 0;
 }
@@ -337,6 +322,7 @@ static int apply_kv_del(const struct applying *a, const struct change *ch)
 	if (bt_get(&a->c->tree, key, key_len, &old, &old_len))
 		return 0;
 	drop_value(a, old, old_len);
+	a->s->page_version++;
 	bt_del(&a->c->tree, key, key_len);
 	return 0;
 }
@@ -395,6 +381,7 @@ static int apply_delete(const struct applying *a, const struct change *ch)
 	if (!h.exists)
 		return 0;
 	a->s->map_version++;
+	a->s->page_version++;
 	extent_unmap(a->s, a->c, ch->oid, &h, 0, UINT64_MAX);
 	delete_keys(a, ch->oid);
 	key_obj(key, ch->oid, KEY_HEAD);

@@ -120,6 +120,7 @@ static void freeze_tree(struct shard *s, const struct btree *t, uint32_t cont)
 		return;
 	v = &k->view[k->views++];
 	v->cont = cont;
+	s->page_version++; /* its pages are shared from now on */
 	bt_clone(&v->tree, t);
 	bt_dirty_assign(&v->tree, k->gen + 1, cont, node_assign, node_emit, s);
 }

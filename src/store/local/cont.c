@@ -258,6 +258,7 @@ static int snap_create_apply(struct cont *c, const struct media_record *r, const
 	n->objects = c->objects;
 	n->logical_bytes = c->logical_bytes;
 	memcpy(n->name, m + 1, name_len);
+	container_of(c->tree.env, struct shard, env)->page_version++;
 	bt_clone(&n->tree, &c->tree);
 	list_push(&c->snaps, &n->link);
 	c->snap_count++;

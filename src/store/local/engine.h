@@ -433,7 +433,7 @@ struct ckpt {
 	enum ckpt_state state;
 	bool wanted;
 	uint64_t gen;           /* of the header on media */
-	uint64_t epoch; /* of the header that was found at open */
+	uint64_t epoch;         /* of the header that was found at open */
 	uint64_t frame;         /* everything up to it is in this checkpoint */
 	uint64_t pos;           /* of the log after it; known once the frame has its place */
 	struct ckpt_view *view; /* what keeps the frozen nodes */
@@ -484,6 +484,8 @@ struct shard {
 	struct ckpt ckpt;
 	struct head_entry *head_cache;
 	uint64_t map_version;
+	uint64_t
+	        page_version; /* grows when pages of a container's tree may have moved or been shared */
 	struct list rlocks;
 	struct list stalled; /* ops that wait for log room, memory, or a lock */
 	bool retry_stalled;
@@ -518,7 +520,7 @@ struct local {
 	struct loop_timer stall_timer;
 	struct list dying; /* struct cont: their space goes once their end is durable */
 	struct list scrubs;
-	uint64_t reqs; /* handed out by req_get() */
+	uint64_t reqs;            /* handed out by req_get() */
 	struct load_watch *watch; /* fsck's, while it loads; or NULL */
 	struct {
 		uint64_t dev_read_bytes, dev_write_bytes, dev_flushes, user_read_bytes,
@@ -611,6 +613,9 @@ struct head_entry {
 	struct pst_oid oid;
 	struct head h;
 	int extents; /* in ext[]; -1: not looked at, -2: too many to keep */
+	/* Where its head lies, in a page that is the live tree's alone, while page_version holds. */
+	struct media_head *in_page;
+	uint64_t page_version;
 	struct extent *ext;
 };
 void key_obj(uint8_t key[KEY_OBJ_BYTES], struct pst_oid oid, uint8_t kind);
@@ -619,6 +624,9 @@ struct pst_oid oid_of_key(const uint8_t *key);
 void head_get(const struct btree *t, struct pst_oid oid, struct head *ret_head);
 /* The same from the shard's cache: no label, an mtime that may be old. Valid until something
  * changes. */
+/* For overwrites in place: sets the mtime of a head whose size is at least @size_min; false: look closer. */
+bool head_touch(struct shard *s, struct btree *t, struct pst_oid oid, uint64_t size_min,
+                uint64_t mtime);
 const struct head *head_peek(struct shard *s, const struct btree *t, struct pst_oid oid);
 void head_put(struct btree *t, struct pst_oid oid, const struct head *h);
 /* The extent that maps @lblk, or the first one after it (then ext->lblk > lblk); false: none. */

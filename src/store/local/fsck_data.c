@@ -169,8 +169,7 @@ static void page_check(struct fsck *f, struct shard *s, struct cpage *p)
 		for (unsigned k = 0; k < SLOTS; k++)
 			/* Slot 1 is empty until a page is written the second time. A power cut can
 			 * keep the first write to slot 0 from one mirror. */
-			if (!p->whole[d][k] &&
-			    !(p->empty[d][k] && (k == 1 || f->l->geo.devs > 1)))
+			if (!p->whole[d][k] && !(p->empty[d][k] && (k == 1 || f->l->geo.devs > 1)))
 				slot_found(f, s, p, d, k, "is damaged");
 	(void)newest(f, p, &nd, &nk);
 	for (unsigned d = 0; d < f->l->geo.devs; d++)

@@ -17,7 +17,7 @@
  */
 #include "store/local/engine.h"
 
-#define VOLATILE_DELAY_NS                                                       \
+#define VOLATILE_DELAY_NS \
 	(5 * NSEC_PER_MSEC) /* how long a record waits when nobody waits for it \
 	                     */
 #define FRAME_CLOSE_BYTES(log) ((log)->meta_max / 4 * 3)

@@ -393,11 +393,14 @@ static void new_range(uint64_t lblk, uint64_t off, uint64_t end, uint32_t *from,
 /* Is @lblk mapped to blocks that a snapshot shares? */
 static bool shared_by_snapshot(const struct wreq *q, struct pst_oid oid, uint64_t lblk)
 {
-	const struct btree *t = live_tree(q);
+	const struct btree *t;
 	struct extent e;
 	struct head h;
 
-	if (!t || !q->birth_limit)
+	if (likely(!q->birth_limit))
+		return false;
+	t = live_tree(q);
+	if (!t)
 		return false;
 	head_get(t, oid, &h);
 	return h.exists && extent_find(t, oid, &h, lblk, &e) && e.lblk <= lblk &&
@@ -733,13 +736,13 @@ void prep_undo(struct wreq *q)
 			mem_free(w->j);
 		mem_free(w->csum);
 		mem_free(w->bounce);
-		memset(w, 0, sizeof(*w));
 	}
 }
 
 void prep_reset(struct wreq *q)
 {
 	prep_undo(q);
+	memset(q->w, 0, q->count * sizeof(*q->w));
 	if (q->w == &q->one_w) {
 		q->one_w.j = q->one_j;
 		q->one_w.j_cap = JBLOCKS_INLINE;

@@ -13,10 +13,10 @@ struct replay {
 	struct shard *s;
 	struct pst_err *err;
 	uint64_t epoch, first_seq, first_pos;
-	uint64_t mark;     /* frames up to here were durable, as some frame says */
+	uint64_t mark;        /* frames up to here were durable, as some frame says */
 	uint64_t last_record; /* newest frame applied that has records */
 	uint64_t seq, pos;    /* of the next frame */
-	uint8_t *meta;     /* FRAME_META_MAX */
+	uint8_t *meta;        /* FRAME_META_MAX */
 	/* Blocks of the log read ahead: [win_pos, +win_blocks) as device win_dev has them. */
 	uint8_t *win;
 	uint64_t win_pos;

@@ -115,7 +115,30 @@ const struct head *head_peek(struct shard *s, const struct btree *t, struct pst_
 	e->version = s->map_version;
 	e->oid = oid;
 	e->extents = -1;
+	e->in_page = NULL;
 	return &e->h;
+}
+
+bool head_touch(struct shard *s, struct btree *t, struct pst_oid oid, uint64_t size_min,
+                uint64_t mtime)
+{
+	const struct head *h = head_peek(s, t, oid);
+	struct head_entry *e = container_of((struct head *)h, struct head_entry, h);
+	uint8_t key[KEY_OBJ_BYTES];
+	void *val;
+	size_t len;
+
+	if (!h->exists || h->size < size_min)
+		return false;
+	if (!e->in_page || e->page_version != s->page_version) {
+		key_obj(key, oid, KEY_HEAD);
+		if (bt_get_mut(t, key, sizeof(key), &val, &len))
+			return false;
+		e->in_page = val;
+		e->page_version = s->page_version;
+	}
+	e->in_page->mtime = le64_make(mtime);
+	return true;
 }
 
 void head_put(struct btree *t, struct pst_oid oid, const struct head *h)
