@@ -586,6 +586,35 @@ def test_status_and_scrub():
         assert "0 errors" in s.ok("scrub", "--rate", "100m")
 
 
+def test_fsck():
+    with Store() as s:
+        make_tree(s.dir / "src")
+        s.ok("put", "-r", "src", "t:/")
+        s.ok("snapshot", "create", "t@v")
+        s.ok("rm", "-r", "t:/src/many")
+        report = s.json("fsck", "s.pst", store=False)
+        assert report["clean"] and report["findings"] == [] and report["blocks"] > 0, report
+        assert report["objects"] > 10 and report["snapshots"] == 1, report
+        assert s.ok("fsck", "s.pst", "--metadata-only", store=False).startswith("clean")
+        s.fails("fsck", "none.pst", say="none.pst", store=False)
+        # A flipped bit in the data: found, not repaired, and told with its place by who reads it.
+        content = (s.dir / "src/big").read_bytes()
+        with open(s.dir / "s.pst", "r+b") as f:
+            image = f.read()
+            at = image.find(content[1_000_000:1_000_512])
+            assert at > 0
+            f.seek(at)
+            f.write(bytes([content[1_000_000] ^ 4]))
+        bad = s.run("fsck", "s.pst", "--json", store=False)
+        assert bad.returncode == 1, bad.err
+        report = json.loads(bad.out)
+        assert report["checksum_errors"] == 1 and len(report["findings"]) >= 1, report
+        done = s.run("verify", "t:/")
+        assert done.returncode == 1 and "src/big" in done.err + done.out, done.err
+        s.fails("get", "t:/src/big", "g", say="reading at byte")
+        assert s.run("scrub").returncode == 1
+
+
 def test_memory_store():
     with Store(container=None) as s:
         assert s.json("-s", "local:mem:64m", "container", "list", store=False) == []
