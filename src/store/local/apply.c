@@ -157,6 +157,8 @@ static int write_piece(const struct applying *a, const struct media_piece *p, bo
 		if (*data_at > a->data_count || e.blocks > a->data_count - *data_at)
 			return -EBADMSG;
 		for (uint32_t i = 0; i < e.blocks; i++) {
+			if (a->data[*data_at + i]->addr)
+				return -EBADMSG; /* a block has one place */
 			if (s->l->recovering && PLANTED(s->l, PLANT_JOURNAL_OUT_OF_ORDER) &&
 			    jrnl_find(s, e.addr + i))
 				continue;

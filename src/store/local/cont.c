@@ -247,7 +247,7 @@ static int snap_create_apply(struct cont *c, const struct media_record *r, const
 		return -EBADMSG;
 	name_len = le32_get(m->name_len);
 	if (!name_len || name_len > PST_NAME_MAX || name_len > len - sizeof(*m) ||
-	    le64_get(m->id) != c->epoch)
+	    memchr(m + 1, 0, name_len) || le64_get(m->id) != c->epoch || c->epoch == UINT32_MAX)
 		return -EBADMSG;
 	n = mem_calloc(1, sizeof(*n));
 	if (!n)
@@ -309,8 +309,9 @@ int cont_name_load(struct local *l, const struct media_cont_name *m, const char 
 {
 	struct cont_name *n, *at;
 
-	if (!name_len || name_len > PST_NAME_MAX || !le32_get(m->id) ||
-	    le32_get(m->home_shard) >= l->geo.shards || cont_name_by_id(l, le32_get(m->id)))
+	if (!name_len || name_len > PST_NAME_MAX || memchr(name, 0, name_len) || !le32_get(m->id) ||
+	    le32_get(m->id) == UINT32_MAX || le32_get(m->home_shard) >= l->geo.shards ||
+	    cont_name_by_id(l, le32_get(m->id)))
 		return -EBADMSG;
 	n = mem_calloc(1, sizeof(*n));
 	if (!n)
@@ -324,11 +325,15 @@ int cont_name_load(struct local *l, const struct media_cont_name *m, const char 
 	n->quota_objects = le64_get(m->quota_objects);
 	memcpy(n->uuid, m->uuid, sizeof(n->uuid));
 	memcpy(n->name, name, name_len);
+	list_for_each (at, &l->names, link)
+		if (strcmp(at->name, n->name) >= 0)
+			break;
+	if (&at->link != &l->names && !strcmp(at->name, n->name)) {
+		mem_free(n);
+		return -EBADMSG;
+	}
 	n->hash_next = l->name_hash[n->id % CONT_HASH];
 	l->name_hash[n->id % CONT_HASH] = n;
-	list_for_each (at, &l->names, link)
-		if (strcmp(at->name, n->name) > 0)
-			break;
 	list_push(&at->link, &n->link);
 	l->next_cont = MAX(l->next_cont, n->id + 1);
 	return 0;

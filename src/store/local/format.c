@@ -319,6 +319,15 @@ static int super_read(struct bdev *dev, struct media_super *ret_s, struct pst_er
 	return r;
 }
 
+/* All devices of a store have one layout: everything from the number of devices on, but the roles.
+ */
+static bool same_layout(const struct media_super *a, const struct media_super *b)
+{
+	size_t from = offsetof(struct media_super, dev_count);
+
+	return !memcmp((const uint8_t *)a + from, (const uint8_t *)b + from, sizeof(*a) - from);
+}
+
 int devices_identify(struct local *l, struct bdev *const *devs, unsigned count, struct pst_err *err)
 {
 	struct media_super *s;
@@ -340,6 +349,9 @@ int devices_identify(struct local *l, struct bdev *const *devs, unsigned count, 
 		index = le32_get(s->dev_index);
 		if (memcmp(s->store_uuid, l->super.store_uuid, sizeof(s->store_uuid)))
 			r = err_set(err, -ENXIO, "%s belongs to another store than %s",
+			            devs[i]->info.name, devs[0]->info.name);
+		else if (!same_layout(s, &l->super))
+			r = err_set(err, -EBADMSG, "the superblocks of %s and %s disagree",
 			            devs[i]->info.name, devs[0]->info.name);
 		else
 			r = geometry_from_super(&l->geo, s, devs[i]->info.size_bytes, err);

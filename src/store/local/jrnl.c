@@ -132,8 +132,14 @@ void jrnl_insert(struct shard *s, struct jblock *j, uint64_t addr, uint64_t fram
 
 void jrnl_forget(struct shard *s, uint64_t addr, uint32_t blocks)
 {
-	if (!s->jrnl.count)
+	if (blocks > s->jrnl.count) { /* fewer to look through than to look up */
+		struct jblock *j, *next;
+
+		list_for_each_safe (j, next, &s->jrnl.dirty, dirty)
+			if (j->addr >= addr && j->addr - addr < blocks)
+				unhash(s, j);
 		return;
+	}
 	for (uint32_t i = 0; i < blocks; i++) {
 		struct jblock *j = jrnl_find(s, addr + i);
 

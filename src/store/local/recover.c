@@ -261,7 +261,8 @@ static int load_snap(struct loader *ld, struct cont *c, const struct bt_iter *it
 	uint64_t id;
 	int err;
 
-	if (it->key_len != 13 || it->val_len <= sizeof(m) || len > PST_NAME_MAX)
+	if (it->key_len != 13 || it->val_len <= sizeof(m) || len > PST_NAME_MAX ||
+	    memchr((const uint8_t *)it->val + sizeof(m), 0, len))
 		return bad_item(ld, "snapshot");
 	memcpy(&m, it->val, sizeof(m));
 	id = get_be64(it->key + 5);
@@ -311,7 +312,7 @@ static int load_cont(struct loader *ld, const struct bt_iter *it)
 	if (!name || name->home != ld->s->id)
 		return 0; /* destroyed: its space is simply not claimed */
 	memcpy(&m, it->val, sizeof(m));
-	if (!le32_get(m.epoch))
+	if (!le32_get(m.epoch) || le32_get(m.epoch) == UINT32_MAX)
 		return bad_item(ld, "container");
 	c = cont_get(ld->s, get_be32(it->key + 1));
 	if (!c)
@@ -419,6 +420,11 @@ int shard_load(struct local *l, unsigned id, struct pst_err *err)
 
 	if (r)
 		return r;
+	/* They only grow, by one or a frame at a time: so that no sum below can overflow. */
+	if ((le64_get(h.gen) | le64_get(h.epoch) | le64_get(h.frame_seq) | le64_get(h.log_pos)) >>
+	            62 ||
+	    le64_get(h.next_cont) > UINT32_MAX)
+		return err_set(err, -EBADMSG, "the header of shard %u makes no sense", id);
 	s->ckpt.gen = le64_get(h.gen);
 	s->ckpt.epoch = le64_get(h.epoch);
 	s->ckpt.done = le64_get(h.frame_seq);
@@ -461,18 +467,35 @@ static void claim_run(void *arg, struct pst_oid oid, uint64_t lblk, uint64_t add
 {
 	struct claimer *cl = arg;
 
-	cl->extents += lblk != UINT64_MAX;
+	int r = space_claim(cl->s, SPACE_DATA, addr, blocks);
 
+	cl->extents += lblk != UINT64_MAX;
+	cl->no_memory |= r == -ENOMEM;
+	cl->bad += r == -EINVAL ? blocks : 0;
+	if (r != -EEXIST)
+		return;
 	/* A snapshot's leaf may map what another tree's copy of it maps too: block by block then.
 	 */
-	if (!space_claim(cl->s, SPACE_DATA, addr, blocks))
-		return;
 	for (uint32_t i = 0; i < blocks; i++) {
 		int err = space_claim(cl->s, SPACE_DATA, addr + i, 1);
 
-		cl->no_memory |= err == -ENOMEM;
 		if (err && err != -EEXIST)
 			cl->bad++;
+	}
+}
+
+/* What nothing refers to is not written home: it might be another's place by now. */
+static void journal_prune(struct shard *s)
+{
+	struct jblock *j, *next;
+
+	list_for_each_safe (j, next, &s->jrnl.dirty, dirty) {
+		const struct region *r = &s->l->region[j->addr / s->l->geo.region_span];
+		uint64_t at = j->addr % s->l->geo.region_span;
+
+		if (r->class != SPACE_DATA || r->owner != s->id ||
+		    !(r->used[at / 64] >> (at % 64) & 1))
+			jrnl_forget(s, j->addr, 1);
 	}
 }
 
@@ -501,6 +524,8 @@ int space_rebuild(struct shard *s, struct pst_err *err)
 		list_for_each (n, &c->snaps, link)
 			bt_walk(&n->tree, leave_once, NULL, NULL);
 	}
+	if (!PLANTED(s->l, PLANT_FORGET_SNAPSHOT_SPACE))
+		journal_prune(s);
 	if (cl.no_memory)
 		return err_set(err, -ENOMEM, "no memory for the map of used space");
 	if (cl.bad)

@@ -362,6 +362,18 @@ static int survey(struct replay *r, uint64_t *ret_end)
 
 /* --- pass 2 --- */
 
+static bool cont_at_home(const struct shard *s, uint32_t id)
+{
+	const struct cont_name *n = cont_name_by_id(s->l, id);
+
+	return n && n->home == s->id;
+}
+
+static uint32_t changes_max(const struct media_record *rec)
+{
+	return MIN(le32_get(rec->changes), le32_get(rec->len) / sizeof(struct media_change));
+}
+
 static int apply_frame(struct replay *r)
 {
 	const struct media_frame *f = (const void *)r->meta;
@@ -379,14 +391,14 @@ static int apply_frame(struct replay *r)
 			return err;
 		p += le32_get(rec->len);
 		s->l->stat.recovery_records++;
-		if (home && !cont_name_by_id(s->l, le32_get(rec->cont))) {
+		if (home && !cont_at_home(s, le32_get(rec->cont))) {
 			/* Destroyed later, by shard 0: only its answer is worth keeping. */
 			if (le16_get(rec->flags) & REC_F_TOKEN)
 				token_record(s, (const struct media_reply *)(rec + 1));
 			continue;
 		}
 		/* What was let in before fits in again. */
-		(void)bt_reserve(&s->env, 64 + le32_get(rec->changes) * 8, true);
+		(void)bt_reserve(&s->env, 64 + 8 * changes_max(rec), true);
 		err = apply_record(s, rec, r->seq, r->data, r->data_count);
 		if (err)
 			return err;

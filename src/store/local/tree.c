@@ -174,8 +174,11 @@ int outval_decode(const uint8_t *val, size_t len, struct media_outval *ret)
 	if (!n || n > OUTVAL_EXTENTS_MAX ||
 	    len != offsetof(struct media_outval, extent) + n * sizeof(ret->extent[0]))
 		return -EBADMSG;
-	for (uint32_t i = 0; i < n; i++)
+	for (uint32_t i = 0; i < n; i++) {
+		if (!le16_get(ret->extent[i].blocks))
+			return -EBADMSG;
 		blocks += le16_get(ret->extent[i].blocks);
+	}
 	return le32_get(ret->len) <= PST_VALUE_MAX &&
 	                       blocks == DIV_ROUND_UP(le32_get(ret->len), BLOCK_BYTES)
 	               ? 0
