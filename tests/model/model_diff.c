@@ -274,9 +274,9 @@ static int diff_cont(struct diff *d, const struct m_cont *c)
 		return DIFFERS(d, "is not there");
 	if (r)
 		return FAILED(d, r, "open");
-	r = diff_info(d);
+	r = diff_view(d, &c->live);
 	if (!r)
-		r = diff_view(d, &c->live);
+		r = diff_info(d);
 	return r ? r : diff_snaps(d);
 }
 

@@ -39,7 +39,7 @@ static int diff_touched(struct sim *sim, struct sim_op *const *ops, unsigned cou
 		for (uint32_t j = 0; !r && j < op->mut_count; j++)
 			r = diff_object(sim, m, op->cont, view, op->muts[j].oid, err);
 	}
-	if (r && r != -EUCLEAN)
+	if (r && r != -EUCLEAN && !(sim->store && sim->subject->power_lost(sim)))
 		sim_fail(sim, "comparison: %s (%d)", err->text, r);
 	return r;
 }
@@ -233,8 +233,8 @@ static void check_order(struct sim *sim, const struct verdict *v)
 				for (unsigned j = 0; j < v[b].min; j++) {
 					const struct sim_op *kept = v[b].ops[j];
 
-					if (kept->cont == lost->cont && acked(lost) &&
-					    lost->end_seq < kept->submit_seq)
+					if (kept->cont == lost->cont && !kept->repeat &&
+					    acked(lost) && lost->end_seq < kept->submit_seq)
 						sim_fail(sim,
 						         "lane %u's op is lost: %s; lane %u's, "
 						         "submitted after it had completed, is "
@@ -298,32 +298,47 @@ static void snap_contains(struct sim *sim, struct sim_op *o)
 	}
 }
 
-void snap_resolve(struct sim_op *snap)
+struct contents { /* of one lane's ops meanwhile, how many the snapshot has */
+	unsigned count, min, max;
+	struct sim_op *ops[256];
+};
+
+static void find_contents(struct sim *sim, unsigned lane, struct sim_op *snap, struct contents *c)
 {
-	struct sim *sim = snap->lane->sim;
 	char why[2][PST_ERR_TEXT_BYTES];
+	struct model *scratch;
+
+	c->min = c->max = 0;
+	c->count = overlapping(sim, &sim->lane[lane], snap, c->ops, ARRAY_LEN(c->ops) - 1);
+	if (!c->count)
+		return;
+	scratch = model_clone(snap->snap_base);
+	find_prefix(sim, c->ops, c->count, scratch, snap->snap_info.view, &c->min, &c->max, why);
+	model_free(scratch);
+	if (c->min > c->max && !sim->subject->power_lost(sim))
+		sim_fail(sim,
+		         "snapshot %s: of lane %u's %u ops meanwhile it has no prefix. With none: "
+		         "%s. With some: %s",
+		         snap->snap_name, lane, c->count, why[0], why[1]);
+}
+
+bool snap_resolve(struct sim_op *snap)
+{
+	static struct contents c[SIM_LANES_MAX];
+	struct sim *sim = snap->lane->sim;
 	struct state st = {.model = snap->snap_base};
 
+	for (unsigned i = 0; i < sim->lanes; i++)
+		find_contents(sim, i, snap, &c[i]);
+	if (sim->subject->power_lost(sim))
+		return false;
 	for (unsigned i = 0; i < sim->lanes; i++) {
-		struct sim_op *ops[256];
-		unsigned count = overlapping(sim, &sim->lane[i], snap, ops, 255), min, max;
-		struct model *scratch;
-
-		if (!count)
-			continue;
-		scratch = model_clone(snap->snap_base);
-		find_prefix(sim, ops, count, scratch, snap->snap_info.view, &min, &max, why);
-		model_free(scratch);
-		if (min > max)
-			sim_fail(sim,
-			         "snapshot %s: of lane %u's %u ops meanwhile it has no prefix. "
-			         "With none: %s. With some: %s",
-			         snap->snap_name, i, count, why[0], why[1]);
-		for (unsigned j = 0; j < min; j++) {
-			sim_op_apply(ops[j], &st);
-			snap_contains(sim, ops[j]);
+		for (unsigned j = 0; j < c[i].min; j++) {
+			sim_op_apply(c[i].ops[j], &st);
+			snap_contains(sim, c[i].ops[j]);
 		}
 	}
+	return true;
 }
 
 /* --- the cut --- */
@@ -388,6 +403,23 @@ static void take_verdict(struct sim *sim, struct lane *lane, struct verdict *v)
 	}
 }
 
+/* For a person who looks for the cause: every object that differs. */
+static void say_differences(struct sim *sim)
+{
+	struct pst_err err;
+
+	for (unsigned i = 0; sim->verbose && i < sim->lanes; i++) {
+		struct lane *lane = &sim->lane[i];
+
+		for (unsigned j = 0; lane->role == LANE_OBJECTS && j < SIM_OIDS; j++) {
+			if (model_diff_object(sim->cur.model, sim->store,
+			                      sim->cont[lane->cont_index].id, 0, lane->oids[j],
+			                      &err))
+				sim_say(sim, "lane %u: %s", i, err.text);
+		}
+	}
+}
+
 void sim_compare(struct sim *sim)
 {
 	struct pst_err err = {0};
@@ -397,6 +429,8 @@ void sim_compare(struct sim *sim)
 	r = model_diff(sim->cur.model, sim->store, &err);
 	if (!r && sim->profile.names)
 		r = names_diff(sim, sim->cur.names, &err);
+	if (r)
+		say_differences(sim);
 	if (r)
 		sim_fail(sim, "the store is not what it should be: %s (%d)", err.text, r);
 }

@@ -108,6 +108,7 @@ struct sim_op {
 	bool mutates, is_volatile, submitted_yet, ended, resent;
 	bool must;     /* a durable snapshot contains it */
 	bool survived; /* while a cut is looked at */
+	bool repeat;   /* sent again although it had happened */
 	uint64_t submit_seq, end_seq;
 	struct model *snap_base;  /* of a snapshot taken among changes: what it has at least */
 	struct list pending_link; /* lane->pending */
@@ -255,7 +256,7 @@ void sim_cut(struct sim *sim);     /* power off, on, and the comparison */
 void sim_look_after(struct sim *sim, struct sim_op *o);
 void sim_compare(struct sim *sim); /* nothing in flight: is the store `cur`? */
 /* A snapshot was taken while lanes went on: puts it into @st as the store has it, if that is one
- * of the allowed ones. */
-void snap_resolve(struct sim_op *snap);
+ * of the allowed ones. False: the power went meanwhile. */
+bool snap_resolve(struct sim_op *snap);
 
 #endif

@@ -392,6 +392,7 @@ void sim_op_resend(struct lane *lane, struct sim_op *o)
 {
 	o->refs++;
 	o->ended = o->submitted_yet = false;
+	o->repeat = o->repeat || o->survived;
 	o->must = o->survived = false;
 	o->resent = true;
 	if (o->gen)
@@ -610,14 +611,12 @@ static bool settle_one(struct sim *sim, struct sim_op *o)
 	}
 	if (!status && o->flushes)
 		pending_durable(sim, o->submitted->cont, o->submit_seq);
-	if (!status && o->mutates && !o->is_volatile)
+	if (!status && o->mutates && !o->is_volatile && o->cont)
 		pending_durable(sim, o->cont, o->submit_seq);
-	if (!status && o->snap_base && sim->lights_out) {
+	if (!status && o->snap_base && (sim->lights_out || !snap_resolve(o))) {
 		o->must = true; /* it is there; what it holds is asked when the power is back */
 		return false;
 	}
-	if (!status && o->snap_base)
-		snap_resolve(o);
 	check_answer(sim, o);
 	if (sim->paranoid && o->kind == SIM_OBJ && o->mutates && !sim->lights_out)
 		sim_look_after(sim, o);
@@ -639,6 +638,7 @@ void lanes_settle(struct sim *sim)
 
 		sim_say(sim, "lane %u: ended %d: %s", o->lane->index, o->submitted->status,
 		        sim_op_text(o, (char[300]){0}));
+		sim->lights_out = sim->lights_out || sim->subject->power_lost(sim);
 		o->lane->flying = NULL;
 		sim->flying--;
 		sim->turns_idle = 0;
