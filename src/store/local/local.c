@@ -80,7 +80,9 @@ enum pst_outcome op_committed(struct shard *s, struct pst_op *op, uint64_t frame
 {
 	struct op_state *st = op_state(op);
 
-	if (op->flags & PST_F_VOLATILE && op->opcode != PST_OP_FLUSH)
+	/* Only content may be volatile: other logs rely on containers and snapshots being there. */
+	if (op->flags & PST_F_VOLATILE &&
+	    (op->opcode == PST_OP_WRITE || op->opcode == PST_OP_BATCH))
 		return op_fail(op, 0);
 	if (s->l->stopped)
 		return op_fail(op, s->l->stop_status);

@@ -113,7 +113,7 @@ static uint64_t meta_reserve_regions(struct local *l)
 		if (!s)
 			continue;
 		need += s->env.pages + 16;
-		have += s->space.class[SPACE_META].free + s->space.meta_next.blocks;
+		have += s->space.class[SPACE_META].free; /* what was released is not free yet */
 	}
 	need += l->geo.region_blocks / 2;
 	return need > have ? DIV_ROUND_UP(need - have, l->geo.region_blocks) : 0;
