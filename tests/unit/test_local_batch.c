@@ -272,7 +272,7 @@ static void batch_beyond_the_journal(void **state)
 	pair_end(&p);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(grow_within_a_block),
@@ -282,5 +282,7 @@ int main(void)
 	        cmocka_unit_test(batch_beyond_the_journal),
 	};
 
+	if (argc > 1) /* one case alone */
+		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests_name("local engine: batches", tests, NULL, NULL);
 }

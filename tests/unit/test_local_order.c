@@ -157,7 +157,7 @@ static void asked_before_it_is_durable(void **state)
 	eng_end(&e);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(flush_of_another_shard),
@@ -166,5 +166,7 @@ int main(void)
 	        cmocka_unit_test(asked_before_it_is_durable),
 	};
 
+	if (argc > 1) /* one case alone */
+		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests_name("local engine: order", tests, NULL, NULL);
 }

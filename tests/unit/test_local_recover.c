@@ -385,7 +385,7 @@ static void one_mirror_of_the_log(void **state)
 	eng_end(&e);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(tail_and_checkpoint),   cmocka_unit_test(tail_and_recovery),
@@ -394,5 +394,7 @@ int main(void)
 	        cmocka_unit_test(bit_flips_in_the_log),  cmocka_unit_test(one_mirror_of_the_log),
 	};
 
+	if (argc > 1) /* one case alone */
+		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests_name("local engine: recovery", tests, NULL, NULL);
 }

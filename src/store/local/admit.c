@@ -288,16 +288,37 @@ static int quota_check(const struct cont *c, const struct demand *d)
 	return 0;
 }
 
-static int space_check(struct shard *s, const struct demand *d)
+/* How many journaled blocks overwrite none in place. Only where one entry alone changes what is
+ * mapped: what the others would leave is not known before they are applied. */
+static uint32_t new_places(const struct wreq *q, struct cont *c, uint32_t journal_blocks)
 {
-	if (s->space.class[SPACE_DATA].free >= d->new_blocks ||
-	    space_available(s->l) >= d->new_blocks)
-		return 0;
-	if (s->space.data.count) {
+	uint32_t changing = 0, n = 0;
+
+	for (uint32_t i = 0; i < q->count; i++) {
+		unsigned kind = q->mut[i].kind;
+
+		changing += kind == PST_OBJ_DELETE ||
+		            (kind >= PST_ARRAY_WRITE && kind <= PST_ARRAY_RESIZE);
+	}
+	if (changing > 1)
+		return journal_blocks;
+	for (uint32_t i = 0; i < q->count; i++)
+		n += blocks_to_place(c, q->mut[i].oid, &q->w[i]);
+	return n;
+}
+
+static int space_check(struct wreq *q, struct cont *c, const struct demand *d)
+{
+	struct shard *s = q->shard;
+	int err = space_reserve(s, d->new_blocks);
+
+	if (err == -ENOSPC)
+		err = space_reserve(s, new_places(q, c, d->journal_blocks));
+	if (err == -ENOSPC && s->space.data.count) {
 		log_want_mark(s);
 		return -EAGAIN;
 	}
-	return -ENOSPC;
+	return err;
 }
 
 /* Everything that can stand in the way; 0: nothing does. */
@@ -316,7 +337,7 @@ int batch_admit(struct wreq *q, struct cont *c, const struct demand *d)
 			ckpt_want(s);
 	}
 	if (!err)
-		err = space_check(s, d);
+		err = space_check(q, c, d);
 	if (!err)
 		err = log_room(s, d->record_bytes, d->journal_blocks, q->deletes_only);
 	return err;

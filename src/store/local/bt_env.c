@@ -139,7 +139,7 @@ static uint64_t limit_now(const struct bt_env *env, bool over_limit)
 {
 	if (env->limit_bytes == 0)
 		return UINT64_MAX;
-	return env->limit_bytes + (over_limit ? env->limit_bytes / 64 : 0);
+	return env->limit_bytes + (over_limit ? MAX(env->limit_bytes / 64, BT_GRACE_MIN_BYTES) : 0);
 }
 
 /* Adds a slab that brings the free pages nearer to @need. */
@@ -170,21 +170,40 @@ static void slabs_trim(struct bt_env *env)
 	}
 }
 
-int bt_reserve(struct bt_env *env, unsigned changes, bool over_limit)
+uint64_t bt_env_used(const struct bt_env *env)
+{
+	return env->bytes - env->free_count * BT_PAGE_BYTES;
+}
+
+static int reserve(struct bt_env *env, unsigned changes, uint64_t limit)
 {
 	uint64_t need = pages_needed(env, changes);
+	uint64_t used = bt_env_used(env);
 	int r;
 
-	if (env->level_pages[BT_DEPTH_MAX - 1] > 0 && !over_limit)
-		return -ENOSPC; /* as high as a tree may be */
+	/* There may be free pages beyond the limit: bt_reserve_beyond() brought them. */
+	if (limit < used || limit - used < need * BT_PAGE_BYTES)
+		return -ENOSPC;
 	while (env->free_count < need) {
-		r = slab_grow(env, need, limit_now(env, over_limit));
+		r = slab_grow(env, need, limit);
 		if (r < 0)
 			return r;
 	}
 	env->reserved = need;
 	slabs_trim(env);
 	return 0;
+}
+
+int bt_reserve(struct bt_env *env, unsigned changes, bool over_limit)
+{
+	if (env->level_pages[BT_DEPTH_MAX - 1] > 0 && !over_limit)
+		return -ENOSPC; /* as high as a tree may be */
+	return reserve(env, changes, limit_now(env, over_limit));
+}
+
+int bt_reserve_beyond(struct bt_env *env, unsigned changes)
+{
+	return reserve(env, changes, UINT64_MAX);
 }
 
 /* --- nodes --- */

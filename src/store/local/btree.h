@@ -32,6 +32,8 @@
 #define BT_VALUE_MAX  512
 #define BT_DEPTH_MAX  12
 
+#define BT_GRACE_MIN_BYTES (4u << 20)
+
 struct bt_node {
 	uint32_t refs;
 	uint16_t level; /* 0: leaf */
@@ -64,6 +66,7 @@ struct bt_env {
 
 int bt_env_init(struct bt_env *env);  /* identity, limit and release already set; 0 or -ENOMEM */
 void bt_env_done(struct bt_env *env); /* all trees dropped (asserted) */
+uint64_t bt_env_used(const struct bt_env *env); /* bytes, without the free pages */
 
 struct btree {
 	struct bt_env *env;
@@ -75,13 +78,17 @@ struct btree {
  * bt_reserve - makes sure that @changes puts or deletes on trees of @env can't fail, for a tree
  * of up to BT_DEPTH_MAX levels as they are now. 0, -ENOMEM, or -ENOSPC when limit_bytes would be
  * passed
- * (@over_limit lets deletes use a reserve of 1/64 of the limit above it). The reservation holds
+ * (@over_limit lets deletes use a reserve above it: 1/64 of the limit, BT_GRACE_MIN_BYTES at least). The reservation holds
  * until the next bt_reserve(), and for one tree among those that share nodes. A clone before the
  * first change is covered; one taken between the changes is not: reserve again after it. Memory
  * that was freed goes back here, a few slabs a call. How much c changes take is derived at the head
  * of bt_env.c.
  */
 int bt_reserve(struct bt_env *env, unsigned changes, bool over_limit);
+
+/* The same heedless of limit_bytes: for changes that must go on, as those of a checkpoint. 0 or
+ * -ENOMEM. */
+int bt_reserve_beyond(struct bt_env *env, unsigned changes);
 
 /* *ret_val points into a page and is valid until the tree changes. -ENOENT when absent. */
 int bt_get(const struct btree *t, const void *key, size_t key_len, const void **ret_val,

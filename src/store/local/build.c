@@ -94,6 +94,20 @@ static uint64_t place_of(const struct builder *b, struct pst_oid oid, const stru
 	return e->addr + (lblk - e->lblk);
 }
 
+/* The journaled blocks of @w that build_write() would give new places now. */
+uint32_t blocks_to_place(struct cont *c, struct pst_oid oid, const struct wmut *w)
+{
+	struct builder b = {.c = c, .nocsum = c->props & PST_PROP_CHECKSUM_OFF};
+	struct extent e = {0};
+	struct head h;
+	uint32_t n = 0;
+
+	head_get(&c->tree, oid, &h);
+	for (uint32_t k = 0; k < w->j_count; k++)
+		n += !place_of(&b, oid, &h, &e, w->j[k]->lblk);
+	return n;
+}
+
 /* Gives each journaled block its place and writes the pieces; returns their number. */
 static uint32_t place_journaled(struct builder *b, const struct wmut *w, struct pst_oid oid)
 {

@@ -244,7 +244,7 @@ static bool freeze(struct shard *s)
 
 	/* The system tree changes below: at most all of its pages get dirty. */
 	nodes += bt_dirty_count(&s->sys) + s->sys.items / 4 + 4 * trees + 16;
-	if (room_for(s, nodes, trees) || bt_reserve(&s->env, (unsigned)(4 * trees + 16), true))
+	if (room_for(s, nodes, trees) || bt_reserve_beyond(&s->env, (unsigned)(4 * trees + 16)))
 		return false;
 	k->frame = log_close_frame(s);
 	k->pos = s->log.head; /* unless the frame is still open: frame_place() says then */

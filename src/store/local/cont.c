@@ -232,6 +232,8 @@ void cont_drop_tree(struct shard *s, struct cont *c)
 	for (bt_seek(&it, &c->tree, "", 0); it.valid; bt_next(&it))
 		free_item(s, it.key, it.key_len, it.val, it.val_len);
 	cont_free(s, c);
+	if (!s->l->recovering)
+		log_want_mark(s); /* nothing else may ever be written here */
 }
 
 /* --- records --- */

@@ -331,6 +331,10 @@ static enum pst_outcome snap_destroy_try(struct shard *s, struct pst_op *op)
 	sn = n ? snap_find(cont_find(s, n->id), op->name2, op->name2_len) : NULL;
 	if (!sn)
 		return op_fail(op, -ENOENT);
+	/* A checkpoint holds on to the trees that it writes, and what only the snapshot held could
+	 * not be told from that. */
+	if (s->ckpt.state != CKPT_IDLE)
+		return PST_BUSY;
 	err = record_begin(s, op, REC_SNAP_DESTROY, n->id, 8, &r, &body, &frame);
 	if (err)
 		return not_now(op, err);

@@ -165,6 +165,9 @@ void space_done(struct shard *s);
 uint32_t space_alloc(struct shard *s, enum space_class class, uint32_t want, uint64_t *ret_addr);
 /* Data blocks that ordinary writes can still get. */
 uint64_t space_available(struct local *l);
+/* Makes sure that the next space_alloc()s of data find @blocks: in regions of this shard. 0, -ENOSPC,
+ * -ENOMEM. */
+int space_reserve(struct shard *s, uint32_t blocks);
 void space_give_back(struct shard *s, enum space_class class, uint64_t addr, uint32_t blocks);
 void space_free_data(struct shard *s, uint64_t addr, uint32_t blocks); /* through quarantine */
 void space_free_meta(struct shard *s, uint64_t addr);
@@ -513,6 +516,7 @@ struct local {
 	uint32_t mem_align; /* what every device asks of memory */
 	struct loop_poller poller;
 	bool stopped, stop_told, closing, recovering, index_full;
+	bool opening; /* no frames yet: the headers of this epoch are not durable */
 	int stop_status;
 	char stop_why[160];
 	uint64_t ops; /* in flight */
@@ -780,6 +784,7 @@ void batch_demand(const struct wreq *q, const struct cont *c, struct demand *ret
 int batch_admit(struct wreq *q, struct cont *c, const struct demand *d);
 /* Builds and applies; returns the frame. */
 uint64_t batch_build(struct wreq *q, struct cont *c);
+uint32_t blocks_to_place(struct cont *c, struct pst_oid oid, const struct wmut *w);
 
 /* --- requests: a pool of fixed-size scratch for reads and writes --- */
 

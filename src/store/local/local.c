@@ -111,11 +111,14 @@ static void stall_tick(struct loop_timer *t)
 		shard_kick(l->shard[i]);
 }
 
-static void stall(struct shard *s, struct pst_op *op)
+static void stall(struct shard *s, struct pst_op *op, bool first)
 {
 	struct loop *loop = s->l->store.loop;
 
-	list_push(&s->stalled, &op->link);
+	if (first)
+		list_push_front(&s->stalled, &op->link);
+	else
+		list_push(&s->stalled, &op->link);
 	if (!s->l->stall_timer.heap_index)
 		(void)loop_timer_arm(loop, &s->l->stall_timer, loop_now(loop) + STALL_TICK_NS);
 }
@@ -138,7 +141,7 @@ enum pst_outcome op_run(struct shard *s, struct pst_op *op, op_try try)
 	if (list_empty(&s->stalled) || !mutates(op))
 		out = try(s, op);
 	if (out == PST_BUSY) {
-		stall(s, op);
+		stall(s, op, false);
 		return PST_QUEUED;
 	}
 	if (out == PST_DONE)
@@ -150,8 +153,9 @@ void op_again(struct shard *s, struct pst_op *op, op_try try)
 {
 	enum pst_outcome out = try(s, op);
 
+	/* It holds what others wait for: were it behind them, its turn might never come. */
 	if (out == PST_BUSY)
-		stall(s, op);
+		stall(s, op, true);
 	else if (out == PST_DONE)
 		op_done(s->l, op, op->status);
 }
@@ -343,7 +347,7 @@ static void index_measure(struct local *l)
 	uint64_t bytes = 0;
 
 	for (unsigned i = 0; i < l->geo.shards; i++)
-		bytes += l->shard[i]->env.bytes;
+		bytes += bt_env_used(&l->shard[i]->env);
 	l->index_full = l->opts.index_limit_bytes && bytes > l->opts.index_limit_bytes;
 }
 

@@ -64,13 +64,19 @@ static void flush_done(struct dio *d)
 		frame_ended(f->shard, f);
 }
 
+/* Is there something that only a further mark settles? */
+static bool mark_behind(const struct shard *s)
+{
+	return s->log.last_record > s->log.mark || space_waits_for_mark(s);
+}
+
 static void timer_fired(struct loop_timer *t)
 {
 	struct shard *s = container_of(t, struct shard, log.timer);
 
 	if (frame_of(&s->log, s->log.next_seq)->records)
 		log_want(s);
-	else if (s->log.last_record > s->log.mark)
+	else if (mark_behind(s))
 		log_want_mark(s);
 }
 
@@ -365,11 +371,13 @@ static bool seal_wanted(struct shard *s, const struct frame *f)
 {
 	struct log *g = &s->log;
 
-	if (f->state != FRAME_OPEN || g->inflight >= g->inflight_max || s->l->stopped)
+	if (f->state != FRAME_OPEN || g->inflight >= g->inflight_max || s->l->stopped ||
+	    s->l->opening)
 		return false;
 	if (f->records)
 		return f->wanted || f->meta_len > FRAME_CLOSE_BYTES(g);
-	return g->mark_wanted && g->inflight == 0 && g->durable > g->mark;
+	return g->mark_wanted && g->inflight == 0 &&
+	       (g->durable > g->mark || space_waits_for_mark(s));
 }
 
 int log_step(struct shard *s)
@@ -452,7 +460,7 @@ static void frame_ended(struct shard *s, struct frame *f)
 		s->jrnl.look = true;
 	}
 	run_waiters(&woken, 0);
-	if (g->last_record > g->mark && !g->timer.heap_index)
+	if (mark_behind(s) && !g->timer.heap_index)
 		(void)loop_timer_arm(s->l->store.loop, &g->timer,
 		                     loop_now(s->l->store.loop) + 4 * VOLATILE_DELAY_NS);
 	shard_kick(s);

@@ -560,6 +560,7 @@ static int fresh_start(struct local *l, struct pst_err *err)
 		r = flush_all_sync(l);
 	if (r)
 		return err_set(err, r, "a device can't be written: %s", strerror(-r));
+	l->opening = true;
 	loop_poller_add(l->store.loop, &l->poller);
 	for (unsigned i = 0; i < l->geo.shards; i++) {
 		w[i].durable = ckpt_ended;
@@ -572,6 +573,7 @@ static int fresh_start(struct local *l, struct pst_err *err)
 				local_stop(l, -EIO, "the loop failed");
 	if (l->stopped)
 		r = err_set(err, l->stop_status, "recovery failed: %s", l->stop_why);
+	l->opening = false;
 	l->stop_told = l->stopped;
 	for (unsigned i = 0; i < l->geo.devs; i++)
 		while (l->dev[i]->inflight)

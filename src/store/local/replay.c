@@ -398,7 +398,8 @@ static int apply_frame(struct replay *r)
 			continue;
 		}
 		/* What was let in before fits in again. */
-		(void)bt_reserve(&s->env, 64 + 8 * changes_max(rec), true);
+		if (bt_reserve_beyond(&s->env, 64 + 8 * changes_max(rec)))
+			return -ENOMEM;
 		err = apply_record(s, rec, r->seq, r->data, r->data_count);
 		if (err)
 			return err;

@@ -125,6 +125,21 @@ static bool may_claim(struct local *l, enum space_class class)
 	                           : l->regions_free > meta_reserve_regions(l);
 }
 
+int space_reserve(struct shard *s, uint32_t blocks)
+{
+	struct local *l = s->l;
+
+	for (uint64_t r = 0; s->space.class[SPACE_DATA].free < blocks; r++) {
+		if (!may_claim(l, SPACE_DATA))
+			return -ENOSPC;
+		while (l->region[r].class != SPACE_NONE)
+			r++;
+		if (region_own(s, r, SPACE_DATA))
+			return -ENOMEM;
+	}
+	return 0;
+}
+
 uint64_t space_available(struct local *l)
 {
 	uint64_t n = 0, reserve = meta_reserve_regions(l);
