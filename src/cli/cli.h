@@ -89,7 +89,8 @@ int cli_number(struct cli *cli, const char *option, const char *value, uint64_t 
 
 void cli_help(FILE *out);
 void cli_help_command(const struct cli_command *c, FILE *out);
-int cli_help_topic(const char *topic); /* command or topic; CLI_USAGE when there is none */
+void cli_help_man(const struct cli_command *c); /* as a man page, on stdout; in help_man.c */
+int cli_help_topic(const char *topic);          /* command or topic; CLI_USAGE when there is none */
 
 /* --- cli.c --- */
 

@@ -332,10 +332,10 @@ const struct cli_command cmd_bench = {
         .args = "--container C --rw MODE [--bs SIZE] [--iodepth N] [--jobs N] [--size SIZE]\n"
                 "      [--objects N] [--runtime SECONDS] [--verify] [--durability CLASS]",
         .summary = "Measure: operations per second, latencies, CPU time",
-        .help = "Lays its data out in objects of its own, verifies every byte of it, and measures\n"
-                "then: reading holes would measure nothing. The data names its place and its "
-                "write,\n"
-                "so that wrong, old and torn data is seen. It is removed afterwards (see --keep).\n"
+        .help = "Lays its data out in objects of its own, verifies every byte of it, and\n"
+                "measures then: reading holes would measure nothing. The data names its place\n"
+                "and its write, so that wrong, old and torn data is seen. It is removed\n"
+                "afterwards (see --keep).\n"
                 "\n"
                 "Examples:\n"
                 "  penstock bench --container t --rw randread --bs 4k --iodepth 32\n"

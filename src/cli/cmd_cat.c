@@ -153,9 +153,8 @@ const struct cli_command cmd_cat = {
         .name = "cat",
         .args = "CONTAINER[@SNAPSHOT]:/path...",
         .summary = "Write files to the standard output",
-        .help = "Every byte is verified against its checksum before it is written; on an error "
-                "what\n"
-                "came before it is written and the exit status is 1.\n"
+        .help = "Every byte is verified against its checksum before it is written; on an error\n"
+                "what came before it is written and the exit status is 1.\n"
                 "\n"
                 "Examples:\n"
                 "  penstock cat train:/README | less\n"

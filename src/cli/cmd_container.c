@@ -241,10 +241,9 @@ const struct cli_command cmd_container = {
                 "set NAME [--quota-bytes SIZE] [--quota-objects N]\n"
                 "destroy NAME",
         .summary = "Make, list, show, change and destroy containers",
-        .help = "A container is a namespace with properties, a quota and snapshots of its own: a\n"
-                "tree of files, or plain objects with key-values. Destroying one frees its space "
-                "in\n"
-                "the background; its snapshots must be gone before.\n"
+        .help = "A container is a namespace with properties, a quota and snapshots of its own:\n"
+                "a tree of files, or plain objects with key-values. Destroying one frees its\n"
+                "space in the background; its snapshots must be gone before.\n"
                 "\n"
                 "Examples:\n"
                 "  penstock container create train\n"

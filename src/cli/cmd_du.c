@@ -164,9 +164,8 @@ const struct cli_command cmd_du = {
         .name = "du",
         .args = "[--all] [-b] CONTAINER[@SNAPSHOT]:/path",
         .summary = "Sum up the space that a tree takes",
-        .help = "Allocated space, bytes of content, files and directories. A file with several "
-                "names\n"
-                "counts for each.\n"
+        .help = "Allocated space, bytes of content, files and directories. A file with several\n"
+                "names counts for each.\n"
                 "\n"
                 "Examples:\n"
                 "  penstock du train:/\n"

@@ -7,6 +7,7 @@
 #include <jansson.h>
 
 #include "base/base.h"
+#include "cli/check_names.h"
 #include "cli/cli.h"
 #include "cli/commands.h"
 #include "cli/progress.h"
@@ -26,6 +27,8 @@ struct fsck {
 	struct local_fsck_opts opts;
 	struct progress progress;
 	json_t *findings;
+	struct local_fsck_report report;
+	struct check_names names;
 };
 
 static void finding(void *arg, const char *text, bool repaired)
@@ -52,40 +55,45 @@ static void progress(void *arg, uint64_t done, uint64_t total)
 	progress_tick(&f->progress);
 }
 
-static int show(struct fsck *f, const struct local_fsck_report *r)
+static int show(struct fsck *f)
 {
-	uint64_t left = r->findings - r->repaired;
+	const struct local_fsck_report *r = &f->report;
+	const struct check_names *n = &f->names;
+	uint64_t findings = r->findings + n->findings, repaired = r->repaired + n->repaired;
 
 	if (f->findings) {
 		json_t *o = json_pack(
-		        "{s:b, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
-		        "clean", r->findings == 0, "findings", f->findings, "found",
-		        (json_int_t)r->findings, "repaired", (json_int_t)r->repaired, "containers",
+		        "{s:b, s:O, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
+		        "s:I, s:I}",
+		        "clean", findings == 0, "findings", f->findings, "found",
+		        (json_int_t)findings, "repaired", (json_int_t)repaired, "containers",
 		        (json_int_t)r->containers, "snapshots", (json_int_t)r->snapshots, "objects",
 		        (json_int_t)r->objects, "keys", (json_int_t)r->keys, "extents",
 		        (json_int_t)r->extents, "blocks", (json_int_t)r->blocks, "checksum_errors",
 		        (json_int_t)r->csum_errors, "log_frames", (json_int_t)r->frames,
-		        "log_records", (json_int_t)r->records);
+		        "log_records", (json_int_t)r->records, "inodes", (json_int_t)n->inodes,
+		        "names", (json_int_t)n->names, "orphans", (json_int_t)n->orphans);
 
 		if (cli_print_json(f->cli, o) != CLI_OK)
 			return CLI_FAILED;
 	} else {
 		printf("%s: %" PRIu64 " findings, %" PRIu64 " repaired; %" PRIu64
 		       " containers, %" PRIu64 " snapshots, %" PRIu64 " objects, %" PRIu64
-		       " keys, %" PRIu64 " extents, %" PRIu64 " data blocks verified\n",
-		       r->findings == 0 ? "clean"
-		       : left == 0      ? "repaired"
-		                        : "DAMAGED",
-		       r->findings, r->repaired, r->containers, r->snapshots, r->objects, r->keys,
-		       r->extents, r->blocks);
+		       " keys, %" PRIu64 " extents, %" PRIu64 " names of %" PRIu64
+		       " inodes, %" PRIu64 " data blocks verified\n",
+		       findings == 0          ? "clean"
+		       : findings == repaired ? "repaired"
+		                              : "DAMAGED",
+		       findings, repaired, r->containers, r->snapshots, r->objects, r->keys,
+		       r->extents, n->names, n->inodes, r->blocks);
 	}
-	return left ? CLI_FAILED : CLI_OK;
+	return findings > repaired ? CLI_FAILED : CLI_OK;
 }
 
-static int check(struct fsck *f, struct loop *loop)
+/* The engine's part: below the store. */
+static int check_devices(struct fsck *f, struct loop *loop)
 {
 	struct bdev_open_opts dev_opts = {.read_only = !f->opts.repair};
-	struct local_fsck_report report = {0};
 	struct pst_err err = {.text = ""};
 	struct cli *cli = f->cli;
 	struct stack_devs devs;
@@ -94,16 +102,60 @@ static int check(struct fsck *f, struct loop *loop)
 
 	if (rc < 0)
 		return cli_fail(cli, err.text[0] ? 0 : rc, "%s", err.text);
-	f->findings = cli->json ? json_array() : NULL;
-	progress_start(&f->progress, cli, "checking");
-	rc = local_fsck(loop, devs.dev, devs.count, &f->opts, &report, &err);
-	progress_end(&f->progress);
+	rc = local_fsck(loop, devs.dev, devs.count, &f->opts, &f->report, &err);
 	stack_devs_close(&devs);
-	if (rc < 0) {
-		json_decref(f->findings);
-		return cli_fail(cli, err.text[0] ? 0 : rc, "%s", err.text);
+	return rc < 0 ? cli_fail(cli, err.text[0] ? 0 : rc, "%s", err.text) : CLI_OK;
+}
+
+/* The namespace's part: above it, so only where the store can be opened and its objects trusted. */
+static int check_tree(struct fsck *f)
+{
+	struct cli *cli = f->cli;
+	char *uri = cli_join("local:", "");
+	const char *where;
+	int status, rc;
+
+	for (int i = 0; uri && i < cli->arg_count; i++) {
+		char *longer = mem_realloc(uri, strlen(uri) + strlen(cli->args[i]) + 2);
+
+		if (!longer) {
+			mem_free(uri);
+			uri = NULL;
+			break;
+		}
+		uri = longer;
+		strcat(strcat(uri, i ? "," : ""), cli->args[i]);
 	}
-	return show(f, &report);
+	if (!uri)
+		return cli_fail(cli, -ENOMEM, "memory");
+	cli->store = uri;
+	status = cli_open(cli, !f->opts.repair);
+	mem_free(uri);
+	cli->store = NULL;
+	if (status != CLI_OK)
+		return status;
+	rc = check_names(cli->client, &f->names, &where);
+	if (rc < 0)
+		status = cli_fail(cli, rc, "checking the names of %s", where);
+	return cli_close(cli, status);
+}
+
+static int check(struct fsck *f, struct loop *loop)
+{
+	int status;
+
+	f->findings = f->cli->json ? json_array() : NULL;
+	progress_start(&f->progress, f->cli, "checking");
+	status = check_devices(f, loop);
+	if (status == CLI_OK && f->report.findings - f->report.repaired == f->report.csum_errors)
+		status = check_tree(f);
+	else if (status == CLI_OK)
+		cli_note(f->cli, "note: names are not checked before that is repaired");
+	progress_end(&f->progress);
+	if (status == CLI_OK)
+		status = show(f);
+	json_decref(f->findings);
+	return status;
 }
 
 static int run(struct cli *cli, int argc, char **argv)
@@ -124,6 +176,7 @@ static int run(struct cli *cli, int argc, char **argv)
 	status = cli_operand_count(cli, 1, PST_DEVICES_MAX);
 	if (status != CLI_OK)
 		return status;
+	f.names = (struct check_names){.repair = f.opts.repair, .finding = finding, .arg = &f};
 	f.opts.finding = finding;
 	f.opts.progress = progress;
 	f.opts.arg = &f;
@@ -139,10 +192,10 @@ const struct cli_command cmd_fsck = {
         .name = "fsck",
         .args = "DEV... [--repair] [--metadata-only]",
         .summary = "Check a store that is not open, and repair it",
-        .help = "Checks superblocks, the log, every index page, allocation against references in\n"
-                "both directions, counters, and every data block against its checksum. Each "
-                "finding\n"
-                "is a line; nothing is written without --repair. All devices of the store must be\n"
+        .help = "Checks superblocks, the log, every index page, allocation against references\n"
+                "in both directions, counters, every data block against its checksum, and every\n"
+                "name. Each finding is a line; nothing is written without --repair. Inodes that\n"
+                "lost their names come into /lost+found. All devices of the store must be\n"
                 "given. Exit status 0: clean, or all repaired; 1: not.\n"
                 "\n"
                 "Examples:\n"

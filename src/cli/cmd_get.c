@@ -46,11 +46,10 @@ const struct cli_command cmd_get = {
         .name = "get",
         .args = "[-r] [-j N] CONTAINER[@SNAPSHOT]:/path [DESTINATION]",
         .summary = "Export files and directory trees",
-        .help = "Into DESTINATION (default: here), if that is a directory; else it is the new "
-                "name.\n"
-                "Type, mode, times, links, holes and extended attributes are restored; owners and\n"
-                "devices too, for root. Every byte is verified against its checksum. A file that\n"
-                "can't be read whole is reported and not left behind.\n"
+        .help = "Into DESTINATION (default: here), if that is a directory; else it is the new\n"
+                "name. Type, mode, times, links, holes and extended attributes are restored;\n"
+                "owners and devices too, for root. Every byte is verified against its checksum.\n"
+                "A file that can't be read whole is reported and not left behind.\n"
                 "\n"
                 "Examples:\n"
                 "  penstock get train:/shards/0001.tar\n"

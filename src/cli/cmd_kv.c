@@ -236,11 +236,9 @@ const struct cli_command cmd_kv = {
                 "del CONTAINER:OBJECT KEY\n"
                 "list CONTAINER[@SNAPSHOT]:OBJECT [--prefix TEXT] [--values]",
         .summary = "Put, get, delete and list key-values of an object",
-        .help = "OBJECT is the object's id: a number, or HIGH.LOW for 128 bits. A VALUE of - is "
-                "read\n"
-                "from the standard input. Keys are listed in the order of their bytes. In JSON, "
-                "what\n"
-                "is no UTF-8 is written as \"hex:...\".\n"
+        .help = "OBJECT is the object's id: a number, or HIGH.LOW for 128 bits. A VALUE of - is\n"
+                "read from the standard input. Keys are listed in the order of their bytes. In\n"
+                "JSON, what is no UTF-8 is written as \"hex:...\".\n"
                 "\n"
                 "Examples:\n"
                 "  penstock container create cache --layout object\n"

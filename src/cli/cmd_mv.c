@@ -92,10 +92,9 @@ const struct cli_command cmd_mv = {
         .name = "mv",
         .args = "[-n] [--exchange] CONTAINER:/from CONTAINER:/to",
         .summary = "Rename or move a file or directory",
-        .help = "One atomic step: who looks sees the old name or the new one, and a file that is\n"
-                "replaced is never missing. Into a directory, when the new name is one. Both "
-                "names\n"
-                "are in the same container.\n"
+        .help = "One atomic step: who looks sees the old name or the new one, and a file that\n"
+                "is replaced is never missing. Into a directory, when the new name is one. Both\n"
+                "names are in the same container.\n"
                 "\n"
                 "Examples:\n"
                 "  penstock mv train:/new.tar train:/shards/0007.tar\n"

@@ -217,7 +217,7 @@ const struct cli_command cmd_rm = {
         .args = "[-r] [-f] [-j N] CONTAINER:/path...",
         .summary = "Remove files and directory trees",
         .help = "What a snapshot holds stays in the snapshot. rm -r of the root empties the\n"
-                "container. All of it is durable when the command ends; killed before, some of "
+                "container. All of it is durable when the command ends; killed before, some of\n"
                 "it.\n"
                 "\n"
                 "Examples:\n"

@@ -109,10 +109,9 @@ const struct cli_command cmd_scrub = {
         .name = "scrub",
         .args = "[--rate SIZE]",
         .summary = "Read everything in the store and verify every checksum",
-        .help = "All containers and snapshots, metadata too; what a mirror can repair is "
-                "repaired.\n"
-                "Each bad block is a line, with the object and the byte. Exit status 1 if any is\n"
-                "left.\n"
+        .help = "All containers and snapshots, metadata too; what a mirror can repair is\n"
+                "repaired. Each bad block is a line, with the object and the byte. Exit status\n"
+                "1 if any is left.\n"
                 "\n"
                 "Examples:\n"
                 "  penstock scrub\n"

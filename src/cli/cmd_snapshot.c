@@ -108,11 +108,9 @@ const struct cli_command cmd_snapshot = {
                 "list CONTAINER\n"
                 "destroy CONTAINER@NAME",
         .summary = "Make, list and destroy snapshots of containers",
-        .help = "A snapshot is a read-only view of a container as it was at one moment. Making "
-                "one\n"
-                "takes constant time and no space; what is changed or deleted afterwards keeps "
-                "its\n"
-                "space until the snapshot goes.\n"
+        .help = "A snapshot is a read-only view of a container as it was at one moment. Making\n"
+                "one takes constant time and no space; what is changed or deleted afterwards\n"
+                "keeps its space until the snapshot goes.\n"
                 "\n"
                 "Examples:\n"
                 "  penstock snapshot create train@v1\n"

@@ -77,11 +77,10 @@ const struct cli_command cmd_verify = {
         .name = "verify",
         .args = "[-j N] [SOURCE] CONTAINER[@SNAPSHOT]:/path",
         .summary = "Read everything and verify it; compare it with files of the host",
-        .help = "Every byte below the path is read, and with it every checksum verified. With "
-                "SOURCE\n"
-                "the two are compared byte by byte, and so are names, types, modes, owners,\n"
-                "modification times, links, devices and extended attributes. Each difference is a\n"
-                "line; the exit status is 1 then.\n"
+        .help = "Every byte below the path is read, and with it every checksum verified. With\n"
+                "SOURCE the two are compared byte by byte, and so are names, types, modes,\n"
+                "owners, modification times, links, devices and extended attributes. Each\n"
+                "difference is a line; the exit status is 1 then.\n"
                 "\n"
                 "Examples:\n"
                 "  penstock verify train:/\n"

@@ -22,7 +22,8 @@ const struct cli_command cmd_version = {
         .name = "version",
         .args = "",
         .summary = "Print the version",
-        .help = "Example:\n  penstock version --json\n",
+        .help = "Example:\n"
+                "  penstock version --json\n",
         .flags = CLI_JSON | CLI_NO_STORE,
         .run = run,
 };

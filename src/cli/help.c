@@ -153,6 +153,10 @@ static int run_help(struct cli *cli, int argc, char **argv)
 		cli_help(stdout);
 		return CLI_OK;
 	}
+	if (argc == 3 && strcmp(argv[1], "--man") == 0 && cli_command_find(argv[2])) {
+		cli_help_man(cli_command_find(argv[2]));
+		return CLI_OK;
+	}
 	if (argc > 2)
 		return cli_usage(cli, "\"%s\" is too much", argv[2]);
 	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {

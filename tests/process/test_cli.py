@@ -168,6 +168,14 @@ def test_help():
                 assert option in text, (name, option)
             assert "\n  %s " % name in overview, name
             assert s.ok("help", name, store=False) == text
+            page = s.ok("help", "--man", name, store=False)
+            build = pathlib.Path(PENSTOCK).parent / ("penstock-%s.1" % name)
+            assert build.read_text() == page, "the man page that is installed"
+            if shutil.which("mandoc"):
+                lint = subprocess.run(["mandoc", "-T", "lint", "-W", "warning"], input=page, text=True,
+                                      capture_output=True)
+                left = [l for l in lint.stdout.splitlines() if "missing date" not in l]
+                assert not left, left  # the page is of a version, not of a day
             s.fails(name, "--no-such-option", status=2, say="--no-such-option", store=False)
         for topic in ("devices", "paths"):
             assert s.ok("help", topic, store=False)
@@ -613,6 +621,48 @@ def test_fsck():
         assert done.returncode == 1 and "src/big" in done.err + done.out, done.err
         s.fails("get", "t:/src/big", "g", say="reading at byte")
         assert s.run("scrub").returncode == 1
+
+
+def test_fsck_names():
+    """Damage to the tree that only an object-level write can do is found and repaired."""
+    hi = "0x7073742e66732e31"
+    with Store() as s:
+        write(s.dir / "src/file", b"content")
+        write(s.dir / "src/sub/inner", b"inner")
+        write(s.dir / "src/typed", b"typed")
+        os.mkfifo(s.dir / "src/pipe")
+        s.ok("put", "-r", "src", "t:/")
+        src = s.json("stat", "t:/src")["inode"]
+        sub = s.json("stat", "t:/src/sub")["inode"]
+        file = s.json("stat", "t:/src/file")["inode"]
+        typed = s.json("stat", "t:/src/typed")["inode"]
+        pipe = s.json("stat", "t:/src/pipe")["inode"]
+        assert s.json("fsck", "s.pst", store=False)["names"] == 6
+        obj = "t:%s.%d" % (hi, src)
+        s.ok("kv", "del", obj, "dfile")
+        s.ok("kv", "del", obj, "dsub")
+        s.ok("kv", "put", obj, "ddangling", "-", input=(12345 << 2).to_bytes(8, "little") + b"\x08")
+        s.ok("kv", "put", obj, "dagain", "-", input=typed.to_bytes(8, "little") + b"\x08")
+        s.ok("kv", "put", obj, "dpipe", "-", input=pipe.to_bytes(8, "little") + b"\x02")
+        s.ok("kv", "put", obj, "dgarbage", "xx")
+        bad = s.run("fsck", "s.pst", store=False)
+        assert bad.returncode == 1, bad.out
+        for say in ("inode %d: no name" % file, "inode %d: no name" % sub, "dangling", "garbage",
+                    "inode %d: 1 links are recorded, there are 2" % typed, "not of the type",
+                    "inode %d: 3 links" % src):
+            assert say in bad.out, (say, bad.out)
+        again = s.run("fsck", "s.pst", "--json", store=False)
+        assert again.returncode == 1 and json.loads(again.out)["repaired"] == 0
+        fixed = s.run("fsck", "s.pst", "--repair", store=False)
+        assert fixed.returncode == 0 and "(repaired)" in fixed.out, fixed.out + fixed.err
+        clean = s.run("fsck", "s.pst", store=False)
+        assert clean.returncode == 0 and clean.out.startswith("clean"), clean.out
+        assert s.ok("cat", "t:/lost+found/%d" % file) == "content"
+        assert s.ok("cat", "t:/lost+found/%d/inner" % sub) == "inner"
+        assert s.ok("cat", "t:/src/again", "t:/src/typed") == "typedtyped"
+        assert s.json("stat", "t:/src/typed")["links"] == 2
+        s.ok("rm", "-r", "t:/")
+        assert s.run("fsck", "s.pst", store=False).out.startswith("clean")
 
 
 def test_memory_store():
