@@ -25,7 +25,7 @@ struct rm {
 	struct pump pump;
 	struct progress progress;
 	struct pst_cont *cont;
-	const struct cli_path *path;
+	struct cli_path path;
 	bool recursive, force;
 	uint64_t under_way;
 	int status;
@@ -42,7 +42,7 @@ static void complain(struct rm *rm, const struct walk_dir *d, const char *name, 
 	const char *sep = d && d->path[0] ? "/" : "";
 
 	progress_clear(&rm->progress);
-	rm->status = cli_fail(rm->cli, rc, "%s%s%s%s%s", rm->path->text,
+	rm->status = cli_fail(rm->cli, rc, "%s%s%s%s%s", rm->path.text,
 	                      d && (d->path[0] || name[0]) ? "/" : "", d ? d->path : "",
 	                      name[0] ? sep : "", name);
 }
@@ -135,14 +135,14 @@ static int remove_tree(struct rm *rm, const struct pst_attr *attr)
 	                 .full = full};
 	int rc = walk_run(&w, attr);
 
-	if (rc == 0 && rm->status == CLI_OK && rm->path->path[0])
-		rc = pst_fs_rmdir(rm->cont, 0, rm->path->path, 0);
+	if (rc == 0 && rm->status == CLI_OK && rm->path.path[0])
+		rc = pst_fs_rmdir(rm->cont, 0, rm->path.path, 0);
 	return rc;
 }
 
 static void remove_path(struct rm *rm)
 {
-	const struct cli_path *p = rm->path;
+	const struct cli_path *p = &rm->path;
 	struct pst_attr a;
 	int rc = pst_fs_stat(rm->cont, 0, p->path, PST_F_NOFOLLOW, &a);
 
@@ -170,14 +170,11 @@ static int remove_all(struct rm *rm, unsigned jobs)
 	progress_start(&rm->progress, cli, "removing");
 	rm->pump.progress = &rm->progress;
 	for (int i = 0; i < cli->arg_count; i++) {
-		struct cli_path p;
-
-		if (cli_path_parse(cli, cli->args[i], &p) != CLI_OK ||
-		    cli_path_open(cli, &p, &rm->cont) != CLI_OK) {
+		if (cli_path_parse(cli, cli->args[i], &rm->path) != CLI_OK ||
+		    cli_path_open(cli, &rm->path, &rm->cont) != CLI_OK) {
 			rm->status = CLI_FAILED;
 			continue;
 		}
-		rm->path = &p;
 		remove_path(rm);
 		pst_cont_close(rm->cont);
 	}

@@ -66,7 +66,7 @@ static void description(const struct cli_command *c)
 
 	printf(".SH DESCRIPTION\n");
 	text(c->summary, strlen(c->summary));
-	printf(".\n.PP\n");
+	puts(strncmp(line, "Example", 7) == 0 ? "." : ".\n.PP");
 	while (*line) {
 		size_t len = strcspn(line, "\n");
 		bool indented = line[0] == ' ';
