@@ -88,7 +88,10 @@ enum pst_outcome op_committed(struct shard *s, struct pst_op *op, uint64_t frame
 		return op_fail(op, s->l->stop_status);
 	st->wait.durable = op_durable;
 	st->shard = s;
-	return log_wait(s, frame, &st->wait) == 1 ? op_fail(op, 0) : PST_QUEUED;
+	if (log_wait(s, frame, &st->wait) == 1)
+		return op_fail(op, 0);
+	log_hurry(s);
+	return PST_QUEUED;
 }
 
 static bool mutates(const struct pst_op *op)
@@ -626,7 +629,7 @@ static void opts_fill(struct local_opts *o, const struct local_opts *in)
 	if (!o->ops_max)
 		o->ops_max = 1024;
 	if (!o->commits_max)
-		o->commits_max = 2;
+		o->commits_max = 12;
 }
 
 struct local *local_new(struct loop *loop, const struct local_opts *opts)
