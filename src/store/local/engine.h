@@ -83,6 +83,7 @@ struct dio {
 	unsigned pending;
 	bool commits; /* a record will say that this data is there: the next frame must flush it */
 	struct local *l;
+	void *user;
 	struct sub_io first;
 };
 

@@ -18,8 +18,6 @@
  */
 #include "store/local/engine.h"
 
-#define NODE_READ_BLOCKS 64
-
 /* --- index pages --- */
 
 struct node_map { /* nodes by address, so that what trees share is shared again */
@@ -27,15 +25,24 @@ struct node_map { /* nodes by address, so that what trees share is shared again 
 	size_t mask, count;
 };
 
+/* The pages below one of level 1, read with all requests in flight at once. */
+#define AHEAD_PAGES 512
+struct ahead {
+	struct {
+		struct dio dio;
+		uint64_t addr;
+	} child[AHEAD_PAGES];
+	uint32_t count, next, pending;
+	uint8_t *buf;
+};
+
 struct loader {
 	struct shard *s;
 	struct node_map map;
 	struct pst_err *err;
-	uint64_t gen;   /* of the header: no page can be newer */
-	uint32_t cont;  /* whose trees are being loaded; 0: the system tree */
-	uint8_t *ahead; /* NODE_READ_BLOCKS read from ahead_addr on */
-	uint64_t ahead_addr;
-	uint32_t ahead_blocks;
+	uint64_t gen;        /* of the header: no page can be newer */
+	uint32_t cont;       /* whose trees are being loaded; 0: the system tree */
+	struct ahead *ahead; /* the children of the page that is being loaded */
 	uint8_t *page[BT_DEPTH_MAX];
 };
 
@@ -78,30 +85,83 @@ static struct bt_node *map_child(void *arg, uint64_t addr)
 	return n;
 }
 
+static bool page_place_ok(const struct local *l, uint64_t addr)
+{
+	return addr && addr / l->geo.region_span < l->geo.regions &&
+	       addr % l->geo.region_span < l->geo.region_blocks;
+}
+
+static void child_read(struct dio *d)
+{
+	struct ahead *a = d->user;
+
+	a->pending--;
+}
+
+/* Made when first needed: most trees are a leaf or two. NULL: no memory, then there is no reading ahead. */
+static struct ahead *ahead_get(struct loader *ld)
+{
+	struct ahead *a = ld->ahead;
+
+	if (a)
+		return a;
+	a = mem_calloc(1, sizeof(*a));
+	if (a)
+		a->buf = mem_alloc_pages((size_t)AHEAD_PAGES * BLOCK_BYTES);
+	if (a && !a->buf) {
+		mem_free(a);
+		a = NULL;
+	}
+	ld->ahead = a;
+	return a;
+}
+
+/* A failure here only means that the page is read by itself later. */
+static void read_ahead(struct loader *ld, const uint8_t *page)
+{
+	struct local *l = ld->s->l;
+	struct ahead *a = ahead_get(ld);
+
+	if (!a)
+		return;
+	a->count = a->next = 0;
+	for (unsigned i = 0; i < bt_page_count(page) && a->count < AHEAD_PAGES; i++) {
+		uint64_t addr = bt_page_child(page, i);
+		struct dio *d = &a->child[a->count].dio;
+
+		if (!page_place_ok(l, addr) || (ld->map.slot && *map_slot(&ld->map, addr)))
+			continue;
+		memset(d, 0, offsetof(struct dio, first));
+		d->done = child_read;
+		d->user = a;
+		a->child[a->count].addr = addr;
+		a->pending++;
+		dio_meta_read(l, d, 0, geo_meta_block(&l->geo, addr),
+		              a->buf + (size_t)a->count * BLOCK_BYTES, 1);
+		a->count++;
+	}
+	while (a->pending)
+		if (loop_turn(l->store.loop, NSEC_PER_SEC) < 0)
+			break;
+	pst_assert(!a->pending); /* the requests are ours: there is no way back */
+}
+
 static int page_from(struct loader *ld, unsigned dev, uint64_t addr, uint8_t *page)
 {
 	struct local *l = ld->s->l;
-	uint64_t in = addr % l->geo.region_span;
-	int err;
+	struct ahead *a = ld->ahead;
 
-	if (dev == 0 && ld->ahead_blocks && addr >= ld->ahead_addr &&
-	    addr < ld->ahead_addr + ld->ahead_blocks) {
-		memcpy(page, ld->ahead + (addr - ld->ahead_addr) * BLOCK_BYTES, BLOCK_BYTES);
+	while (dev == 0 && a && a->next < a->count) {
+		uint32_t i = a->next++;
+
+		if (a->child[i].addr != addr)
+			continue;
+		if (a->child[i].dio.status)
+			break;
+		memcpy(page, a->buf + (size_t)i * BLOCK_BYTES, BLOCK_BYTES);
 		return 0;
 	}
-	if (dev == 0 && in < l->geo.region_blocks) {
-		uint32_t n = (uint32_t)MIN(NODE_READ_BLOCKS, l->geo.region_blocks - in);
-
-		if (!meta_read_sync(l, 0, geo_meta_block(&l->geo, addr), ld->ahead, n)) {
-			ld->ahead_addr = addr;
-			ld->ahead_blocks = n;
-			memcpy(page, ld->ahead, BLOCK_BYTES);
-			return 0;
-		}
-		ld->ahead_blocks = 0;
-	}
-	err = meta_read_sync(l, dev, geo_meta_block(&l->geo, addr), page, 1);
-	return err;
+	return meta_read_sync(l, dev, geo_meta_block(&l->geo, addr), page, 1);
 }
 
 /* Is @page what the header's checkpoint left at @addr? Space is used again, so that a page that is
@@ -121,8 +181,7 @@ static int page_read(struct loader *ld, uint64_t addr, uint8_t *page)
 	struct local *l = ld->s->l;
 	int err = -EBADMSG;
 
-	if (!addr || addr / l->geo.region_span >= l->geo.regions ||
-	    addr % l->geo.region_span >= l->geo.region_blocks)
+	if (!page_place_ok(l, addr))
 		return err_set(ld->err, -EBADMSG, "shard %u: index page address %llu is outside",
 		               ld->s->id, (unsigned long long)addr);
 	for (unsigned d = 0; d < l->geo.devs; d++) {
@@ -164,6 +223,8 @@ static int node_load(struct loader *ld, uint64_t addr, int level, unsigned depth
 	level = (int)bt_page_level(page);
 	if (level && depth + 1 >= BT_DEPTH_MAX)
 		return err_set(ld->err, -EBADMSG, "shard %u: the index is too deep", ld->s->id);
+	if (level == 1)
+		read_ahead(ld, page);
 	for (unsigned i = 0; level && i < bt_page_count(page) && !err; i++)
 		err = node_load(ld, bt_page_child(page, i), level - 1, depth + 1);
 	if (!err)
@@ -197,13 +258,12 @@ static int tree_load(struct loader *ld, struct btree *t, uint64_t root, uint64_t
 static int loader_init(struct loader *ld, struct shard *s, struct pst_err *err)
 {
 	*ld = (struct loader){.s = s, .err = err};
-	ld->ahead = mem_alloc_aligned(BLOCK_BYTES, (size_t)NODE_READ_BLOCKS * BLOCK_BYTES);
 	for (unsigned i = 0; i < BT_DEPTH_MAX; i++) {
 		ld->page[i] = mem_alloc_aligned(BLOCK_BYTES, BLOCK_BYTES);
 		if (!ld->page[i])
 			return err_set(err, -ENOMEM, "no memory to load the index");
 	}
-	return ld->ahead ? 0 : err_set(err, -ENOMEM, "no memory to load the index");
+	return 0;
 }
 
 /* Only trees of one container share nodes; and before they change the map's references go. */
@@ -219,6 +279,8 @@ static void loader_forget(struct loader *ld)
 static void loader_done(struct loader *ld)
 {
 	loader_forget(ld);
+	if (ld->ahead)
+		mem_free(ld->ahead->buf);
 	mem_free(ld->ahead);
 	for (unsigned i = 0; i < BT_DEPTH_MAX; i++)
 		mem_free(ld->page[i]);
