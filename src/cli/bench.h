@@ -20,7 +20,7 @@ struct bench_params {
 	uint64_t bs, size, objects, depth, jobs, seed;
 	double runtime_s;
 	unsigned read_percent; /* randrw */
-	bool verify, is_volatile, keep;
+	bool verify, is_volatile, keep, create;
 };
 
 struct bench_results {

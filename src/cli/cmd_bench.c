@@ -26,6 +26,7 @@ enum {
 	OPT_MIX,
 	OPT_SEED,
 	OPT_KEEP,
+	OPT_CREATE,
 };
 
 static const struct cli_opt opts[] = {
@@ -44,6 +45,7 @@ static const struct cli_opt opts[] = {
         [OPT_SEED] = {0, "seed", "N", "of data and offsets (1)"},
         [OPT_KEEP] = {0, "keep", NULL,
                       "leave the data there, for another run with the same options"},
+        [OPT_CREATE] = {0, "create", NULL, "make the container, and destroy it afterwards"},
         {0, NULL, NULL, NULL},
 };
 
@@ -129,6 +131,9 @@ static int take(struct cli *cli, int opt, const char *value, struct bench_params
 		return rc;
 	case OPT_SEED:
 		return cli_number(cli, "seed", value, 0, UINT64_MAX, &p->seed);
+	case OPT_CREATE:
+		p->create = true;
+		return 0;
 	default:
 		p->keep = true;
 		return 0;
@@ -271,6 +276,9 @@ static int bench_run(struct bench *b)
 	if (strlen(b->p.cont) >= sizeof(path.cont))
 		return cli_usage(b->cli, "--container: the name is too long");
 	strcpy(path.cont, b->p.cont);
+	rc = b->p.create ? pst_cont_create(b->cli->client, b->p.cont, NULL) : 0;
+	if (rc < 0)
+		return cli_fail(b->cli, rc, "creating %s", b->p.cont);
 	status = cli_path_open(b->cli, &path, &b->cont);
 	if (status != CLI_OK)
 		return status;
@@ -285,6 +293,11 @@ static int bench_run(struct bench *b)
 		pst_mem_free(b->cli->client, b->memory);
 	pst_cq_free(b->cq);
 	pst_cont_close(b->cont);
+	if (b->p.create && !b->p.keep) {
+		rc = pst_cont_destroy(b->cli->client, b->p.cont);
+		if (rc < 0)
+			status = cli_fail(b->cli, rc, "destroying %s", b->p.cont);
+	}
 	mem_free(b->generation);
 	mem_free(b->busy);
 	return status;
@@ -339,6 +352,7 @@ const struct cli_command cmd_bench = {
                 "\n"
                 "Examples:\n"
                 "  penstock bench --container t --rw randread --bs 4k --iodepth 32\n"
+                "  penstock -s local:mem:2g bench --container t --create --rw randwrite\n"
                 "  penstock bench --container t --rw write --bs 1m --iodepth 8 --size 4g --verify\n"
                 "  penstock bench --container t --rw randread --objects 1000000 --size 4g --json\n",
         .opts = opts,

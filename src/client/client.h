@@ -26,7 +26,8 @@
 
 struct client_mem {
 	struct mem_region *region;
-	uintptr_t begin, end;
+	uintptr_t begin;
+	size_t len;
 };
 
 struct pst_client {
@@ -35,6 +36,7 @@ struct pst_client {
 	struct loop *loop;
 	struct store *store;
 	bool threaded, read_only;
+	bool slow; /* loop's thread: calls need more than to be submitted, see request_start() */
 	uint64_t op_timeout_ns;
 
 	/* The loop's thread only: */
@@ -86,6 +88,24 @@ struct request {
 	_Atomic uint32_t ended;
 };
 
+/*
+ * A completion queue: a pool of requests, and a ring of those that ended. What each thread does with
+ * it stands at the head of cq.c; it is here for the sake of the hot path.
+ */
+struct pst_cq {
+	struct pst_client *client;
+	struct request *free; /* those in the caller's hands, last used first: its cache is warm */
+	struct request **ring;
+	uint32_t depth, ring_mask;
+	uint32_t out; /* taken from the pool */
+	uint32_t head;
+	struct request *pool; /* all of them */
+	_Atomic int eventfd;  /* -1: none */
+	_Alignas(64) _Atomic uint32_t tail;
+	_Atomic uint32_t waiting;
+	_Atomic uint32_t signalled; /* the eventfd was written since the ring was last empty */
+};
+
 /* --- request.c --- */
 
 /* 0, or -EOWNERDEAD in a forked child. First thing in every public call. */
@@ -100,22 +120,67 @@ void request_init(struct request *r, struct pst_client *c, enum pst_opcode opcod
  * when @cq is another client's. */
 int request_get(struct request **ret_r, struct pst_client *c, struct pst_cq *cq, void *user_data,
                 enum pst_opcode opcode);
-/* For reads and writes: the op is as the last call left it, but for what every op needs; the caller
- * sets every field that its opcode takes. */
-int request_get_io(struct request **ret_r, struct pst_client *c, struct pst_cq *cq, void *user_data,
-                   enum pst_opcode opcode);
 /* Gives a request back that was not submitted. */
 void request_put(struct request *r);
 /* Submits if @rc is 0, else gives the request back: the end of every asynchronous call. */
 int request_go(struct request *r, int rc);
-/* Hands over. Then the request belongs to the library until its event was polled. */
-void request_submit(struct request *r);
-/* Hands over and waits; returns the op's status. */
-int request_wait(struct request *r);
-void client_poller_start(struct pst_client *c); /* on the loop's thread */
 /* On the loop's thread. */
 void request_start(struct request *r);
 void request_end(struct request *r);
+/* To the loop's thread. */
+void request_post(struct request *r);
+/* Hands over and waits; returns the op's status. */
+int request_wait(struct request *r);
+void client_poller_start(struct pst_client *c); /* on the loop's thread */
+
+/* Hands over. Then the request belongs to the library until its event was polled. */
+static inline void request_submit(struct request *r)
+{
+	if (r->client->threaded)
+		request_post(r);
+	else
+		request_start(r);
+}
+
+/* From the pool and back. cq_take: NULL: all are out. */
+static inline struct request *cq_take(struct pst_cq *cq)
+{
+	struct request *r = cq->free;
+
+	if (likely(r)) {
+		cq->free = r->next_free;
+		cq->out++;
+	}
+	return r;
+}
+static inline void cq_give(struct pst_cq *cq, struct request *r)
+{
+	r->next_free = cq->free;
+	cq->free = r;
+	cq->out--;
+}
+
+/* As request_get(), for reads and writes: the op is as the last call left it, but for what every op
+ * needs; the caller sets every field that its opcode takes. */
+static inline int request_get_io(struct request **ret_r, struct pst_client *c, struct pst_cq *cq,
+                                 void *user_data, enum pst_opcode opcode)
+{
+	struct request *r;
+	int rc = client_check(c);
+
+	if (unlikely(rc < 0))
+		return rc;
+	if (unlikely(!cq || cq->client != c))
+		return -EINVAL;
+	r = cq_take(cq);
+	if (unlikely(!r))
+		return -EAGAIN;
+	r->op.opcode = (uint8_t)opcode;
+	r->user_data = user_data;
+	r->finish = NULL;
+	*ret_r = r;
+	return 0;
+}
 
 /* Sends the op into @cont. */
 static inline void request_into(struct request *r, const struct pst_cont *cont)
@@ -140,15 +205,38 @@ int request_vector(struct request *r, const struct iovec *iov, unsigned count, u
 
 /* --- cq.c --- */
 
-struct request *cq_take(struct pst_cq *cq);         /* NULL: all are out */
-void cq_give(struct pst_cq *cq, struct request *r); /* back, unused */
-void cq_push(struct pst_cq *cq, struct request *r); /* ended: the loop's thread */
-struct pst_client *cq_client(const struct pst_cq *cq);
+void cq_wake(struct pst_cq *cq); /* its waiter or its eventfd, after the tail was moved */
+
+/* @r has ended: to the queue's thread. On the loop's. */
+static inline void cq_push(struct pst_cq *cq, struct request *r)
+{
+	uint32_t tail = atomic_load_explicit(&cq->tail, memory_order_relaxed);
+
+	cq->ring[tail & cq->ring_mask] = r;
+	if (cq->client->threaded) {
+		atomic_store(&cq->tail, tail + 1); /* with cq_drain, cq_sleep, poll_threaded */
+		cq_wake(cq);
+	} else {
+		atomic_store_explicit(&cq->tail, tail + 1, memory_order_relaxed); /* one thread */
+	}
+}
 
 /* --- mem.c: on the loop's thread --- */
 
-/* The region that holds all of [addr, addr + len), or NULL. */
-struct mem_region *client_mem_find(struct pst_client *c, const void *addr, size_t len);
+static inline bool client_mem_holds(const struct client_mem *m, uintptr_t addr, size_t len)
+{
+	return addr - m->begin < m->len && len <= m->len - (addr - m->begin);
+}
+struct mem_region *client_mem_search(struct pst_client *c, uintptr_t addr, size_t len);
+/* The region that holds all of [addr, addr + len), or NULL; c->mem_count is not 0. */
+static inline struct mem_region *client_mem_find(struct pst_client *c, const void *addr, size_t len)
+{
+	const struct client_mem *m = &c->mem[c->mem_last];
+
+	if (likely(client_mem_holds(m, (uintptr_t)addr, len)))
+		return m->region;
+	return client_mem_search(c, (uintptr_t)addr, len);
+}
 void client_mem_free_all(struct pst_client *c);
 
 /* --- list.c: lists by pages, called back on the caller's thread --- */

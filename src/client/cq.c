@@ -18,25 +18,6 @@
 #include <time.h>
 #include <unistd.h>
 
-struct pst_cq {
-	struct pst_client *client;
-	struct request *pool; /* all of them */
-	struct request *free; /* those in the caller's hands, last used first: its cache is warm */
-	struct request **ring;
-	uint32_t depth, ring_mask;
-	uint32_t out; /* taken from the pool */
-	uint32_t head;
-	_Atomic int eventfd; /* -1: none */
-	_Alignas(64) _Atomic uint32_t tail;
-	_Atomic uint32_t waiting;
-	_Atomic uint32_t signalled; /* the eventfd was written since the ring was last empty */
-};
-
-struct pst_client *cq_client(const struct pst_cq *cq)
-{
-	return cq->client;
-}
-
 int pst_cq_new(struct pst_cq **ret_cq, struct pst_client *client, uint32_t depth)
 {
 	struct pst_cq *cq;
@@ -106,25 +87,7 @@ int pst_cq_free(struct pst_cq *cq)
 	return 0;
 }
 
-struct request *cq_take(struct pst_cq *cq)
-{
-	struct request *r = cq->free;
-
-	if (likely(r)) {
-		cq->free = r->next_free;
-		cq->out++;
-	}
-	return r;
-}
-
-void cq_give(struct pst_cq *cq, struct request *r)
-{
-	r->next_free = cq->free;
-	cq->free = r;
-	cq->out--;
-}
-
-static void cq_wake(struct pst_cq *cq)
+void cq_wake(struct pst_cq *cq)
 {
 	int fd;
 
@@ -136,19 +99,6 @@ static void cq_wake(struct pst_cq *cq)
 		ssize_t n = write(fd, &one, sizeof(one));
 
 		pst_assert(n == sizeof(one)); /* only a counter of 2^64 - 1 could refuse */
-	}
-}
-
-void cq_push(struct pst_cq *cq, struct request *r)
-{
-	uint32_t tail = atomic_load_explicit(&cq->tail, memory_order_relaxed);
-
-	cq->ring[tail & cq->ring_mask] = r;
-	if (cq->client->threaded) {
-		atomic_store(&cq->tail, tail + 1); /* with cq_drain, cq_sleep, poll_threaded */
-		cq_wake(cq);
-	} else {
-		atomic_store_explicit(&cq->tail, tail + 1, memory_order_relaxed); /* one thread */
 	}
 }
 

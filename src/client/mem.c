@@ -29,7 +29,7 @@ static int mem_add(struct pst_client *c, void *arg)
 	memmove(&c->mem[at + 1], &c->mem[at], (c->mem_count - at) * sizeof(*c->mem));
 	c->mem[at].region = region;
 	c->mem[at].begin = (uintptr_t)region->addr;
-	c->mem[at].end = c->mem[at].begin + region->len_bytes;
+	c->mem[at].len = region->len_bytes;
 	c->mem_count++;
 	return 0;
 }
@@ -50,18 +50,10 @@ static int mem_remove(struct pst_client *c, void *arg)
 	return -EINVAL;
 }
 
-static bool mem_holds(const struct client_mem *m, uintptr_t addr, size_t len)
+struct mem_region *client_mem_search(struct pst_client *c, uintptr_t addr, size_t len)
 {
-	return addr >= m->begin && addr < m->end && len <= m->end - addr;
-}
-
-struct mem_region *client_mem_find(struct pst_client *c, const void *ptr, size_t len)
-{
-	uintptr_t addr = (uintptr_t)ptr;
 	unsigned lo = 0, hi = c->mem_count;
 
-	if (likely(mem_holds(&c->mem[c->mem_last], addr, len)))
-		return c->mem[c->mem_last].region;
 	while (lo < hi) { /* the last that begins at or before addr */
 		unsigned mid = lo + (hi - lo) / 2;
 
@@ -70,7 +62,7 @@ struct mem_region *client_mem_find(struct pst_client *c, const void *ptr, size_t
 		else
 			hi = mid;
 	}
-	if (lo == 0 || !mem_holds(&c->mem[lo - 1], addr, len))
+	if (lo == 0 || !client_mem_holds(&c->mem[lo - 1], addr, len))
 		return NULL;
 	c->mem_last = lo - 1;
 	return c->mem[lo - 1].region;

@@ -38,9 +38,9 @@ int pst_obj_read(struct pst_cont *cont, struct pst_oid oid, void *buf, size_t le
 	return rc;
 }
 
-static int io_async(struct pst_cont *cont, enum pst_opcode opcode, struct pst_oid oid,
-                    const void *buf, size_t len, uint64_t off, uint32_t flags, struct pst_cq *cq,
-                    void *user_data)
+static inline __attribute__((always_inline)) int
+io_async(struct pst_cont *cont, enum pst_opcode opcode, struct pst_oid oid, const void *buf,
+         size_t len, uint64_t off, uint32_t flags, struct pst_cq *cq, void *user_data)
 {
 	struct request *r;
 	int rc;

@@ -46,13 +46,7 @@ static bool op_mutates(uint8_t opcode)
 	}
 }
 
-static void op_done(struct pst_op *op)
-{
-	struct request *r = container_of(op, struct request, op);
-
-	r->client->inflight--;
-	request_end(r);
-}
+static void op_done(struct pst_op *op);
 
 /* --- the caller's side --- */
 
@@ -65,26 +59,6 @@ void request_init(struct request *r, struct pst_client *c, enum pst_opcode opcod
 	r->cq = NULL;
 	r->finish = NULL;
 	atomic_init(&r->ended, 0);
-}
-
-int request_get_io(struct request **ret_r, struct pst_client *c, struct pst_cq *cq, void *user_data,
-                   enum pst_opcode opcode)
-{
-	struct request *r;
-	int rc = client_check(c);
-
-	if (unlikely(rc < 0))
-		return rc;
-	if (unlikely(!cq || cq_client(cq) != c))
-		return -EINVAL;
-	r = cq_take(cq);
-	if (unlikely(!r))
-		return -EAGAIN;
-	r->op.opcode = (uint8_t)opcode;
-	r->user_data = user_data;
-	r->finish = NULL;
-	*ret_r = r;
-	return 0;
 }
 
 int request_get(struct request **ret_r, struct pst_client *c, struct pst_cq *cq, void *user_data,
@@ -140,12 +114,8 @@ static void start_msg(struct loop_msg *m)
 	request_start(container_of(m, struct request, msg));
 }
 
-void request_submit(struct request *r)
+void request_post(struct request *r)
 {
-	if (!r->client->threaded) {
-		request_start(r);
-		return;
-	}
 	r->msg.run = start_msg;
 	loop_post(r->client->loop, &r->msg);
 }
@@ -190,9 +160,9 @@ static void wake_ended(struct request *r)
 		syscall(SYS_futex, ended, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
-void request_end(struct request *r)
+static inline void end(struct request *r)
 {
-	if (r->finish)
+	if (unlikely(r->finish))
 		r->finish(r);
 	if (likely(r->cq))
 		cq_push(r->cq, r);
@@ -200,21 +170,53 @@ void request_end(struct request *r)
 		wake_ended(r);
 }
 
-static bool request_try(struct request *r)
+void request_end(struct request *r)
 {
-	struct pst_client *c = r->client;
+	end(r);
+}
 
-	switch (store_submit(c->store, &r->op)) {
-	case PST_DONE:
-		request_end(r);
-		return true;
-	case PST_QUEUED:
+static void op_done(struct pst_op *op)
+{
+	struct request *r = container_of(op, struct request, op);
+
+	r->client->inflight--;
+	end(r);
+}
+
+/* False when the store is busy. */
+static inline bool try(struct pst_client *c, struct request *r)
+{
+	enum pst_outcome out = store_submit(c->store, &r->op);
+
+	if (likely(out == PST_QUEUED))
 		c->inflight++;
-		return true;
-	case PST_BUSY:
-		break;
+	else if (out == PST_DONE)
+		end(r);
+	else
+		return false;
+	return true;
+}
+
+/* What makes the way of a call longer than that of nearly all. */
+static void slow_update(struct pst_client *c)
+{
+	c->slow = c->read_only || c->op_timeout_ns || !list_empty(&c->busy);
+}
+
+static void start_slow(struct pst_client *c, struct request *r)
+{
+	struct pst_op *op = &r->op;
+
+	if (c->read_only && op_mutates(op->opcode)) {
+		op->status = -EROFS;
+		end(r);
+		return;
 	}
-	return false;
+	op->deadline_ns = c->op_timeout_ns ? loop_now(c->loop) + c->op_timeout_ns : 0;
+	if (list_empty(&c->busy) && try(c, r))
+		return;
+	list_push(&c->busy, &r->link); /* 2. */
+	slow_update(c);
 }
 
 void request_start(struct request *r)
@@ -222,17 +224,15 @@ void request_start(struct request *r)
 	struct pst_client *c = r->client;
 	struct pst_op *op = &r->op;
 
-	if (unlikely(c->read_only && op_mutates(op->opcode))) {
-		op->status = -EROFS;
-		request_end(r);
-		return;
-	}
 	op->region = NULL;
 	if (c->mem_count && op->iov_count == 1)
 		op->region = client_mem_find(c, op->iov->iov_base, op->iov->iov_len);
-	op->deadline_ns = c->op_timeout_ns ? loop_now(c->loop) + c->op_timeout_ns : 0;
-	if (unlikely(!list_empty(&c->busy)) || unlikely(!request_try(r)))
-		list_push(&c->busy, &r->link); /* 2. */
+	if (unlikely(c->slow)) {
+		start_slow(c, r);
+	} else if (unlikely(!try(c, r))) {
+		list_push(&c->busy, &r->link);
+		slow_update(c);
+	}
 }
 
 /* Offers the store again what it would not take. */
@@ -245,12 +245,13 @@ static int busy_poll(struct loop_poller *p)
 		struct request *r = list_first(&c->busy, struct request, link);
 
 		list_del(&r->link);
-		if (!request_try(r)) {
+		if (!try(c, r)) {
 			list_push_front(&c->busy, &r->link);
 			break;
 		}
 		taken++;
 	}
+	slow_update(c);
 	return taken;
 }
 
@@ -265,6 +266,7 @@ static bool busy_may_sleep(struct loop_poller *p)
 void client_poller_start(struct pst_client *c)
 {
 	list_init(&c->busy);
+	slow_update(c);
 	c->poller.poll = busy_poll;
 	c->poller.may_sleep = busy_may_sleep;
 	loop_poller_add(c->loop, &c->poller);

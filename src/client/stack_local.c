@@ -179,7 +179,7 @@ int stack_local_open(struct store **ret_store, const char *text, struct loop *lo
 {
 	struct bdev_open_opts dev_opts = {0};
 	struct stack_devs devs;
-	struct store *engine;
+	struct store *engine = NULL;
 	struct local_name n;
 	int rc = name_parse(&n, text, err);
 
