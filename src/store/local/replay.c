@@ -466,6 +466,7 @@ int replay_log(struct shard *s, const struct media_header *h, bool sure, struct 
 	} else {
 		err_set(err, e, "no memory to read the log");
 	}
+	data_drop(&r);
 	mem_free(r.meta);
 	mem_free(r.probe);
 	mem_free(r.win);
