@@ -6,8 +6,6 @@
 #include "stack.h"
 #include "store/local/local.h"
 
-#pragma weak local_fsck /* until it is there */
-
 int stack_devs(struct stack *s, char *const *specs, unsigned count, bool sim_loop,
                uint64_t create_bytes, struct rec_journal *journal, struct pst_err *err)
 {
@@ -71,7 +69,7 @@ int stack_fsck(struct stack *s, struct pst_err *err)
 	struct findings f = {0};
 	struct local_fsck_opts opts = {.data = true, .finding = finding, .arg = &f};
 	struct local_fsck_report report = {0};
-	int r = !local_fsck ? 0 : local_fsck(s->loop, s->dev, s->devs, &opts, &report, err);
+	int r = local_fsck(s->loop, s->dev, s->devs, &opts, &report, err);
 
 	if (!r && report.findings)
 		r = err_set(err, -EUCLEAN, "fsck: %llu findings, the first: %s",

@@ -11,8 +11,6 @@
 #include "store/local/local.h"
 #include "store/local/media.h"
 
-#pragma weak local_fsck /* until it is there */
-
 struct local_subject {
 	struct rng rng; /* of what the devices do */
 	enum local_plant plant;
@@ -286,7 +284,7 @@ static int l_fsck(struct sim *sim, struct pst_err *err)
 	struct local_fsck_opts opts = {.data = true, .finding = finding, .arg = &f};
 	int r;
 
-	if (sim->profile.mirror_damage || !local_fsck)
+	if (sim->profile.mirror_damage)
 		return 0; /* it would find it */
 	devs_open(sim, false);
 	r = local_fsck(sim->loop, sim->dev, sim->profile.devs, &opts, &report, err);
