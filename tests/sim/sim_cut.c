@@ -383,8 +383,10 @@ static void lights_on(struct sim *sim)
 		if (!sim->subject->power_lost(sim) || tries > 20)
 			sim_fail(sim, "open after a cut: %s (%d)", err.text, r);
 		sim_say(sim, "power cut while it recovered: %s", r ? err.text : "opened");
+		sim->recovery_cut = true;
 		sim->subject->crash(sim);
 	}
+	sim->recovery_cut = false;
 	sim->subject->calm(sim);
 }
 

@@ -442,8 +442,7 @@ static bool quota_near(struct sim *sim, const struct shared_cont *sc, const stru
 /* May the store be full? Snapshots count as if they shared nothing: an upper bound. */
 static bool space_tight(const struct sim *sim)
 {
-	return model_used_bytes(sim->cur.model) >
-	       sim->profile.devs * sim->profile.dev_bytes / 5;
+	return model_used_bytes(sim->cur.model) > sim->profile.devs * sim->profile.dev_bytes / 5;
 }
 
 /* The store may say so when ops of others or the device stand in the way. */

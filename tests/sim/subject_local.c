@@ -204,12 +204,19 @@ static int l_open(struct sim *sim, struct pst_err *err)
 {
 	struct local_subject *s = of(sim);
 	struct store *local;
+	bool hurt;
 	int r;
 
-	if (sim->profile.mirror_damage && sim->lights_out && !rng_below(&s->rng, 2))
+	/*
+	 * Damage, or a cut during recovery, not both: the tail of the log may be whole on one device
+	 * only, and if that copy goes after a recovery has begun to act on it, nothing can help.
+	 */
+	hurt = sim->profile.mirror_damage && sim->lights_out && !sim->recovery_cut &&
+	       !rng_below(&s->rng, 2);
+	if (hurt)
 		damage(sim);
 	devs_open(sim, true);
-	if (sim->lights_out && !rng_below(&s->rng, 3))
+	if (sim->lights_out && !hurt && !rng_below(&s->rng, 3))
 		strike_soon(sim, 1 + rng_below(&s->rng, 100));
 	r = local_open(&local, sim->loop, sim->dev, sim->profile.devs, &s->opts, err);
 	if (r)
