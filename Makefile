@@ -18,7 +18,7 @@ help:
 	@echo "make demo      store a real directory tree, prove it is safe, measure it  [DATASET=dir]"
 	@echo "make test      every test and lint; ends with 'N passed, N failed'        [STAGES='lint unit']"
 	@echo "make lint      format, static analysis, headers, arm64, names, sizes, rooms"
-	@echo "make bench     the benchmarks and their report, $(BUILD)/bench/report.html"
+	@echo "make bench     the benchmarks and their report, $(BUILD)/bench/report.html [QUICK=1]"
 	@echo "make fuzz      the fuzzers without limit                                  [SECONDS_EACH=n]"
 	@echo "make soak      simulation and kill tests for hours                        [HOURS=n]"
 	@echo "make install   into PREFIX=$(PREFIX), under DESTDIR if set"
@@ -40,7 +40,7 @@ test: deps
 	@scripts/test $(STAGES)
 
 bench: build
-	@bench/run
+	@bench/run $(if $(QUICK),--quick)
 
 fuzz: deps
 	@scripts/fuzz --seconds $(or $(SECONDS_EACH),0)

@@ -122,7 +122,7 @@ def ratio_chart(rows):
         svg.text(x(s), bottom + 18, "%g" % s, "middle", "d")
     for i, r in enumerate(rows):
         y = 24 + i * height
-        color = "--good" if r["met"] else "--bad"
+        color = {True: "--good", False: "--bad", None: "--s5"}[r["met"]]
         svg.text(0, y + 17, r["title"])
         svg.text(0, y + 33, "against " + r["against"], css="d")
         svg.rect(left, y + 8, x(r["median"]) - left, 20, color, 0.75,
