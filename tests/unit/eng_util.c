@@ -42,9 +42,13 @@ void eng_open_devs(struct eng *e)
 		char spec[128], name[32];
 
 		dev_name(i, name);
-		(void)snprintf(spec, sizeof(spec), "fault:mem:%llu?name=%s&seed=%llu",
-		               (unsigned long long)e->dev_bytes, name,
-		               (unsigned long long)(e->seed + i));
+		if (e->plain)
+			(void)snprintf(spec, sizeof(spec), "mem:%llu?name=%s",
+			               (unsigned long long)e->dev_bytes, name);
+		else
+			(void)snprintf(spec, sizeof(spec), "fault:mem:%llu?name=%s&seed=%llu",
+			               (unsigned long long)e->dev_bytes, name,
+			               (unsigned long long)(e->seed + i));
 		if (bdev_open(&e->dev[i], spec, e->loop, NULL, &e->err))
 			fail_msg("%s: %s", spec, e->err.text);
 	}

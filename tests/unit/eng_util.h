@@ -28,6 +28,7 @@ struct eng {
 	uint64_t dev_bytes;
 	struct local_format_opts format;
 	struct local_opts opts;
+	bool plain; /* memory without a fault device, which would need memory of its own */
 	struct bdev *dev[ENG_DEVS_MAX]; /* fault devices; NULL while closed */
 	struct store *store;
 	struct pst_err err; /* of the last eng_try_open() */

@@ -312,7 +312,7 @@ static bool nodes_step(struct shard *s)
 	struct ckpt *k = &s->ckpt;
 
 	if (k->nodes_next < k->nodes && ios_alloc(k, s)) {
-		local_stop(s->l, -ENOMEM, "no memory for a checkpoint");
+		local_tick(s->l);
 		return false;
 	}
 	while (k->nodes_next < k->nodes && k->free_io) {
@@ -413,8 +413,12 @@ void ckpt_step(struct shard *s)
 		return;
 	switch (k->state) {
 	case CKPT_IDLE:
-		if (!k->wanted || !freeze(s))
+		if (!k->wanted)
 			return;
+		if (!freeze(s)) {
+			local_tick(s->l);
+			return;
+		}
 		k->wanted = false;
 		k->state = CKPT_DURABLE;
 		/* fall through */

@@ -14,6 +14,38 @@
  */
 #include "store/local/engine.h"
 
+/* --- memory that a record may need when it is applied, when it can't be refused any more --- */
+
+#define SPARE_BYTES MAX(sizeof(struct cont), MAX(sizeof(struct cont_name), sizeof(struct snap)))
+
+int spares_fill(struct local *l)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(l->spare); i++) {
+		if (!l->spare[i])
+			l->spare[i] = mem_calloc(1, SPARE_BYTES);
+		if (!l->spare[i])
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+void spares_free(struct local *l)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(l->spare); i++)
+		mem_free(l->spare[i]);
+}
+
+static void *spare_calloc(struct local *l, size_t len)
+{
+	void *p = mem_calloc(1, len);
+
+	for (unsigned i = 0; i < ARRAY_LEN(l->spare) && !p; i++) {
+		p = l->spare[i];
+		l->spare[i] = NULL;
+	}
+	return p;
+}
+
 /* --- finding --- */
 
 struct cont *cont_find(struct shard *s, uint32_t id)
@@ -53,7 +85,7 @@ struct cont *cont_get(struct shard *s, uint32_t id)
 
 	if (c)
 		return c;
-	c = mem_calloc(1, sizeof(*c));
+	c = spare_calloc(s->l, sizeof(*c));
 	if (!c)
 		return NULL;
 	c->id = id;
@@ -238,8 +270,8 @@ void cont_drop_tree(struct shard *s, struct cont *c)
 
 /* --- records --- */
 
-static int snap_create_apply(struct cont *c, const struct media_record *r, const uint8_t *body,
-                             size_t len)
+static int snap_create_apply(struct shard *s, struct cont *c, const struct media_record *r,
+                             const uint8_t *body, size_t len)
 {
 	const struct media_snap *m = (const void *)body;
 	struct snap *n;
@@ -251,7 +283,7 @@ static int snap_create_apply(struct cont *c, const struct media_record *r, const
 	if (!name_len || name_len > PST_NAME_MAX || name_len > len - sizeof(*m) ||
 	    memchr(m + 1, 0, name_len) || le64_get(m->id) != c->epoch || c->epoch == UINT32_MAX)
 		return -EBADMSG;
-	n = mem_calloc(1, sizeof(*n));
+	n = spare_calloc(s->l, sizeof(*n));
 	if (!n)
 		return -ENOMEM;
 	n->id = c->epoch++;
@@ -276,7 +308,7 @@ int cont_apply(struct shard *s, struct cont *c, const struct media_record *r, co
 
 	switch (le16_get(r->type)) {
 	case REC_SNAP_CREATE:
-		return snap_create_apply(c, r, body, len);
+		return snap_create_apply(s, c, r, body, len);
 	case REC_SNAP_DESTROY:
 		n = len >= 8 ? snap_by_id(c, le64_get(*(const le64 *)(const void *)body)) : NULL;
 		if (!n)
@@ -315,7 +347,7 @@ int cont_name_load(struct local *l, const struct media_cont_name *m, const char 
 	    le32_get(m->id) == UINT32_MAX || le32_get(m->home_shard) >= l->geo.shards ||
 	    cont_name_by_id(l, le32_get(m->id)))
 		return -EBADMSG;
-	n = mem_calloc(1, sizeof(*n));
+	n = spare_calloc(l, sizeof(*n));
 	if (!n)
 		return -ENOMEM;
 	n->id = le32_get(m->id);

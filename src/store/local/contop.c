@@ -55,7 +55,9 @@ static int record_begin(struct shard *s, struct pst_op *op, unsigned type, uint3
 
 	if (token)
 		len += sizeof(struct media_reply);
-	err = bt_reserve(&s->env, 8, true);
+	err = spares_fill(s->l);
+	if (!err)
+		err = bt_reserve(&s->env, 8, true);
 	if (!err)
 		err = log_room(s, len, 0, true);
 	if (err)

@@ -71,6 +71,17 @@ static bool evict_one(struct csum_cache *c)
 	return false;
 }
 
+static struct csum_page *spare_take(struct csum_cache *c)
+{
+	struct csum_page *p = c->spare;
+
+	if (p) {
+		c->spare = p->hash_next;
+		c->spares--;
+	}
+	return p;
+}
+
 static struct csum_page *page_new(struct csum_cache *c, uint64_t index)
 {
 	struct csum_page **b, *p;
@@ -78,7 +89,7 @@ static struct csum_page *page_new(struct csum_cache *c, uint64_t index)
 	while (c->pages >= c->limit && evict_one(c))
 		;
 	p = mem_calloc(1, sizeof(*p));
-	if (!p)
+	if (!p && !(p = spare_take(c)))
 		return NULL;
 	p->index = index;
 	list_init(&p->waiters);
@@ -123,6 +134,8 @@ void csum_done(struct shard *s)
 		return;
 	while ((n = list_pop(&c->lru)) != NULL)
 		mem_free(list_entry(n, struct csum_page, lru));
+	while (c->spare)
+		mem_free(spare_take(c));
 	mem_free(c->hash);
 	c->hash = NULL;
 	c->pages = c->dirty = 0;
@@ -178,6 +191,15 @@ int csum_reserve(struct shard *s, unsigned pages)
 {
 	struct csum_cache *c = &s->csum;
 
+	while (c->spares < pages) {
+		struct csum_page *p = mem_calloc(1, sizeof(*p));
+
+		if (!p)
+			return -ENOMEM;
+		p->hash_next = c->spare;
+		c->spare = p;
+		c->spares++;
+	}
 	/* A page more than the limit is harmless; that all of them are dirty is not. */
 	return c->dirty + pages > c->limit && c->dirty ? -EAGAIN : 0;
 }
@@ -566,6 +588,6 @@ bool csum_write_step(struct shard *s)
 			log_want(s);
 	}
 	if (err)
-		local_stop(s->l, err, "no memory to write checksum pages");
+		local_tick(s->l);
 	return list_empty(&c->to_write);
 }

@@ -211,6 +211,8 @@ struct csum_cache {
 	struct list lru; /* front: oldest */
 	struct list to_write;
 	uint64_t pages, dirty, limit; /* in pages */
+	struct csum_page *spare; /* for csum_set(), which can't fail; by hash_next */
+	unsigned spares;
 	uint64_t hits, misses;
 };
 
@@ -525,6 +527,7 @@ struct local {
 	uint64_t ops; /* in flight */
 	void *req_free;
 	struct loop_timer stall_timer;
+	void *spare[2];    /* for the structures that a record may need when it is applied */
 	struct list dying; /* struct cont: their space goes once their end is durable */
 	struct list scrubs;
 	uint64_t reqs;            /* handed out by req_get() */
@@ -580,6 +583,7 @@ int cont_view(struct local *l, const struct pst_op *op, struct shard **ret_shard
               const struct btree **ret_tree);
 void cont_free(struct shard *s, struct cont *c);
 enum pst_outcome cont_submit(struct local *l, struct pst_op *op);
+void local_tick(struct local *l); /* there will be a turn soon: something is to be tried again */
 void shard_kick(struct shard *s); /* something changed: look at stalled ops again */
 
 static inline uint32_t reader_enter(struct shard *s)
@@ -704,6 +708,8 @@ int cont_table_apply(struct shard *s, const struct media_record *r, uint64_t fra
 int cont_name_load(struct local *l, const struct media_cont_name *m, const char *name,
                    size_t name_len);
 void cont_names_done(struct local *l);
+int spares_fill(struct local *l); /* before a record is built: 0 or -ENOMEM */
+void spares_free(struct local *l);
 void cont_reap_dying(struct local *l);
 /* The answer that the op's token was given before into @op: its status; -ENOENT: none; -ESTALE. */
 int token_answer(struct shard *s, struct pst_op *op);

@@ -114,6 +114,14 @@ static void stall_tick(struct loop_timer *t)
 		shard_kick(l->shard[i]);
 }
 
+void local_tick(struct local *l)
+{
+	struct loop *loop = l->store.loop;
+
+	if (!l->stall_timer.heap_index)
+		(void)loop_timer_arm(loop, &l->stall_timer, loop_now(loop) + STALL_TICK_NS);
+}
+
 static void stall(struct shard *s, struct pst_op *op, bool first)
 {
 	struct loop *loop = s->l->store.loop;
@@ -505,6 +513,7 @@ void local_free(struct local *l)
 	for (unsigned i = 0; i < l->geo.shards; i++)
 		shard_free(l->shard[i]);
 	cont_names_done(l);
+	spares_free(l);
 	while (l->sub_free) {
 		struct sub_io *s = l->sub_free;
 
