@@ -228,7 +228,7 @@ static int file_fd(struct compare_file *f)
 
 static void chunk_run(struct job *j)
 {
-	static _Thread_local char *buf;
+	static _Thread_local char buf[READER_CHUNK];
 	struct reader_chunk *c = container_of(j, struct reader_chunk, job);
 	struct compare_file *f = container_of(c->file, struct compare_file, reader);
 	int fd = file_fd(f), rc;
@@ -236,9 +236,7 @@ static void chunk_run(struct job *j)
 
 	if (fd < 0)
 		return;
-	if (!buf)
-		buf = mem_alloc(READER_CHUNK); /* lives as long as the worker: the process */
-	rc = buf ? host_pread(fd, buf, c->len, c->off) : -ENOMEM;
+	rc = host_pread(fd, buf, c->len, c->off);
 	if (rc == 0 && memcmp(buf, c->buf, c->len) == 0)
 		return;
 	while (rc == 0 && buf[at] == ((char *)c->buf)[at])
