@@ -21,7 +21,8 @@
  *       52    2 prefix length
  *       54    2 length of the lower fence, 0: none
  *       56    2 length of the upper fence, 0: none
- *       58    6 zero
+ *       58    2 flags: bit 0, the prefix is soft
+ *       60    4 zero
  *       64  8*n slots in the order of their keys:
  *                 0 4 head: the first 4 bytes of the key's suffix as a big-endian number, padded
  *                     with zero bytes
@@ -30,17 +31,20 @@
  *           free space
  *  heap start   records: suffix, then value. An inner page's value is its child: 8 bytes, in DRAM a
  *               node pointer, on media a block address.
- *    heap end   the lower fence whole; then the upper fence without the prefix; up to byte 4096
+ *    heap end   the lower fence whole, or the prefix if there is none; then the upper fence without
+ *               the prefix; up to byte 4096
  *
- * A key is prefix + suffix. The prefix is the first bytes of the lower fence.
+ * A key is prefix + suffix. The prefix begins each fence that there is.
  *
  * Page rules, beyond those of btree.h:
  *  P1. Slots are in strictly ascending order of key; so heads never descend.
- *  P2. With an upper fence, the prefix begins both fences, and so every key between them: a search
- *      that came down from the root need not look at it.
- *  P3. Without one (the tree's right edge) the prefix is *soft*: every key in the page begins with
- *      it, and a key that does not is greater than all of them. That lets the page that a
- *      sequential load fills be as dense as it will be once it has an upper fence.
+ *  P2. With both fences, the prefix begins every key between them: a search that came down from the
+ *      root need not look at it.
+ *  P3. Without one of them (the edges of the tree, and its root) the prefix is *soft* (if it is
+ *      not empty): every key in the page begins with it, and one that does not is less or greater
+ *      than all of them, as it is less or greater than the prefix. That lets the page that a
+ *      sequential load fills be as dense as it will be once it has both fences, and heads tell keys
+ *      apart near the root.
  *  P4. Slot 0 of an inner page has an empty suffix and stands for the lower fence; slot i's key is
  *      the lower fence of child i and the upper fence of child i-1. So inner pages have a slot.
  *  P5. Heap bytes are in at most one record; those in none are counted as dead.
@@ -86,12 +90,15 @@ struct bt_page_hdr {
 	le16 prefix_len;
 	le16 lower_len;
 	le16 upper_len;
-	uint8_t zero[6];
+	le16 flags;
+	uint8_t zero[4];
 };
 static_assert(sizeof(struct bt_page_hdr) == BT_HDR_BYTES, "the page header has 64 bytes");
 static_assert(offsetof(struct bt_page_hdr, addr) == 8, "the CRC covers all from the address on");
 static_assert(offsetof(struct bt_page_hdr, version) == 40, "identity ends at 40");
-static_assert(offsetof(struct bt_page_hdr, upper_len) == 56, "the last field is at 56");
+static_assert(offsetof(struct bt_page_hdr, flags) == 58, "the last field is at 58");
+
+#define BT_PAGE_SOFT 1u /* rule P3 */
 
 struct bt_slot {
 	le32 head;
@@ -157,15 +164,14 @@ static inline unsigned pg_upper_len(const uint8_t *page)
 {
 	return le16_get(pg_chdr(page)->upper_len);
 }
-/* The lower fence; its first bytes are the prefix. */
+/* The prefix, and after it the rest of the lower fence if there is one. */
 static inline const uint8_t *pg_lower(const uint8_t *page)
 {
 	return page + le16_get(pg_chdr(page)->heap_end);
 }
-/* Rule P3: the prefix is not guaranteed by the fences. */
 static inline bool pg_is_soft(const uint8_t *page)
 {
-	return pg_upper_len(page) == 0 && pg_prefix_len(page) > 0;
+	return pg_chdr(page)->flags != 0;
 }
 
 static inline unsigned loc_off(uint32_t loc)
@@ -185,12 +191,16 @@ static inline uint32_t loc_make(unsigned off, unsigned suffix_len, unsigned val_
 	return off | suffix_len << 12 | val_len << 21;
 }
 
-static inline struct bt_rec pg_rec(const uint8_t *page, unsigned slot)
+static inline struct bt_rec slot_rec(const uint8_t *page, const struct bt_slot *slot)
 {
-	uint32_t loc = le32_get(pg_cslots(page)[slot].loc);
+	uint32_t loc = le32_get(slot->loc);
 	const uint8_t *p = page + loc_off(loc);
 
 	return (struct bt_rec){p, p + loc_suffix_len(loc), loc_suffix_len(loc), loc_val_len(loc)};
+}
+static inline struct bt_rec pg_rec(const uint8_t *page, unsigned slot)
+{
+	return slot_rec(page, pg_cslots(page) + slot);
 }
 
 /* Bytes that the records take, bytes that an insert may take (after a compaction), and bytes in use
@@ -214,13 +224,16 @@ static inline unsigned pg_used(const uint8_t *page)
 }
 
 /* The child of an inner page in DRAM. */
-static inline struct bt_node *pg_child(const uint8_t *page, unsigned slot)
+static inline struct bt_node *slot_child(const uint8_t *page, const struct bt_slot *slot)
 {
-	uint32_t loc = le32_get(pg_cslots(page)[slot].loc);
 	struct bt_node *n;
 
-	memcpy(&n, page + loc_off(loc) + loc_suffix_len(loc), sizeof(n));
+	memcpy(&n, slot_rec(page, slot).val, sizeof(n));
 	return n;
+}
+static inline struct bt_node *pg_child(const uint8_t *page, unsigned slot)
+{
+	return slot_child(page, pg_cslots(page) + slot);
 }
 static_assert(sizeof(struct bt_node *) <= BT_CHILD_LEN, "a child reference holds a pointer");
 
@@ -260,10 +273,11 @@ int pg_find_le(const uint8_t *page, const uint8_t *key, unsigned len);
 /* The slot of the first key >= @key, maybe the count; *ret_eq: it is @key. */
 unsigned pg_find(const uint8_t *page, const uint8_t *key, unsigned len, bool *ret_eq);
 
+/* Bytes that the fences take in a page. */
 unsigned pg_fence_bytes(unsigned lower_len, unsigned upper_len, unsigned prefix_len);
-/* An empty page. The fences lie outside it. */
-void pg_init(uint8_t *page, unsigned level, const uint8_t *lower, unsigned lower_len,
-             const uint8_t *upper, unsigned upper_len, unsigned prefix_len);
+/* An empty page. The prefix is the first bytes of @prefix; it and the fences lie outside the page. */
+void pg_init(uint8_t *page, unsigned level, const struct bt_fence *lower,
+             const struct bt_fence *upper, const uint8_t *prefix, unsigned prefix_len);
 void pg_get_upper(const uint8_t *page, struct bt_fence *ret_fence);
 void pg_get_lower(const uint8_t *page, struct bt_fence *ret_fence);
 /* The full key of @slot in two pieces (rule P4 for inner pages). */

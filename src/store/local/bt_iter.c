@@ -3,7 +3,7 @@
  * bt_iter - walking a tree in key order. An iterator holds its path from the root, and a copy of
  * the key it is at.
  */
-#include "store/local/bt_search.h"
+#include "store/local/bt_internal.h"
 
 /* Takes the item at the path's end; false when the slot is past the leaf's last. */
 static bool iter_take(struct bt_iter *it)
@@ -91,7 +91,7 @@ static struct bt_node *iter_descend(struct bt_iter *it, const struct btree *t, c
 
 	for (; node->level > 0; i++) {
 		it->path[i].node = node;
-		it->path[i].slot = pg_search_le(node->page, key, key_len);
+		it->path[i].slot = pg_find_le(node->page, key, key_len);
 		node = pg_child(node->page, it->path[i].slot);
 	}
 	it->path[i].node = node;
@@ -132,7 +132,7 @@ void bt_seek_le(struct bt_iter *it, const struct btree *t, const void *key, size
 	if (!iter_init(it, t) || key_len == 0)
 		return;
 	leaf = iter_descend(it, t, key, key_len);
-	it->path[it->depth - 1].slot = pg_search_le(leaf->page, key, key_len) + 1;
+	it->path[it->depth - 1].slot = pg_find_le(leaf->page, key, key_len) + 1;
 	iter_settle_back(it);
 }
 

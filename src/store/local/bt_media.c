@@ -6,7 +6,7 @@
  * for one page whatever its bytes are, bt_node_load() how a page and its children fit together, and
  * bt_adopt() that the root has no fences.
  */
-#include "store/local/bt_search.h"
+#include "store/local/bt_internal.h"
 
 /* --- to media --- */
 
@@ -97,11 +97,13 @@ static int check_bounds(const struct bt_page_hdr *h, struct pst_err *err)
 
 	if (le16_get(h->level) >= BT_DEPTH_MAX)
 		return bad(err, "its level is too high");
-	if (lower > BT_KEY_MAX || upper > BT_KEY_MAX || prefix > lower ||
-	    (upper > 0 && prefix >= upper))
+	if (lower > BT_KEY_MAX || upper > BT_KEY_MAX || prefix > BT_KEY_MAX ||
+	    (lower > 0 && prefix > lower) || (upper > 0 && prefix > upper))
 		return bad(err, "a fence or the prefix has a length that can't be");
 	if (end != BT_PAGE_BYTES - pg_fence_bytes(lower, upper, prefix))
 		return bad(err, "the heap does not end where the fences begin");
+	if (le16_get(h->flags) != (prefix > 0 && (lower == 0 || upper == 0) ? BT_PAGE_SOFT : 0))
+		return bad(err, "its prefix is soft, or isn't, against its fences");
 	if (count > BT_SLOTS_MAX || start > end || start < BT_HDR_BYTES + count * BT_SLOT_BYTES)
 		return bad(err, "slots and heap overlap");
 	if (le16_get(h->dead) > end - start)
@@ -125,7 +127,7 @@ static int check_record(const uint8_t *page, unsigned slot, uint8_t used[BT_PAGE
 		return bad(err, "an item is too long");
 	if (pg_level(page) > 0 && val_len != BT_CHILD_LEN)
 		return bad(err, "a child reference has the wrong length");
-	if (pg_level(page) == 0 && suffix_len + prefix_len == 0)
+	if ((pg_level(page) == 0 || slot > 0) && suffix_len + prefix_len == 0)
 		return bad(err, "an empty key");
 	if (len == 0 ? off != 0
 	             : off < le16_get(h->heap_start) || off + len > le16_get(h->heap_end))
@@ -144,28 +146,35 @@ static int check_record(const uint8_t *page, unsigned slot, uint8_t used[BT_PAGE
 static int check_order(const uint8_t *page, struct pst_err *err)
 {
 	unsigned n = pg_count(page), prefix = pg_prefix_len(page), lower = pg_lower_len(page);
-	unsigned upper = pg_upper_len(page);
-	struct bt_rec prev = {.suffix = pg_lower(page) + prefix, .suffix_len = lower - prefix};
-	const uint8_t *upper_suffix = pg_lower(page) + lower;
+	unsigned upper = pg_upper_len(page), i = 0;
+	const uint8_t *upper_suffix = pg_lower(page) + (lower ? lower : prefix);
+	struct bt_rec prev = {.suffix = pg_lower(page) + prefix, .suffix_len = lower - prefix}, rec;
+	bool first = true; /* prev is the lower fence, which a leaf's first key may equal */
+	int c;
 
-	if (upper > 0 && key_cmp(prev.suffix, prev.suffix_len, upper_suffix, upper - prefix) >= 0)
-		return bad(err, "its fences are out of order");
-	for (unsigned i = 0; i < n; i++) {
-		struct bt_rec rec = pg_rec(page, i);
-		int c;
-
-		if (i == 0 && pg_level(page) > 0) {
-			if (rec.suffix_len != 0)
-				return bad(err, "its first child has a key"); /* rule P4 */
-			continue;
-		}
-		c = key_cmp(prev.suffix, prev.suffix_len, rec.suffix, rec.suffix_len);
-		if (c > 0 || (c == 0 && (i > 0 || pg_level(page) > 0)))
-			return bad(err, "its keys are out of order");
-		prev = rec;
+	if (pg_level(page) > 0) {
+		if (pg_rec(page, i++).suffix_len != 0) /* rule P4 */
+			return bad(err, "its first child has a key");
+		first = false;
 	}
-	if (upper > 0 && key_cmp(prev.suffix, prev.suffix_len, upper_suffix, upper - prefix) >= 0)
-		return bad(err, "a key is not below its upper fence");
+	if (lower == 0 && i < n) {
+		prev = pg_rec(page, i++); /* nothing is before it */
+		first = false;
+	} else if (lower == 0) {
+		prev.suffix_len = 0;
+	}
+	for (; i < n; i++, prev = rec, first = false) {
+		rec = pg_rec(page, i);
+		c = key_cmp(prev.suffix, prev.suffix_len, rec.suffix, rec.suffix_len);
+		if (c > 0 || (c == 0 && !first))
+			return bad(err, "its keys are out of order");
+	}
+	if (upper == 0)
+		return 0;
+	c = key_cmp(prev.suffix, prev.suffix_len, upper_suffix, upper - prefix);
+	/* The upper fence may be the prefix itself where nothing is below it. */
+	if (c > 0 || (c == 0 && (lower > 0 || n > (pg_level(page) > 0 ? 1u : 0u))))
+		return bad(err, "its upper fence is not above its keys and lower fence");
 	return 0;
 }
 

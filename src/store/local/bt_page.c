@@ -7,71 +7,73 @@
 
 /* --- search --- */
 
-int pg_find_le_ties(const uint8_t *page, unsigned slot, const uint8_t *s, long len)
+const struct bt_slot *pg_search_ties(const uint8_t *page, const struct bt_slot *slot,
+                                     const uint8_t *s, long len, bool *ret_eq)
 {
-	const struct bt_slot *slots = pg_cslots(page);
-	le32 head = slots[slot].head;
-	unsigned lo = 0, hi = slot; /* the answer + 1 lies in [lo, hi] */
+	const struct bt_slot *lo = pg_cslots(page), *hi = slot; /* the answer + 1 is in [lo, hi] */
+	le32 head = slot->head;
 
 	while (lo < hi) {
-		unsigned mid = (lo + hi) / 2;
-		bool le = slots[mid].head != head || slot_le(page, slots[mid], s, len);
+		const struct bt_slot *mid = lo + (hi - lo) / 2;
+		int c = mid->head == head ? slot_cmp(page, *mid, s, len) : -1;
 
-		if (le)
+		if (c == 0) {
+			*ret_eq = true;
+			return mid;
+		}
+		if (c < 0)
 			lo = mid + 1;
 		else
 			hi = mid;
 	}
-	return (int)lo - 1;
+	return lo > pg_cslots(page) ? lo - 1 : NULL;
 }
 
 int pg_find_le(const uint8_t *page, const uint8_t *key, unsigned len)
 {
-	return pg_search_le(page, key, len);
+	bool eq;
+	const struct bt_slot *s = pg_search(page, key, len, &eq);
+
+	return s ? (int)(s - pg_cslots(page)) : -1;
 }
 
 unsigned pg_find(const uint8_t *page, const uint8_t *key, unsigned len, bool *ret_eq)
 {
-	int slot = pg_search_le(page, key, len);
-	unsigned prefix_len = pg_prefix_len(page);
-	struct bt_rec rec;
+	const struct bt_slot *s = pg_search(page, key, len, ret_eq);
 
-	*ret_eq = false;
-	if (slot < 0)
-		return 0;
-	rec = pg_rec(page, slot);
-	if (rec.suffix_len + prefix_len == len &&
-	    memcmp(rec.suffix, key + prefix_len, rec.suffix_len) == 0 &&
-	    (!pg_is_soft(page) || memcmp(key, pg_lower(page), prefix_len) == 0)) {
-		*ret_eq = true;
-		return slot;
-	}
-	return slot + 1;
+	return s ? s - pg_cslots(page) + !*ret_eq : 0;
 }
 
 /* --- a fresh page, and filling it in order --- */
 
 unsigned pg_fence_bytes(unsigned lower_len, unsigned upper_len, unsigned prefix_len)
 {
-	return lower_len + (upper_len ? upper_len - prefix_len : 0);
+	return (lower_len ? lower_len : prefix_len) + (upper_len ? upper_len - prefix_len : 0);
 }
 
-void pg_init(uint8_t *page, unsigned level, const uint8_t *lower, unsigned lower_len,
-             const uint8_t *upper, unsigned upper_len, unsigned prefix_len)
+void pg_init(uint8_t *page, unsigned level, const struct bt_fence *lower,
+             const struct bt_fence *upper, const uint8_t *prefix, unsigned prefix_len)
 {
 	struct bt_page_hdr *h = pg_hdr(page);
-	unsigned end = BT_PAGE_BYTES - pg_fence_bytes(lower_len, upper_len, prefix_len);
+	unsigned end = BT_PAGE_BYTES - pg_fence_bytes(lower->len, upper->len, prefix_len);
+	bool soft = prefix_len > 0 && (lower->len == 0 || upper->len == 0);
 
 	memset(h, 0, sizeof(*h));
 	h->level = le16_make(level);
 	h->heap_start = h->heap_end = le16_make(end);
 	h->prefix_len = le16_make(prefix_len);
-	h->lower_len = le16_make(lower_len);
-	h->upper_len = le16_make(upper_len);
-	if (lower_len)
-		memcpy(page + end, lower, lower_len);
-	if (upper_len)
-		memcpy(page + end + lower_len, upper + prefix_len, upper_len - prefix_len);
+	h->lower_len = le16_make(lower->len);
+	h->upper_len = le16_make(upper->len);
+	h->flags = le16_make(soft ? BT_PAGE_SOFT : 0);
+	if (lower->len > 0) {
+		memcpy(page + end, lower->bytes, lower->len);
+		end += lower->len;
+	} else if (prefix_len > 0) {
+		memcpy(page + end, prefix, prefix_len);
+		end += prefix_len;
+	}
+	if (upper->len > 0)
+		memcpy(page + end, upper->bytes + prefix_len, upper->len - prefix_len);
 }
 
 void pg_get_lower(const uint8_t *page, struct bt_fence *ret_fence)
@@ -82,13 +84,13 @@ void pg_get_lower(const uint8_t *page, struct bt_fence *ret_fence)
 
 void pg_get_upper(const uint8_t *page, struct bt_fence *ret_fence)
 {
-	unsigned prefix_len = pg_prefix_len(page);
+	unsigned prefix_len = pg_prefix_len(page), lower_len = pg_lower_len(page);
 
 	ret_fence->len = pg_upper_len(page);
 	if (ret_fence->len == 0)
 		return;
 	memcpy(ret_fence->bytes, pg_lower(page), prefix_len);
-	memcpy(ret_fence->bytes + prefix_len, pg_lower(page) + pg_lower_len(page),
+	memcpy(ret_fence->bytes + prefix_len, pg_lower(page) + (lower_len ? lower_len : prefix_len),
 	       ret_fence->len - prefix_len);
 }
 
@@ -179,14 +181,18 @@ void pg_copy_compact(uint8_t *dst, const uint8_t *src)
 
 void pg_reprefix(uint8_t *page, unsigned prefix_len)
 {
-	uint8_t old[BT_PAGE_BYTES];
+	uint8_t old[BT_PAGE_BYTES], prefix[BT_KEY_MAX];
+	unsigned had = MIN(pg_prefix_len(page), prefix_len), n = pg_count(page);
 	struct bt_fence lower, upper;
 
 	memcpy(old, page, sizeof(old));
 	pg_get_lower(old, &lower);
 	pg_get_upper(old, &upper);
-	pg_init(page, pg_level(old), lower.bytes, lower.len, upper.bytes, upper.len, prefix_len);
-	pg_append_range(page, old, 0, pg_count(old));
+	memcpy(prefix, pg_lower(old), had);
+	if (prefix_len > had) /* every key has the bytes that are new */
+		memcpy(prefix + had, pg_rec(old, n - 1).suffix, prefix_len - had);
+	pg_init(page, pg_level(old), &lower, &upper, prefix, prefix_len);
+	pg_append_range(page, old, 0, n);
 }
 
 /* --- change --- */

@@ -4,18 +4,22 @@
  */
 #include "store/local/bt_internal.h"
 
-/* --- making room at the tree's right edge, where the prefix is soft (rule P3) --- */
+/* --- making room at the tree's edges, where the prefix is soft (rule P3) --- */
 
-/* Bytes that the page would use with another prefix length; it has no upper fence. */
+/* Bytes that a page would use with another prefix length. */
 static unsigned used_with_prefix(const uint8_t *page, unsigned prefix_len)
 {
+	unsigned lower_len = pg_lower_len(page), upper_len = pg_upper_len(page);
+	int had = pg_prefix_len(page);
 	int stripped = pg_count(page) - (pg_level(page) > 0); /* rule P4 */
 
-	return pg_used(page) + ((int)pg_prefix_len(page) - (int)prefix_len) * stripped;
+	return (int)pg_used(page) + (had - (int)prefix_len) * stripped -
+	       (int)pg_fence_bytes(lower_len, upper_len, had) +
+	       (int)pg_fence_bytes(lower_len, upper_len, prefix_len);
 }
 
-/* A key that does not begin with the prefix: can the page live with a shorter one? */
-static bool shorten_prefix(uint8_t *page, unsigned prefix_len, unsigned len, unsigned val_len)
+/* Gives the page another prefix length if the new item then fits. */
+static bool try_prefix(uint8_t *page, unsigned prefix_len, unsigned len, unsigned val_len)
 {
 	if (used_with_prefix(page, prefix_len) + BT_SLOT_BYTES + (len - prefix_len) + val_len >
 	    BT_BODY_BYTES)
@@ -24,48 +28,57 @@ static bool shorten_prefix(uint8_t *page, unsigned prefix_len, unsigned len, uns
 	return true;
 }
 
-/* A full page: do its keys and the new one have more in common than is stripped? */
-static bool lengthen_prefix(uint8_t *page, const uint8_t *key, unsigned len, unsigned val_len)
+static unsigned key2_lcp(const struct bt_key2 *a, const uint8_t *key, unsigned len)
 {
-	unsigned n = pg_count(page), lower_len = pg_lower_len(page);
-	const uint8_t *lower = pg_lower(page);
-	unsigned prefix_len = key_lcp(lower, lower_len, key, len);
-	struct bt_key2 last;
+	unsigned n = key_lcp(a->a, a->a_len, key, len);
 
-	if (n == 0)
-		return false;
-	/* All keys lie between the lower fence and the greater of the last and the new one. */
-	last = pg_key(page, n - 1);
-	if (last.a_len < prefix_len)
-		prefix_len = last.a_len + key_lcp(lower + last.a_len, prefix_len - last.a_len,
-		                                  last.b, last.b_len);
-	if (prefix_len <= pg_prefix_len(page) ||
-	    used_with_prefix(page, prefix_len) + BT_SLOT_BYTES + (len - prefix_len) + val_len >
-	            BT_BODY_BYTES)
-		return false;
-	pg_reprefix(page, prefix_len);
-	return true;
+	return n < a->a_len ? n : n + key_lcp(a->b, a->b_len, key + n, len - n);
+}
+
+/*
+ * The longest prefix that an edge page may have once it holds @key. All its keys lie between its
+ * lower fence, or its first key, and its upper fence, or its last.
+ */
+static unsigned longest_prefix(const uint8_t *page, const uint8_t *key, unsigned len)
+{
+	unsigned n = pg_count(page), first = pg_level(page) > 0, common;
+	struct bt_key2 from = {.a = pg_lower(page), .a_len = pg_lower_len(page)}, to;
+	struct bt_fence upper;
+
+	if (n <= first)
+		return pg_prefix_len(page);
+	if (from.a_len == 0)
+		from = pg_key(page, first);
+	pg_get_upper(page, &upper);
+	to = (struct bt_key2){.a = upper.bytes, .a_len = upper.len};
+	if (to.a_len == 0)
+		to = pg_key(page, n - 1);
+	common = key2_lcp(&from, key, len);
+	return key2_lcp(&to, key, common);
 }
 
 bool pg_try_insert(uint8_t *page, unsigned slot, const uint8_t *key, unsigned len, const void *val,
                    unsigned val_len)
 {
+	bool edge = pg_lower_len(page) == 0 || pg_upper_len(page) == 0;
 	unsigned prefix_len = pg_prefix_len(page);
 
 	if (pg_is_soft(page)) {
 		unsigned common = key_lcp(pg_lower(page), prefix_len, key, len);
 
 		if (common < prefix_len) {
-			if (!shorten_prefix(page, common, len, val_len))
+			if (!try_prefix(page, common, len, val_len))
 				return false;
 			prefix_len = common;
 		}
 	}
 	pst_assert(len >= prefix_len);
 	if (pg_room(page) < BT_SLOT_BYTES + (len - prefix_len) + val_len) {
-		if (pg_upper_len(page) > 0 || !lengthen_prefix(page, key, len, val_len))
+		unsigned longest = edge ? longest_prefix(page, key, len) : 0;
+
+		if (longest <= prefix_len || !try_prefix(page, longest, len, val_len))
 			return false;
-		prefix_len = pg_prefix_len(page);
+		prefix_len = longest;
 	}
 	pg_insert(page, slot, key + prefix_len, len - prefix_len, val, val_len);
 	return true;
@@ -106,19 +119,26 @@ static unsigned row_sep_len(const struct row *r, unsigned m)
 	return key_lcp(a.suffix, a.suffix_len, b.suffix, b.suffix_len) + 1;
 }
 
-/* The prefix lengths of both halves when item @m begins the right one. */
+/*
+ * The prefix lengths of both halves when item @m begins the right one. Where a fence is missing
+ * leaves keep what they have: it grows when they fill up. Inner pages take all that they can.
+ */
 static void row_prefixes(const struct row *r, unsigned m, unsigned sep_len, unsigned *ret_left,
                          unsigned *ret_right)
 {
-	const uint8_t *sep = row_rec(r, m).suffix;
+	struct bt_rec sep = row_rec(r, m), from = {.suffix_len = 0}, to = {.suffix_len = 0};
 	unsigned p = r->prefix_len;
 
-	*ret_left = p;
-	*ret_right = p;
-	if (r->lower.len > p)
-		*ret_left += key_lcp(r->lower.bytes + p, r->lower.len - p, sep, sep_len);
-	if (r->upper.len > p)
-		*ret_right += key_lcp(r->upper.bytes + p, r->upper.len - p, sep, sep_len);
+	if (r->lower.len > 0)
+		from = (struct bt_rec){.suffix = r->lower.bytes + p, .suffix_len = r->lower.len - p};
+	else if (r->inner && m > 1)
+		from = row_rec(r, 1);
+	if (r->upper.len > 0)
+		to = (struct bt_rec){.suffix = r->upper.bytes + p, .suffix_len = r->upper.len - p};
+	else if (r->inner && m + 1 < r->count)
+		to = row_rec(r, r->count - 1);
+	*ret_left = p + key_lcp(from.suffix, from.suffix_len, sep.suffix, sep_len);
+	*ret_right = p + key_lcp(to.suffix, to.suffix_len, sep.suffix, sep_len);
 }
 
 /* Bytes that the larger half uses when item @m begins the right one. */
@@ -223,34 +243,72 @@ static void row_emit(const struct row *r, uint8_t *page, unsigned from, unsigned
 }
 
 /*
- * The new key does not begin with a soft prefix that the page can't do without: the last item and
- * the new one leave. What separates the last two old items begins with the prefix, so that nothing
- * on the left grows.
+ * A split in which no item keeps company but by choice: the new key does not begin with a soft
+ * prefix that the page can't do without. It is less or greater than all others; it leaves with the
+ * one next to it. What separates that one from the rest begins with the prefix, so that nothing
+ * grows on the side of the rest, and the two fit anywhere.
  */
-static void split_off_stranger(uint8_t *page, uint8_t *right, const uint8_t *old,
-                               const uint8_t *key, unsigned len, const void *val, unsigned val_len,
+struct parting {
+	unsigned first_right; /* old item that begins the right half */
+	bool stranger_left;
+	struct bt_fence lower, upper;
+};
+
+static void part_left(uint8_t *page, const uint8_t *old, const struct parting *s,
+                      const struct bt_key2 *key, const void *val, unsigned val_len,
+                      const struct bt_fence *sep)
+{
+	unsigned level = pg_level(old), p = pg_prefix_len(old), at = s->stranger_left && level > 0;
+
+	if (s->stranger_left)
+		p = key_lcp(pg_lower(old), p, key->a, key->a_len);
+	else if (s->lower.len > 0)
+		p = key_lcp(s->lower.bytes, s->lower.len, sep->bytes, sep->len);
+	pg_init(page, level, &s->lower, sep, pg_lower(old), p);
+	pg_append_range(page, old, 0, at);
+	if (s->stranger_left)
+		pg_append(page, key, val, val_len);
+	pg_append_range(page, old, at, s->first_right);
+}
+
+static void part_right(uint8_t *page, const uint8_t *old, const struct parting *s,
+                       const struct bt_key2 *key, const void *val, unsigned val_len,
+                       const struct bt_fence *sep)
+{
+	unsigned p = pg_prefix_len(old);
+
+	if (!s->stranger_left)
+		p = key_lcp(pg_lower(old), p, key->a, key->a_len);
+	else if (s->upper.len > 0)
+		p = key_lcp(sep->bytes, sep->len, s->upper.bytes, s->upper.len);
+	pg_init(page, pg_level(old), sep, &s->upper, NULL, p);
+	pg_append_range(page, old, s->first_right, pg_count(old));
+	if (!s->stranger_left)
+		pg_append(page, key, val, val_len);
+}
+
+static void split_off_stranger(uint8_t *page, uint8_t *right, const uint8_t *old, unsigned slot,
+                               const struct bt_key2 *key, const void *val, unsigned val_len,
                                struct bt_fence *ret_sep)
 {
-	unsigned n = pg_count(old), p = pg_prefix_len(old), level = pg_level(old), sep_len;
-	struct bt_key2 stranger = {.a = key, .a_len = len};
+	unsigned n = pg_count(old), p = pg_prefix_len(old), sep_len;
+	struct parting s = {.stranger_left = slot < n};
 	struct bt_rec a, b;
 
 	pst_assert(n >= 2);
-	a = pg_rec(old, n - 2);
-	b = pg_rec(old, n - 1);
-	sep_len = level > 0 ? b.suffix_len
-	                    : key_lcp(a.suffix, a.suffix_len, b.suffix, b.suffix_len) + 1;
+	s.first_right = s.stranger_left ? 1 : n - 1;
+	a = pg_rec(old, s.first_right - 1);
+	b = pg_rec(old, s.first_right);
+	sep_len = pg_level(old) > 0
+	                  ? b.suffix_len
+	                  : key_lcp(a.suffix, a.suffix_len, b.suffix, b.suffix_len) + 1;
 	memcpy(ret_sep->bytes, pg_lower(old), p);
 	memcpy(ret_sep->bytes + p, b.suffix, sep_len);
 	ret_sep->len = p + sep_len;
-
-	pg_init(page, level, pg_lower(old), pg_lower_len(old), ret_sep->bytes, ret_sep->len,
-	        key_lcp(pg_lower(old), pg_lower_len(old), ret_sep->bytes, ret_sep->len));
-	pg_append_range(page, old, 0, n - 1);
-	pg_init(right, level, ret_sep->bytes, ret_sep->len, NULL, 0,
-	        key_lcp(pg_lower(old), p, key, len));
-	pg_append_range(right, old, n - 1, n);
-	pg_append(right, &stranger, val, val_len);
+	pg_get_lower(old, &s.lower);
+	pg_get_upper(old, &s.upper);
+	part_left(page, old, &s, key, val, val_len, ret_sep);
+	part_right(right, old, &s, key, val, val_len, ret_sep);
 }
 
 void pg_split(uint8_t *page, uint8_t *right, unsigned slot, const uint8_t *key, unsigned len,
@@ -262,8 +320,10 @@ void pg_split(uint8_t *page, uint8_t *right, unsigned slot, const uint8_t *key, 
 
 	memcpy(old, page, sizeof(old));
 	if (pg_is_soft(old) &&
-	    (len < pg_prefix_len(old) || memcmp(pg_lower(old), key, pg_prefix_len(old)) != 0)) {
-		split_off_stranger(page, right, old, key, len, val, val_len, ret_sep);
+	    key_lcp(pg_lower(old), pg_prefix_len(old), key, len) < pg_prefix_len(old)) {
+		struct bt_key2 stranger = {.a = key, .a_len = len};
+
+		split_off_stranger(page, right, old, slot, &stranger, val, val_len, ret_sep);
 		return;
 	}
 	row_init(&r, old, slot, key, len, val, val_len);
@@ -274,28 +334,32 @@ void pg_split(uint8_t *page, uint8_t *right, unsigned slot, const uint8_t *key, 
 	memcpy(ret_sep->bytes + r.prefix_len, row_rec(&r, m).suffix, sep_len);
 	ret_sep->len = r.prefix_len + sep_len;
 
-	pg_init(page, level, r.lower.bytes, r.lower.len, ret_sep->bytes, ret_sep->len, left_prefix);
+	/* Where the left half has no lower fence, its prefix begins the separator. */
+	pg_init(page, level, &r.lower, ret_sep, ret_sep->bytes, left_prefix);
 	row_emit(&r, page, 0, m);
-	pg_init(right, level, ret_sep->bytes, ret_sep->len, r.upper.bytes, r.upper.len,
-	        right_prefix);
+	pg_init(right, level, ret_sep, &r.upper, NULL, right_prefix);
 	row_emit(&r, right, m, r.count);
 }
 
 /* --- merging --- */
 
-/* The prefix that all keys of both pages and of the merged page's range have in common. */
+/*
+ * A prefix that all keys of both pages and the merged page's fences begin with. A missing fence is
+ * stood in for by the prefix of the page on that side: all its keys begin with it.
+ */
 static unsigned merged_prefix(const uint8_t *left, const uint8_t *right,
                               const struct bt_fence *upper)
 {
-	const uint8_t *lower = pg_lower(left), *last;
-	unsigned lower_len = pg_lower_len(left), n;
+	unsigned from_len = pg_lower_len(left), to_len = upper->len;
+	const uint8_t *to = upper->bytes;
 
-	if (upper->len > 0)
-		return key_lcp(lower, lower_len, upper->bytes, upper->len);
-	/* Soft (rule P3), and cheap rather than as long as possible: what the right page strips. */
-	last = pg_lower(right);
-	n = pg_prefix_len(right);
-	return key_lcp(lower, lower_len, last, n);
+	if (from_len == 0)
+		from_len = pg_prefix_len(left);
+	if (to_len == 0) {
+		to = pg_lower(right);
+		to_len = pg_prefix_len(right);
+	}
+	return key_lcp(pg_lower(left), from_len, to, to_len);
 }
 
 /* What the items of @page take with another prefix, without their slots. */
@@ -308,20 +372,21 @@ static int records_with_prefix(const uint8_t *page, int prefix_len)
 
 bool pg_merge(uint8_t *out, const uint8_t *left, const uint8_t *right, unsigned used_max)
 {
-	unsigned level = pg_level(left), lower_len = pg_lower_len(left), prefix_len;
-	struct bt_fence upper;
+	unsigned level = pg_level(left), prefix_len;
+	struct bt_fence lower, upper;
 	int used;
 
+	pg_get_lower(left, &lower);
 	pg_get_upper(right, &upper);
 	prefix_len = merged_prefix(left, right, &upper);
 	used = records_with_prefix(left, prefix_len) + records_with_prefix(right, prefix_len) +
 	       BT_SLOT_BYTES * (pg_count(left) + pg_count(right)) +
-	       pg_fence_bytes(lower_len, upper.len, prefix_len);
+	       pg_fence_bytes(lower.len, upper.len, prefix_len);
 	if (level > 0) /* the right page's slot 0 gets its key back */
 		used += (int)pg_lower_len(right) - (int)prefix_len;
 	if (used > (int)used_max)
 		return false;
-	pg_init(out, level, pg_lower(left), lower_len, upper.bytes, upper.len, prefix_len);
+	pg_init(out, level, &lower, &upper, pg_lower(left), prefix_len);
 	pg_append_range(out, left, 0, pg_count(left));
 	pg_append_range(out, right, 0, pg_count(right));
 	return true;

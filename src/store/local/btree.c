@@ -17,39 +17,49 @@ struct path {
 
 /* --- lookups --- */
 
-/* The leaf whose fences hold @key. */
-static inline const uint8_t *leaf_page(const struct bt_node *node, const uint8_t *key, unsigned len)
+/*
+ * Goes down to the leaf whose fences hold @key: its page, and there the slot of the greatest key <=
+ * @key, or NULL; *ret_eq: it is @key.
+ */
+static inline __attribute__((always_inline)) const struct bt_slot *
+tree_search(const struct bt_node *root, const uint8_t *key, unsigned len, const uint8_t **ret_page,
+            bool *ret_eq)
 {
-	const uint8_t *page = node->page;
+	const uint8_t *page = root->page;
+	const struct bt_slot *slot;
 
-	for (unsigned level = node->level; level > 0; level--)
-		page = pg_child(page, pg_search_le(page, key, len))->page;
-	return page;
+	for (;;) {
+		slot = pg_search(page, key, len, ret_eq);
+		if (pg_level(page) == 0)
+			break;
+		page = slot_child(page, slot)->page;
+	}
+	*ret_page = page;
+	return slot;
 }
 
 int bt_get(const struct btree *t, const void *key, size_t key_len, const void **ret_val,
            size_t *ret_val_len)
 {
+	const struct bt_slot *slot;
 	const uint8_t *page;
 	struct bt_rec rec;
-	unsigned slot;
 	bool eq;
 
-	if (!t->root || key_len == 0 || key_len > BT_KEY_MAX)
+	if (unlikely(!t->root || key_len == 0 || key_len > BT_KEY_MAX))
 		return -ENOENT;
-	page = leaf_page(t->root, key, key_len);
-	slot = pg_find(page, key, key_len, &eq);
+	slot = tree_search(t->root, key, key_len, &page, &eq);
 	if (!eq)
 		return -ENOENT;
-	rec = pg_rec(page, slot);
+	rec = slot_rec(page, slot);
 	*ret_val = rec.val;
 	*ret_val_len = rec.val_len;
 	return 0;
 }
 
-static void hit_set(struct bt_hit *hit, const uint8_t *page, unsigned slot)
+static inline void hit_set(struct bt_hit *hit, const uint8_t *page, const struct bt_slot *slot)
 {
-	struct bt_rec rec = pg_rec(page, slot);
+	struct bt_rec rec = slot_rec(page, slot);
 
 	*hit = (struct bt_hit){
 	        .prefix = pg_lower(page),
@@ -66,26 +76,26 @@ static int find_le_before(const struct btree *t, const void *key, size_t key_len
                           struct bt_hit *ret_hit)
 {
 	struct bt_iter it;
-	unsigned leaf;
+	const uint8_t *page;
 
 	bt_seek_le(&it, t, key, key_len);
 	if (!it.valid)
 		return -ENOENT;
-	leaf = it.depth - 1;
-	hit_set(ret_hit, it.path[leaf].node->page, it.path[leaf].slot);
+	page = it.path[it.depth - 1].node->page;
+	hit_set(ret_hit, page, pg_cslots(page) + it.path[it.depth - 1].slot);
 	return 0;
 }
 
 int bt_find_le(const struct btree *t, const void *key, size_t key_len, struct bt_hit *ret_hit)
 {
+	const struct bt_slot *slot;
 	const uint8_t *page;
-	int slot;
+	bool eq;
 
 	if (unlikely(!t->root || key_len == 0))
 		return -ENOENT;
-	page = leaf_page(t->root, key, key_len);
-	slot = pg_search_le(page, key, key_len);
-	if (unlikely(slot < 0))
+	slot = tree_search(t->root, key, key_len, &page, &eq);
+	if (unlikely(!slot))
 		return find_le_before(t, key, key_len, ret_hit);
 	hit_set(ret_hit, page, slot);
 	return 0;
@@ -125,7 +135,7 @@ static void path_hold(struct btree *t, const uint8_t *key, unsigned len, struct 
 	unsigned i = 0;
 
 	for (; node->level > 0; i++) {
-		unsigned slot = pg_search_le(node->page, key, len);
+		unsigned slot = pg_find_le(node->page, key, len);
 		struct bt_node *below = pg_child(node->page, slot);
 
 		p->node[i] = node;
@@ -145,8 +155,10 @@ static void root_grow(struct btree *t, struct bt_node *right, const struct bt_fe
 {
 	struct bt_node *root = bt_node_new(t->env, t->root->level + 1);
 	struct bt_key2 key = {.a = sep->bytes, .a_len = sep->len};
+	static const struct bt_fence none;
 
-	pg_init(root->page, root->level, NULL, 0, NULL, 0, 0);
+	/* The only key is its own prefix; each that follows takes away what it does not share. */
+	pg_init(root->page, root->level, &none, &none, sep->bytes, sep->len);
 	pg_append(root->page, &(struct bt_key2){0}, &t->root, sizeof(t->root));
 	pg_append(root->page, &key, &right, sizeof(right));
 	t->root = root;
@@ -187,8 +199,10 @@ void bt_put(struct btree *t, const void *key, size_t key_len, const void *val, s
 
 	pst_assert(key_len > 0 && key_len <= BT_KEY_MAX && val_len <= BT_VALUE_MAX);
 	if (!t->root) {
+		static const struct bt_fence none;
+
 		t->root = bt_node_new(t->env, 0);
-		pg_init(t->root->page, 0, NULL, 0, NULL, 0, 0);
+		pg_init(t->root->page, 0, &none, &none, NULL, 0);
 	}
 	path_hold(t, key, key_len, &p);
 	slot = p.slot[p.depth - 1] = pg_find(p.node[p.depth - 1]->page, key, key_len, &eq);
