@@ -21,7 +21,7 @@
  *       52    2 prefix length
  *       54    2 length of the lower fence, 0: none
  *       56    2 length of the upper fence, 0: none
- *       58    2 flags: bit 0, the prefix is soft
+ *       58    2 flags: bit 0, the prefix is soft; bit 1, there is no slot
  *       60    4 zero
  *       64  8*n slots in the order of their keys:
  *                 0 4 head: the first 4 bytes of the key's suffix as a big-endian number, padded
@@ -29,7 +29,7 @@
  *                 4 4 bits 0-11 offset of the record, 12-20 length of its suffix, 21-30 of its
  *                     value, 31 zero. A record without any bytes has offset 0.
  *           free space
- *  heap start   records: suffix, then value. An inner page's value is its child: 8 bytes, in DRAM a
+ *  heap start   records: value, then suffix. An inner page's value is its child: 8 bytes, in DRAM a
  *               node pointer, on media a block address.
  *    heap end   the lower fence whole, or the prefix if there is none; then the upper fence without
  *               the prefix; up to byte 4096
@@ -98,7 +98,8 @@ static_assert(offsetof(struct bt_page_hdr, addr) == 8, "the CRC covers all from 
 static_assert(offsetof(struct bt_page_hdr, version) == 40, "identity ends at 40");
 static_assert(offsetof(struct bt_page_hdr, flags) == 58, "the last field is at 58");
 
-#define BT_PAGE_SOFT 1u /* rule P3 */
+#define BT_PAGE_SOFT  1u /* rule P3 */
+#define BT_PAGE_EMPTY 2u /* so that a search has one rare case to look for, not two */
 
 struct bt_slot {
 	le32 head;
@@ -171,7 +172,7 @@ static inline const uint8_t *pg_lower(const uint8_t *page)
 }
 static inline bool pg_is_soft(const uint8_t *page)
 {
-	return pg_chdr(page)->flags != 0;
+	return le16_get(pg_chdr(page)->flags) & BT_PAGE_SOFT;
 }
 
 static inline unsigned loc_off(uint32_t loc)
@@ -194,9 +195,9 @@ static inline uint32_t loc_make(unsigned off, unsigned suffix_len, unsigned val_
 static inline struct bt_rec slot_rec(const uint8_t *page, const struct bt_slot *slot)
 {
 	uint32_t loc = le32_get(slot->loc);
-	const uint8_t *p = page + loc_off(loc);
+	const uint8_t *val = page + loc_off(loc);
 
-	return (struct bt_rec){p, p + loc_suffix_len(loc), loc_suffix_len(loc), loc_val_len(loc)};
+	return (struct bt_rec){val + loc_val_len(loc), val, loc_suffix_len(loc), loc_val_len(loc)};
 }
 static inline struct bt_rec pg_rec(const uint8_t *page, unsigned slot)
 {
@@ -228,7 +229,7 @@ static inline struct bt_node *slot_child(const uint8_t *page, const struct bt_sl
 {
 	struct bt_node *n;
 
-	memcpy(&n, slot_rec(page, slot).val, sizeof(n));
+	memcpy(&n, page + loc_off(le32_get(slot->loc)), sizeof(n));
 	return n;
 }
 static inline struct bt_node *pg_child(const uint8_t *page, unsigned slot)
@@ -253,16 +254,19 @@ static inline int key_cmp(const uint8_t *a, unsigned a_len, const uint8_t *b, un
 
 	return c ? c : (a_len > b_len) - (a_len < b_len);
 }
-static inline uint32_t key_head(const uint8_t *s, long len)
+/* The head of the suffix at @s, which ends at @end. */
+static inline uint32_t key_head(const uint8_t *s, const uint8_t *end)
 {
 	uint32_t v = 0;
 
-	if (likely(len >= 4)) {
+	if (likely(s <= end - 4)) {
 		memcpy(&v, s, 4);
 		return be32toh(v);
 	}
-	for (long i = 0; i < len; i++)
-		v |= (uint32_t)s[i] << (24 - 8 * i);
+	for (unsigned shift = 32; s < end; s++) {
+		shift -= 8;
+		v |= (uint32_t)*s << shift;
+	}
 	return v;
 }
 
@@ -270,12 +274,13 @@ static inline uint32_t key_head(const uint8_t *s, long len)
 
 /* The slot of the greatest key <= @key, or -1. @key lies between the page's fences. */
 int pg_find_le(const uint8_t *page, const uint8_t *key, unsigned len);
-/* The slot of the first key >= @key, maybe the count; *ret_eq: it is @key. */
+/* The slot of a leaf's first key >= @key, maybe the count; *ret_eq: it is @key. */
 unsigned pg_find(const uint8_t *page, const uint8_t *key, unsigned len, bool *ret_eq);
 
 /* Bytes that the fences take in a page. */
 unsigned pg_fence_bytes(unsigned lower_len, unsigned upper_len, unsigned prefix_len);
-/* An empty page. The prefix is the first bytes of @prefix; it and the fences lie outside the page. */
+/* An empty page. The prefix is the first bytes of @prefix; it and the fences lie outside the page.
+ */
 void pg_init(uint8_t *page, unsigned level, const struct bt_fence *lower,
              const struct bt_fence *upper, const uint8_t *prefix, unsigned prefix_len);
 void pg_get_upper(const uint8_t *page, struct bt_fence *ret_fence);

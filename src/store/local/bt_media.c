@@ -94,6 +94,7 @@ static int check_bounds(const struct bt_page_hdr *h, struct pst_err *err)
 	unsigned count = le16_get(h->count), start = le16_get(h->heap_start);
 	unsigned end = le16_get(h->heap_end), prefix = le16_get(h->prefix_len);
 	unsigned lower = le16_get(h->lower_len), upper = le16_get(h->upper_len);
+	unsigned flags = count == 0 ? BT_PAGE_EMPTY : 0;
 
 	if (le16_get(h->level) >= BT_DEPTH_MAX)
 		return bad(err, "its level is too high");
@@ -102,8 +103,10 @@ static int check_bounds(const struct bt_page_hdr *h, struct pst_err *err)
 		return bad(err, "a fence or the prefix has a length that can't be");
 	if (end != BT_PAGE_BYTES - pg_fence_bytes(lower, upper, prefix))
 		return bad(err, "the heap does not end where the fences begin");
-	if (le16_get(h->flags) != (prefix > 0 && (lower == 0 || upper == 0) ? BT_PAGE_SOFT : 0))
-		return bad(err, "its prefix is soft, or isn't, against its fences");
+	if (prefix > 0 && (lower == 0 || upper == 0))
+		flags |= BT_PAGE_SOFT;
+	if (le16_get(h->flags) != flags)
+		return bad(err, "its flags are wrong");
 	if (count > BT_SLOTS_MAX || start > end || start < BT_HDR_BYTES + count * BT_SLOT_BYTES)
 		return bad(err, "slots and heap overlap");
 	if (le16_get(h->dead) > end - start)
@@ -137,7 +140,7 @@ static int check_record(const uint8_t *page, unsigned slot, uint8_t used[BT_PAGE
 			return bad(err, "two records overlap");
 		used[i] = 1;
 	}
-	if (le32_get(s.head) != key_head(page + off, suffix_len))
+	if (le32_get(s.head) != key_head(page + off + val_len, page + off + len))
 		return bad(err, "a slot's head is not that of its key");
 	return 0;
 }

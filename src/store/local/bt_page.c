@@ -7,16 +7,22 @@
 
 /* --- search --- */
 
-const struct bt_slot *pg_search_ties(const uint8_t *page, const struct bt_slot *slot,
-                                     const uint8_t *s, long len, bool *ret_eq)
+const struct bt_slot *pg_search_equal(const uint8_t *page, const struct bt_slot *slot,
+                                      const uint8_t *key, const uint8_t *key_end, bool *ret_eq)
 {
-	const struct bt_slot *lo = pg_cslots(page), *hi = slot; /* the answer + 1 is in [lo, hi] */
+	const struct bt_slot *first = pg_cslots(page), *lo = first, *hi = slot;
 	le32 head = slot->head;
+	int c = slot_cmp(page, slot, key, key_end);
 
-	while (lo < hi) {
+	*ret_eq = c == 0;
+	if (c <= 0)
+		return slot;
+	if (slot > first && slot[-1].head != head)
+		return slot - 1; /* as a rule few are equal */
+	while (lo < hi) {        /* what comes after the answer is in [lo, hi] */
 		const struct bt_slot *mid = lo + (hi - lo) / 2;
-		int c = mid->head == head ? slot_cmp(page, *mid, s, len) : -1;
 
+		c = mid->head == head ? slot_cmp(page, mid, key, key_end) : -1;
 		if (c == 0) {
 			*ret_eq = true;
 			return mid;
@@ -26,20 +32,21 @@ const struct bt_slot *pg_search_ties(const uint8_t *page, const struct bt_slot *
 		else
 			hi = mid;
 	}
-	return lo > pg_cslots(page) ? lo - 1 : NULL;
+	return lo > first ? lo - 1 : NULL;
 }
 
 int pg_find_le(const uint8_t *page, const uint8_t *key, unsigned len)
 {
+	const struct bt_slot *s;
 	bool eq;
-	const struct bt_slot *s = pg_search(page, key, len, &eq);
 
+	s = pg_search(page, key, key + len, &eq);
 	return s ? (int)(s - pg_cslots(page)) : -1;
 }
 
 unsigned pg_find(const uint8_t *page, const uint8_t *key, unsigned len, bool *ret_eq)
 {
-	const struct bt_slot *s = pg_search(page, key, len, ret_eq);
+	const struct bt_slot *s = pg_search(page, key, key + len, ret_eq);
 
 	return s ? s - pg_cslots(page) + !*ret_eq : 0;
 }
@@ -64,7 +71,7 @@ void pg_init(uint8_t *page, unsigned level, const struct bt_fence *lower,
 	h->prefix_len = le16_make(prefix_len);
 	h->lower_len = le16_make(lower->len);
 	h->upper_len = le16_make(upper->len);
-	h->flags = le16_make(soft ? BT_PAGE_SOFT : 0);
+	h->flags = le16_make(BT_PAGE_EMPTY | (soft ? BT_PAGE_SOFT : 0));
 	if (lower->len > 0) {
 		memcpy(page + end, lower->bytes, lower->len);
 		end += lower->len;
@@ -103,6 +110,14 @@ struct bt_key2 pg_key(const uint8_t *page, unsigned slot)
 	return (struct bt_key2){pg_lower(page), rec.suffix, pg_prefix_len(page), rec.suffix_len};
 }
 
+static void count_set(struct bt_page_hdr *h, unsigned n)
+{
+	unsigned flags = le16_get(h->flags) & ~BT_PAGE_EMPTY;
+
+	h->count = le16_make(n);
+	h->flags = le16_make(flags | (n == 0 ? BT_PAGE_EMPTY : 0));
+}
+
 /* Takes @len bytes from the heap; there is room without a compaction. */
 static unsigned heap_take(struct bt_page_hdr *h, unsigned len)
 {
@@ -132,17 +147,18 @@ void pg_append(uint8_t *page, const struct bt_key2 *key, const void *val, unsign
 		b_len = key->b_len - (skip - key->a_len);
 	}
 	off = heap_take(h, a_len + b_len + val_len);
-	if (a_len)
-		memcpy(page + off, a, a_len);
-	if (b_len)
-		memcpy(page + off + a_len, b, b_len);
 	if (val_len)
-		memcpy(page + off + a_len + b_len, val, val_len);
+		memcpy(page + off, val, val_len);
+	if (a_len)
+		memcpy(page + off + val_len, a, a_len);
+	if (b_len)
+		memcpy(page + off + val_len + a_len, b, b_len);
 	pg_slots(page)[n] = (struct bt_slot){
-	        .head = le32_make(key_head(page + off, a_len + b_len)),
+	        .head = le32_make(
+	                key_head(page + off + val_len, page + off + val_len + a_len + b_len)),
 	        .loc = le32_make(loc_make(off, a_len + b_len, val_len)),
 	};
-	h->count = le16_make(n + 1);
+	count_set(h, n + 1);
 }
 
 void pg_append_range(uint8_t *page, const uint8_t *src, unsigned from, unsigned to)
@@ -169,7 +185,7 @@ void pg_copy_compact(uint8_t *dst, const uint8_t *src)
 		unsigned len = rec.suffix_len + rec.val_len, off = heap_take(h, len);
 
 		if (len)
-			memcpy(dst + off, rec.suffix, len);
+			memcpy(dst + off, rec.val, len);
 		pg_slots(dst)[i] = (struct bt_slot){
 		        .head = pg_cslots(src)[i].head,
 		        .loc = le32_make(loc_make(off, rec.suffix_len, rec.val_len)),
@@ -212,16 +228,16 @@ void pg_insert(uint8_t *page, unsigned slot, const uint8_t *suffix, unsigned suf
 		memcpy(page, tidy, sizeof(tidy));
 	}
 	off = heap_take(h, len);
-	if (suffix_len)
-		memcpy(page + off, suffix, suffix_len);
 	if (val_len)
-		memcpy(page + off + suffix_len, val, val_len);
+		memcpy(page + off, val, val_len);
+	if (suffix_len)
+		memcpy(page + off + val_len, suffix, suffix_len);
 	memmove(s + slot + 1, s + slot, (n - slot) * sizeof(*s));
 	s[slot] = (struct bt_slot){
-	        .head = le32_make(key_head(suffix, suffix_len)),
+	        .head = le32_make(key_head(suffix, suffix + suffix_len)),
 	        .loc = le32_make(loc_make(off, suffix_len, val_len)),
 	};
-	h->count = le16_make(n + 1);
+	count_set(h, n + 1);
 }
 
 void pg_remove(uint8_t *page, unsigned slot)
@@ -237,7 +253,7 @@ void pg_remove(uint8_t *page, unsigned slot)
 	else
 		h->dead = le16_make(le16_get(h->dead) + len);
 	memmove(s + slot, s + slot + 1, (n - slot - 1) * sizeof(*s));
-	h->count = le16_make(n - 1);
+	count_set(h, n - 1);
 	if (n == 1) {
 		h->heap_start = h->heap_end;
 		h->dead = 0;

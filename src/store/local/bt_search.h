@@ -10,21 +10,19 @@
 
 #include "store/local/bt_internal.h"
 
-/* What a branch predictor can't know; asks for a conditional move. */
-#define either_way(expr) __builtin_expect_with_probability(!!(expr), 1, 0.5)
-
 /*
  * The last slot whose head is <= @h, or slot 0 if there is none. @n > 0.
  *
  * With k the greatest power of two <= n, the first step leaves k candidates: the last k slots or
  * the first k. Each further step halves them.
  */
-static inline const struct bt_slot *heads_le(const struct bt_slot *s, unsigned n, uint32_t h)
+static inline __attribute__((always_inline)) const struct bt_slot *
+heads_le(const struct bt_slot *s, unsigned long n, uint32_t h)
 {
-	unsigned log2 = 31 - __builtin_clz(n);
+	unsigned long log2 = (8 * sizeof(n) - 1) ^ __builtin_clzl(n);
 
-#define STEP(k) s = either_way(le32_get(s[k].head) <= h) ? s + (k) : s
-	STEP(n - (1u << log2));
+#define STEP(k) s = le32_get(s[k].head) <= h ? s + (k) : s
+	STEP(n & ~(1ul << log2));
 	switch (log2) {
 	case 8: /* BT_SLOTS_MAX < 512 */
 		STEP(128);
@@ -60,79 +58,108 @@ static inline const struct bt_slot *heads_le(const struct bt_slot *s, unsigned n
 }
 static_assert(BT_SLOTS_MAX < 512, "heads_le() has steps for 511 slots");
 
-/* memcmp() for the few bytes that keys differ in. */
+/* memcmp() for the few bytes that keys differ in. The last step overlaps the one before it. */
 static inline int bytes_cmp(const uint8_t *a, const uint8_t *b, long n)
 {
 	uint64_t x, y;
 
-	for (; n >= 8; a += 8, b += 8, n -= 8) {
+	if (n < 8) {
+		for (; n > 0; a++, b++, n--) {
+			if (*a != *b)
+				return *a - *b;
+		}
+		return 0;
+	}
+	for (const uint8_t *last = a + n - 8;; a += 8, b += 8) {
+		if (a >= last) {
+			b -= a - last;
+			a = last;
+		}
 		memcpy(&x, a, 8);
 		memcpy(&y, b, 8);
 		if (x != y)
 			return be64toh(x) < be64toh(y) ? -1 : 1;
+		if (a == last)
+			return 0;
 	}
-	for (; n > 0; a++, b++, n--) {
-		if (*a != *b)
-			return *a - *b;
-	}
-	return 0;
 }
 
-/* How the suffix of @slot compares with suffix @s. Their heads are equal. */
-static inline int slot_cmp(const uint8_t *page, struct bt_slot slot, const uint8_t *s, long len)
+/* Are they the same? For prefixes: of a few dozen bytes. */
+static inline bool bytes_same(const uint8_t *a, const uint8_t *b, long n)
 {
-	uint32_t loc = le32_get(slot.loc);
-	long suffix_len = loc_suffix_len(loc), n = MIN(len, suffix_len) - 4;
-	int c = 0;
+	uint64_t x, y;
+	long i = 0;
 
-	if (n > 0)
-		c = bytes_cmp(page + loc_off(loc) + 4, s + 4, n);
+	for (; i < n - 8; i += 8) {
+		memcpy(&x, a + i, 8);
+		memcpy(&y, b + i, 8);
+		if (x != y)
+			return false;
+	}
+	if (unlikely(n < 8))
+		return bytes_cmp(a, b, n) == 0;
+	memcpy(&x, a + n - 8, 8);
+	memcpy(&y, b + n - 8, 8);
+	return x == y;
+}
+
+/* How the suffix of @slot compares with @key, what is left of a key. Their heads are equal. */
+static inline int slot_cmp(const uint8_t *page, const struct bt_slot *slot, const uint8_t *key,
+                           const uint8_t *key_end)
+{
+	uint32_t loc = le32_get(slot->loc);
+	long suffix_len = loc_suffix_len(loc), len = key_end - key;
+	int c = bytes_cmp(page + loc_off(loc) + loc_val_len(loc) + 4, key + 4,
+	                  MIN(len, suffix_len) - 4);
+
 	return c ? c : (int)(suffix_len - len);
 }
 
-/* How the page's prefix compares with @key: 0 when @key begins with it. */
-static inline int pg_prefix_cmp(const uint8_t *page, const uint8_t *key, long len)
-{
-	long n = pg_prefix_len(page);
-	int c = bytes_cmp(pg_lower(page), key, MIN(n, len));
+/* bt_page.c: the rest of a search that came to @slot, the last with the head of @key, what is left
+ * of the key: the slot of the greatest <= @key or NULL; *ret_eq: it is @key. */
+const struct bt_slot *pg_search_equal(const uint8_t *page, const struct bt_slot *slot,
+                                      const uint8_t *key, const uint8_t *key_end, bool *ret_eq);
 
-	return c ? c : n > len;
+/* Does the page with a flag set hold only keys less than @key, or greater? Then *ret_slot is what
+ * the search ends with. */
+static inline bool pg_is_beside(const uint8_t *page, const uint8_t *key, const uint8_t *key_end,
+                                const struct bt_slot **ret_slot)
+{
+	long n = pg_prefix_len(page), len = key_end - key;
+	const struct bt_slot *s = pg_cslots(page);
+
+	if (unlikely(pg_count(page) == 0)) {
+		*ret_slot = NULL;
+		return true;
+	}
+	if (likely(len >= n && bytes_same(pg_lower(page), key, n)))
+		return false;
+	if (bytes_cmp(pg_lower(page), key, MIN(n, len)) < 0)
+		*ret_slot = s + pg_count(page) - 1;
+	else
+		*ret_slot = pg_level(page) > 0 ? s : NULL; /* rule P4 */
+	return true;
 }
 
-/* bt_page.c: the rest of the search, when the last slot with an equal head has a greater key. */
-const struct bt_slot *pg_search_ties(const uint8_t *page, const struct bt_slot *slot,
-                                     const uint8_t *s, long len, bool *ret_eq);
-
-/* The slot of the greatest key <= @key or NULL; *ret_eq: it is @key. */
-static inline __attribute__((always_inline)) const struct bt_slot *
-pg_search(const uint8_t *page, const uint8_t *key, unsigned len, bool *ret_eq)
+/*
+ * The slot of the page's greatest key <= @key or NULL; in an inner page, of the child that @key
+ * leads to. *ret_eq: it is @key.
+ */
+static inline const struct bt_slot *pg_search(const uint8_t *page, const uint8_t *key,
+                                              const uint8_t *key_end, bool *ret_eq)
 {
-	const struct bt_slot *slots = pg_cslots(page), *s;
-	unsigned n = pg_count(page);
-	long suffix_len = (long)len - pg_prefix_len(page);
+	const struct bt_slot *s;
 	uint32_t head;
-	int c;
 
 	*ret_eq = false;
-	if (unlikely(n == 0))
-		return NULL;
-	if (unlikely(pg_is_soft(page))) {
-		c = pg_prefix_cmp(page, key, len);
-		if (c < 0)
-			return slots + n - 1;
-		if (c > 0)
-			return pg_level(page) > 0 ? slots : NULL;
-	}
-	key += pg_prefix_len(page);
-	head = key_head(key, suffix_len);
-	s = heads_le(slots, n, head);
-	if (le32_get(s->head) < head)
+	if (unlikely(pg_chdr(page)->flags != 0) && pg_is_beside(page, key, key_end, &s))
 		return s;
-	if (unlikely(le32_get(s->head) > head))
-		return NULL;
-	c = slot_cmp(page, *s, key, suffix_len);
-	*ret_eq = c == 0;
-	return likely(c <= 0) ? s : pg_search_ties(page, s, key, suffix_len, ret_eq);
+	key += pg_prefix_len(page);
+	head = key_head(key, key_end);
+	s = heads_le(pg_cslots(page), pg_count(page), head);
+	if (le32_get(s->head) != head)
+		return le32_get(s->head) < head ? s : NULL;
+	return pg_search_equal(page, s, key, key_end, ret_eq);
 }
 
 #endif

@@ -130,7 +130,8 @@ static void row_prefixes(const struct row *r, unsigned m, unsigned sep_len, unsi
 	unsigned p = r->prefix_len;
 
 	if (r->lower.len > 0)
-		from = (struct bt_rec){.suffix = r->lower.bytes + p, .suffix_len = r->lower.len - p};
+		from = (struct bt_rec){.suffix = r->lower.bytes + p,
+		                       .suffix_len = r->lower.len - p};
 	else if (r->inner && m > 1)
 		from = row_rec(r, 1);
 	if (r->upper.len > 0)
@@ -299,9 +300,8 @@ static void split_off_stranger(uint8_t *page, uint8_t *right, const uint8_t *old
 	s.first_right = s.stranger_left ? 1 : n - 1;
 	a = pg_rec(old, s.first_right - 1);
 	b = pg_rec(old, s.first_right);
-	sep_len = pg_level(old) > 0
-	                  ? b.suffix_len
-	                  : key_lcp(a.suffix, a.suffix_len, b.suffix, b.suffix_len) + 1;
+	sep_len = pg_level(old) > 0 ? b.suffix_len
+	                            : key_lcp(a.suffix, a.suffix_len, b.suffix, b.suffix_len) + 1;
 	memcpy(ret_sep->bytes, pg_lower(old), p);
 	memcpy(ret_sep->bytes + p, b.suffix, sep_len);
 	ret_sep->len = p + sep_len;

@@ -19,23 +19,48 @@ struct path {
 
 /*
  * Goes down to the leaf whose fences hold @key: its page, and there the slot of the greatest key <=
- * @key, or NULL; *ret_eq: it is @key.
+ * @key, or NULL; *ret_eq: it is @key. This is pg_search() once a level, and the hottest loop of the
+ * index: it is written out so that what leaves and inner pages need is done only there.
  */
 static inline __attribute__((always_inline)) const struct bt_slot *
-tree_search(const struct bt_node *root, const uint8_t *key, unsigned len, const uint8_t **ret_page,
+tree_search(const struct bt_node *node, const uint8_t *key, unsigned len, const uint8_t **ret_page,
             bool *ret_eq)
 {
-	const uint8_t *page = root->page;
-	const struct bt_slot *slot;
+	const uint8_t *page = node->page, *key_end = key + len, *rest;
+	unsigned level = node->level;
+	const struct bt_slot *s;
+	uint32_t head;
+	bool eq;
+	int c;
 
-	for (;;) {
-		slot = pg_search(page, key, len, ret_eq);
-		if (pg_level(page) == 0)
-			break;
-		page = slot_child(page, slot)->page;
+	*ret_eq = false;
+	for (;; level--) {
+		if (unlikely(pg_chdr(page)->flags != 0) && pg_is_beside(page, key, key_end, &s)) {
+			if (level == 0) {
+				*ret_page = page;
+				return s;
+			}
+		} else {
+			rest = key + pg_prefix_len(page);
+			head = key_head(rest, key_end);
+			s = heads_le(pg_cslots(page), pg_count(page), head);
+			if (level == 0)
+				break;
+			if (unlikely(le32_get(s->head) == head)) /* never greater: rule P4 */
+				s = pg_search_equal(page, s, rest, key_end, &eq);
+		}
+		page = slot_child(page, s)->page;
 	}
 	*ret_page = page;
-	return slot;
+	if (le32_get(s->head) != head)
+		return le32_get(s->head) < head ? s : NULL;
+	c = slot_cmp(page, s, rest, key_end);
+	if (unlikely(c > 0)) {
+		s = pg_search_equal(page, s, rest, key_end, &eq);
+		c = !eq;
+	}
+	*ret_eq = c == 0;
+	return s;
 }
 
 int bt_get(const struct btree *t, const void *key, size_t key_len, const void **ret_val,
