@@ -72,12 +72,21 @@
  * so that the next insert does not split it again. */
 #define BT_MERGE_BELOW (BT_BODY_BYTES / 4)
 #define BT_MERGE_FULL  (BT_BODY_BYTES * 7 / 8)
+/* Inserts that follow each other in key order before they are taken for a load that goes on. */
+#define BT_RUN_MIN 3
 
 struct bt_page_hdr {
 	le32 magic;
 	le32 crc;
 	le64 addr;
-	le64 gen;
+	union {
+		le64 gen;
+		/* In DRAM: where the next insert goes if it continues a run in key order, and how
+		 * many the run had. A full page is split where a run goes on. */
+		struct {
+			uint16_t slot, length;
+		} run;
+	};
 	uint8_t store_id[8];
 	le32 shard;
 	le32 cont;
@@ -170,6 +179,11 @@ static inline const uint8_t *pg_lower(const uint8_t *page)
 {
 	return page + le16_get(pg_chdr(page)->heap_end);
 }
+/* The first slot that has a key of its own (rule P4). */
+static inline unsigned pg_slot_first(const uint8_t *page)
+{
+	return pg_level(page) > 0 ? 1 : 0;
+}
 static inline bool pg_is_soft(const uint8_t *page)
 {
 	return le16_get(pg_chdr(page)->flags) & BT_PAGE_SOFT;
@@ -254,15 +268,32 @@ static inline int key_cmp(const uint8_t *a, unsigned a_len, const uint8_t *b, un
 
 	return c ? c : (a_len > b_len) - (a_len < b_len);
 }
-/* The head of the suffix at @s, which ends at @end. */
-static inline uint32_t key_head(const uint8_t *s, const uint8_t *end)
+static inline uint32_t bytes_be32(const uint8_t *p)
 {
+	uint32_t v;
+
+	memcpy(&v, p, 4);
+	return be32toh(v);
+}
+static inline unsigned key2_lcp(const struct bt_key2 *a, const uint8_t *key, unsigned len)
+{
+	unsigned n = key_lcp(a->a, a->a_len, key, len);
+
+	return n < a->a_len ? n : n + key_lcp(a->b, a->b_len, key + n, len - n);
+}
+
+/* The head of the suffix at @s, which ends at @end; bytes from @start (<= @s) on may be read. */
+static inline uint32_t key_head(const uint8_t *start, const uint8_t *s, const uint8_t *end)
+{
+	long len = end - s;
 	uint32_t v = 0;
 
-	if (likely(s <= end - 4)) {
-		memcpy(&v, s, 4);
-		return be32toh(v);
-	}
+	if (likely(len >= 4))
+		return bytes_be32(s);
+	if (len <= 0)
+		return 0;
+	if (likely(end - start >= 4))
+		return bytes_be32(end - 4) << (32 - 8 * len);
 	for (unsigned shift = 32; s < end; s++) {
 		shift -= 8;
 		v |= (uint32_t)*s << shift;

@@ -140,7 +140,7 @@ static int check_record(const uint8_t *page, unsigned slot, uint8_t used[BT_PAGE
 			return bad(err, "two records overlap");
 		used[i] = 1;
 	}
-	if (le32_get(s.head) != key_head(page + off + val_len, page + off + len))
+	if (le32_get(s.head) != key_head(page, page + off + val_len, page + off + len))
 		return bad(err, "a slot's head is not that of its key");
 	return 0;
 }
@@ -176,7 +176,7 @@ static int check_order(const uint8_t *page, struct pst_err *err)
 		return 0;
 	c = key_cmp(prev.suffix, prev.suffix_len, upper_suffix, upper - prefix);
 	/* The upper fence may be the prefix itself where nothing is below it. */
-	if (c > 0 || (c == 0 && (lower > 0 || n > (pg_level(page) > 0 ? 1u : 0u))))
+	if (c > 0 || (c == 0 && (lower > 0 || n > pg_slot_first(page))))
 		return bad(err, "its upper fence is not above its keys and lower fence");
 	return 0;
 }
@@ -328,6 +328,7 @@ int bt_node_load(struct bt_env *env, struct bt_node **ret_node, const uint8_t im
 	if (!node)
 		return err_set(err, -ENOMEM, "no memory for an index page");
 	memcpy(node->page, image, BT_PAGE_BYTES);
+	pg_hdr(node->page)->gen = 0; /* the place of the run in DRAM */
 	if (node->level > 0) {
 		r = load_children(env, node->page, child, arg, err);
 		if (r < 0) {

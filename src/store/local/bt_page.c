@@ -17,20 +17,19 @@ const struct bt_slot *pg_search_equal(const uint8_t *page, const struct bt_slot 
 	*ret_eq = c == 0;
 	if (c <= 0)
 		return slot;
-	if (slot > first && slot[-1].head != head)
-		return slot - 1; /* as a rule few are equal */
-	while (lo < hi) {        /* what comes after the answer is in [lo, hi] */
+	while (lo < hi) { /* what comes after the answer is in [lo, hi] */
 		const struct bt_slot *mid = lo + (hi - lo) / 2;
 
 		c = mid->head == head ? slot_cmp(page, mid, key, key_end) : -1;
+		if (c > 0) {
+			hi = mid;
+			continue;
+		}
+		lo = mid + 1;
 		if (c == 0) {
 			*ret_eq = true;
-			return mid;
+			break;
 		}
-		if (c < 0)
-			lo = mid + 1;
-		else
-			hi = mid;
 	}
 	return lo > first ? lo - 1 : NULL;
 }
@@ -143,8 +142,9 @@ void pg_append(uint8_t *page, const struct bt_key2 *key, const void *val, unsign
 		b_len = key->b_len;
 	} else {
 		a_len = 0;
-		b += skip - key->a_len;
 		b_len = key->b_len - (skip - key->a_len);
+		if (b_len) /* else b may be NULL */
+			b += skip - key->a_len;
 	}
 	off = heap_take(h, a_len + b_len + val_len);
 	if (val_len)
@@ -153,9 +153,9 @@ void pg_append(uint8_t *page, const struct bt_key2 *key, const void *val, unsign
 		memcpy(page + off + val_len, a, a_len);
 	if (b_len)
 		memcpy(page + off + val_len + a_len, b, b_len);
+	a = page + off + val_len;
 	pg_slots(page)[n] = (struct bt_slot){
-	        .head = le32_make(
-	                key_head(page + off + val_len, page + off + val_len + a_len + b_len)),
+	        .head = le32_make(key_head(page, a, a + a_len + b_len)),
 	        .loc = le32_make(loc_make(off, a_len + b_len, val_len)),
 	};
 	count_set(h, n + 1);
@@ -234,10 +234,12 @@ void pg_insert(uint8_t *page, unsigned slot, const uint8_t *suffix, unsigned suf
 		memcpy(page + off + val_len, suffix, suffix_len);
 	memmove(s + slot + 1, s + slot, (n - slot) * sizeof(*s));
 	s[slot] = (struct bt_slot){
-	        .head = le32_make(key_head(suffix, suffix + suffix_len)),
+	        .head = le32_make(key_head(suffix, suffix, suffix + suffix_len)),
 	        .loc = le32_make(loc_make(off, suffix_len, val_len)),
 	};
 	count_set(h, n + 1);
+	h->run.length = slot == h->run.slot && h->run.length < UINT16_MAX ? h->run.length + 1 : 0;
+	h->run.slot = slot + 1;
 }
 
 void pg_remove(uint8_t *page, unsigned slot)

@@ -22,7 +22,7 @@ heads_le(const struct bt_slot *s, unsigned long n, uint32_t h)
 	unsigned long log2 = (8 * sizeof(n) - 1) ^ __builtin_clzl(n);
 
 #define STEP(k) s = le32_get(s[k].head) <= h ? s + (k) : s
-	STEP(n & ~(1ul << log2));
+	STEP(n ^ (1ul << log2));
 	switch (log2) {
 	case 8: /* BT_SLOTS_MAX < 512 */
 		STEP(128);
@@ -58,60 +58,78 @@ heads_le(const struct bt_slot *s, unsigned long n, uint32_t h)
 }
 static_assert(BT_SLOTS_MAX < 512, "heads_le() has steps for 511 slots");
 
-/* memcmp() for the few bytes that keys differ in. The last step overlaps the one before it. */
-static inline int bytes_cmp(const uint8_t *a, const uint8_t *b, long n)
+static inline uint64_t bytes_64(const uint8_t *p)
 {
-	uint64_t x, y;
+	uint64_t v;
 
-	if (n < 8) {
-		for (; n > 0; a++, b++, n--) {
-			if (*a != *b)
-				return *a - *b;
-		}
-		return 0;
-	}
-	for (const uint8_t *last = a + n - 8;; a += 8, b += 8) {
-		if (a >= last) {
-			b -= a - last;
-			a = last;
-		}
-		memcpy(&x, a, 8);
-		memcpy(&y, b, 8);
-		if (x != y)
-			return be64toh(x) < be64toh(y) ? -1 : 1;
-		if (a == last)
-			return 0;
-	}
+	memcpy(&v, p, 8);
+	return v;
 }
 
-/* Are they the same? For prefixes: of a few dozen bytes. */
+/* memcmp() for the few dozen bytes at most that keys as a rule have. */
+static inline int bytes_cmp(const uint8_t *a, const uint8_t *b, long n)
+{
+	const uint8_t *end = a + n;
+	uint64_t x, y;
+
+	for (; a <= end - 8; a += 8, b += 8) {
+		x = bytes_64(a);
+		y = bytes_64(b);
+		if (unlikely(x != y))
+			goto differ;
+	}
+	if (n >= 8) { /* the last word overlaps the one before it */
+		b -= a - (end - 8);
+		x = bytes_64(end - 8);
+		y = bytes_64(b);
+		if (likely(x == y))
+			return 0;
+		goto differ;
+	}
+	for (; a < end; a++, b++) {
+		if (*a != *b)
+			return *a - *b;
+	}
+	return 0;
+differ:
+	return be64toh(x) < be64toh(y) ? -1 : 1;
+}
+
+/* Are they the same? */
 static inline bool bytes_same(const uint8_t *a, const uint8_t *b, long n)
 {
-	uint64_t x, y;
 	long i = 0;
 
-	for (; i < n - 8; i += 8) {
-		memcpy(&x, a + i, 8);
-		memcpy(&y, b + i, 8);
-		if (x != y)
+	for (; i <= n - 8; i += 8) {
+		if (unlikely(bytes_64(a + i) != bytes_64(b + i)))
 			return false;
 	}
-	if (unlikely(n < 8))
-		return bytes_cmp(a, b, n) == 0;
-	memcpy(&x, a + n - 8, 8);
-	memcpy(&y, b + n - 8, 8);
-	return x == y;
+	if (n >= 8)
+		return bytes_64(a + n - 8) == bytes_64(b + n - 8);
+	for (; i < n; i++) {
+		if (a[i] != b[i])
+			return false;
+	}
+	return true;
 }
 
 /* How the suffix of @slot compares with @key, what is left of a key. Their heads are equal. */
 static inline int slot_cmp(const uint8_t *page, const struct bt_slot *slot, const uint8_t *key,
                            const uint8_t *key_end)
 {
-	uint32_t loc = le32_get(slot->loc);
-	long suffix_len = loc_suffix_len(loc), len = key_end - key;
-	int c = bytes_cmp(page + loc_off(loc) + loc_val_len(loc) + 4, key + 4,
-	                  MIN(len, suffix_len) - 4);
+	uint32_t loc = le32_get(slot->loc), x, y;
+	const uint8_t *suffix = page + loc_off(loc) + loc_val_len(loc);
+	long suffix_len = loc_suffix_len(loc), len = key_end - key, n = MIN(len, suffix_len);
+	int c;
 
+	if (n <= 4) /* the heads have said it but for the lengths */
+		return suffix_len - len;
+	if (n <= 8) { /* overlaps the heads */
+		x = bytes_be32(suffix + n - 4);
+		y = bytes_be32(key + n - 4);
+		return x != y ? (x < y ? -1 : 1) : (int)(suffix_len - len);
+	}
+	c = bytes_cmp(suffix + 4, key + 4, n - 4);
 	return c ? c : (int)(suffix_len - len);
 }
 
@@ -120,24 +138,27 @@ static inline int slot_cmp(const uint8_t *page, const struct bt_slot *slot, cons
 const struct bt_slot *pg_search_equal(const uint8_t *page, const struct bt_slot *slot,
                                       const uint8_t *key, const uint8_t *key_end, bool *ret_eq);
 
-/* Does the page with a flag set hold only keys less than @key, or greater? Then *ret_slot is what
- * the search ends with. */
+/*
+ * Is @key less or greater than all keys of the page, which has a flag set? Then *ret_slot is what
+ * the search ends with.
+ */
 static inline bool pg_is_beside(const uint8_t *page, const uint8_t *key, const uint8_t *key_end,
                                 const struct bt_slot **ret_slot)
 {
 	long n = pg_prefix_len(page), len = key_end - key;
-	const struct bt_slot *s = pg_cslots(page);
+	int c;
 
-	if (unlikely(pg_count(page) == 0)) {
+	if (unlikely(le16_get(pg_chdr(page)->flags) & BT_PAGE_EMPTY)) {
 		*ret_slot = NULL;
 		return true;
 	}
-	if (likely(len >= n && bytes_same(pg_lower(page), key, n)))
+	c = bytes_cmp(pg_lower(page), key, MIN(n, len));
+	if (c == 0 && len >= n)
 		return false;
-	if (bytes_cmp(pg_lower(page), key, MIN(n, len)) < 0)
-		*ret_slot = s + pg_count(page) - 1;
+	if (c < 0)
+		*ret_slot = pg_cslots(page) + pg_count(page) - 1;
 	else
-		*ret_slot = pg_level(page) > 0 ? s : NULL; /* rule P4 */
+		*ret_slot = pg_level(page) > 0 ? pg_cslots(page) : NULL; /* rule P4 */
 	return true;
 }
 
@@ -148,6 +169,7 @@ static inline bool pg_is_beside(const uint8_t *page, const uint8_t *key, const u
 static inline const struct bt_slot *pg_search(const uint8_t *page, const uint8_t *key,
                                               const uint8_t *key_end, bool *ret_eq)
 {
+	const uint8_t *start = key;
 	const struct bt_slot *s;
 	uint32_t head;
 
@@ -155,7 +177,7 @@ static inline const struct bt_slot *pg_search(const uint8_t *page, const uint8_t
 	if (unlikely(pg_chdr(page)->flags != 0) && pg_is_beside(page, key, key_end, &s))
 		return s;
 	key += pg_prefix_len(page);
-	head = key_head(key, key_end);
+	head = key_head(start, key, key_end);
 	s = heads_le(pg_cslots(page), pg_count(page), head);
 	if (le32_get(s->head) != head)
 		return le32_get(s->head) < head ? s : NULL;

@@ -11,7 +11,7 @@ static unsigned used_with_prefix(const uint8_t *page, unsigned prefix_len)
 {
 	unsigned lower_len = pg_lower_len(page), upper_len = pg_upper_len(page);
 	int had = pg_prefix_len(page);
-	int stripped = pg_count(page) - (pg_level(page) > 0); /* rule P4 */
+	int stripped = pg_count(page) - pg_slot_first(page);
 
 	return (int)pg_used(page) + (had - (int)prefix_len) * stripped -
 	       (int)pg_fence_bytes(lower_len, upper_len, had) +
@@ -28,20 +28,13 @@ static bool try_prefix(uint8_t *page, unsigned prefix_len, unsigned len, unsigne
 	return true;
 }
 
-static unsigned key2_lcp(const struct bt_key2 *a, const uint8_t *key, unsigned len)
-{
-	unsigned n = key_lcp(a->a, a->a_len, key, len);
-
-	return n < a->a_len ? n : n + key_lcp(a->b, a->b_len, key + n, len - n);
-}
-
 /*
  * The longest prefix that an edge page may have once it holds @key. All its keys lie between its
  * lower fence, or its first key, and its upper fence, or its last.
  */
 static unsigned longest_prefix(const uint8_t *page, const uint8_t *key, unsigned len)
 {
-	unsigned n = pg_count(page), first = pg_level(page) > 0, common;
+	unsigned n = pg_count(page), first = pg_slot_first(page), common;
 	struct bt_key2 from = {.a = pg_lower(page), .a_len = pg_lower_len(page)}, to;
 	struct bt_fence upper;
 
@@ -219,6 +212,7 @@ static unsigned row_choose_any(const struct row *r)
 /* Which item begins the right half. */
 static unsigned row_choose(const struct row *r)
 {
+	const struct bt_page_hdr *h = pg_chdr(r->page);
 	unsigned n = r->count, m;
 
 	if (r->slot == n - 1 && n > 2u + r->inner) {
@@ -227,6 +221,13 @@ static unsigned row_choose(const struct row *r)
 		m = n - 1 - r->inner;
 		if (row_cost(r, m) <= BT_BODY_BYTES)
 			return m;
+	} else if (h->run.slot == r->slot && h->run.length >= BT_RUN_MIN) {
+		/* The same, with the items of others after it: they leave. */
+		m = r->slot + 1;
+		if (row_cost(r, m) <= BT_BODY_BYTES)
+			return m;
+		if (row_cost(r, m - 1) <= BT_BODY_BYTES)
+			return m - 1;
 	}
 	m = row_choose_middle(r);
 	return m ? m : row_choose_any(r);
@@ -365,7 +366,7 @@ static unsigned merged_prefix(const uint8_t *left, const uint8_t *right,
 /* What the items of @page take with another prefix, without their slots. */
 static int records_with_prefix(const uint8_t *page, int prefix_len)
 {
-	int stripped = pg_count(page) - (pg_level(page) > 0);
+	int stripped = pg_count(page) - pg_slot_first(page);
 
 	return (int)pg_live(page) + ((int)pg_prefix_len(page) - prefix_len) * stripped;
 }

@@ -18,65 +18,94 @@ struct path {
 /* --- lookups --- */
 
 /*
- * Goes down to the leaf whose fences hold @key: its page, and there the slot of the greatest key <=
- * @key, or NULL; *ret_eq: it is @key. This is pg_search() once a level, and the hottest loop of the
- * index: it is written out so that what leaves and inner pages need is done only there.
+ * A look-up is pg_search() once a level. It is the hottest code of the index, so what is common is
+ * written out here without a call, and whatever is rare goes on in search_on(), from the page where
+ * it happened.
  */
-static inline __attribute__((always_inline)) const struct bt_slot *
-tree_search(const struct bt_node *node, const uint8_t *key, unsigned len, const uint8_t **ret_page,
-            bool *ret_eq)
-{
-	const uint8_t *page = node->page, *key_end = key + len, *rest;
-	unsigned level = node->level;
-	const struct bt_slot *s;
-	uint32_t head;
-	bool eq;
-	int c;
 
-	*ret_eq = false;
-	for (;; level--) {
-		if (unlikely(pg_chdr(page)->flags != 0) && pg_is_beside(page, key, key_end, &s)) {
-			if (level == 0) {
-				*ret_page = page;
-				return s;
-			}
-		} else {
-			rest = key + pg_prefix_len(page);
-			head = key_head(rest, key_end);
-			s = heads_le(pg_cslots(page), pg_count(page), head);
-			if (level == 0)
-				break;
-			if (unlikely(le32_get(s->head) == head)) /* never greater: rule P4 */
-				s = pg_search_equal(page, s, rest, key_end, &eq);
-		}
+/* The rest of a search that came to @page: its leaf, and there the slot of the greatest key <=
+ * @key, or NULL; *ret_eq: it is @key. */
+static __attribute__((noinline)) const struct bt_slot *
+search_on(const uint8_t *page, const uint8_t *key, const uint8_t *key_end, const uint8_t **ret_leaf,
+          bool *ret_eq)
+{
+	const struct bt_slot *s;
+
+	for (;;) {
+		s = pg_search(page, key, key_end, ret_eq);
+		if (pg_level(page) == 0)
+			break;
 		page = slot_child(page, s)->page;
 	}
-	*ret_page = page;
-	if (le32_get(s->head) != head)
-		return le32_get(s->head) < head ? s : NULL;
-	c = slot_cmp(page, s, rest, key_end);
-	if (unlikely(c > 0)) {
-		s = pg_search_equal(page, s, rest, key_end, &eq);
-		c = !eq;
-	}
-	*ret_eq = c == 0;
+	*ret_leaf = page;
 	return s;
+}
+
+/* Is the page's prefix one that @key may not begin with, and does not? Or is there no slot? */
+static inline __attribute__((always_inline)) bool is_rare(const uint8_t *page, const uint8_t *key,
+                                                          const uint8_t *key_end)
+{
+	unsigned flags = le16_get(pg_chdr(page)->flags);
+	long n = pg_prefix_len(page);
+
+	if (flags == 0)
+		return false;
+	return (flags & BT_PAGE_EMPTY) != 0 || n > key_end - key ||
+	       !bytes_same(pg_lower(page), key, n);
+}
+
+/* From the root to @key's leaf; false: *page is where it became rare. */
+static inline __attribute__((always_inline)) bool descend(const struct bt_node *root,
+                                                          const uint8_t *key,
+                                                          const uint8_t *key_end,
+                                                          const uint8_t **page)
+{
+	const struct bt_slot *s;
+	const uint8_t *rest;
+	uint32_t head;
+
+	*page = root->page;
+	for (unsigned level = root->level; level > 0; level--) {
+		if (unlikely(is_rare(*page, key, key_end)))
+			return false;
+		rest = key + pg_prefix_len(*page);
+		head = key_head(key, rest, key_end);
+		s = heads_le(pg_cslots(*page), pg_count(*page), head);
+		if (unlikely(le32_get(s->head) == head)) /* never greater: rule P4 */
+			return false;
+		*page = slot_child(*page, s)->page;
+	}
+	return likely(!is_rare(*page, key, key_end));
 }
 
 int bt_get(const struct btree *t, const void *key, size_t key_len, const void **ret_val,
            size_t *ret_val_len)
 {
-	const struct bt_slot *slot;
-	const uint8_t *page;
+	const uint8_t *page, *rest, *end = (const uint8_t *)key + key_len;
+	const struct bt_slot *s;
 	struct bt_rec rec;
+	uint32_t head;
 	bool eq;
+	int c = 1;
 
-	if (unlikely(!t->root || key_len == 0 || key_len > BT_KEY_MAX))
+	if (unlikely(!t->root || key_len == 0))
 		return -ENOENT;
-	slot = tree_search(t->root, key, key_len, &page, &eq);
-	if (!eq)
-		return -ENOENT;
-	rec = slot_rec(page, slot);
+	if (likely(descend(t->root, key, end, &page))) {
+		rest = (const uint8_t *)key + pg_prefix_len(page);
+		head = key_head(key, rest, end);
+		s = heads_le(pg_cslots(page), pg_count(page), head);
+		if (le32_get(s->head) != head)
+			return -ENOENT;
+		c = slot_cmp(page, s, rest, end);
+		if (c < 0)
+			return -ENOENT;
+	}
+	if (unlikely(c != 0)) {
+		s = search_on(page, key, end, &page, &eq);
+		if (!eq)
+			return -ENOENT;
+	}
+	rec = slot_rec(page, s);
 	*ret_val = rec.val;
 	*ret_val_len = rec.val_len;
 	return 0;
@@ -96,33 +125,44 @@ static inline void hit_set(struct bt_hit *hit, const uint8_t *page, const struct
 	};
 }
 
-/* The leaf that holds @key has nothing up to it: it is the last of a leaf before. */
-static int find_le_before(const struct btree *t, const void *key, size_t key_len,
-                          struct bt_hit *ret_hit)
+/* The same from the page where it became rare. */
+static __attribute__((noinline)) int find_le_on(const struct btree *t, const uint8_t *page,
+                                                const void *key, size_t key_len,
+                                                struct bt_hit *ret_hit)
 {
+	const struct bt_slot *s;
 	struct bt_iter it;
-	const uint8_t *page;
+	bool eq;
 
-	bt_seek_le(&it, t, key, key_len);
-	if (!it.valid)
-		return -ENOENT;
-	page = it.path[it.depth - 1].node->page;
-	hit_set(ret_hit, page, pg_cslots(page) + it.path[it.depth - 1].slot);
+	s = search_on(page, key, (const uint8_t *)key + key_len, &page, &eq);
+	if (!s) { /* the last of a leaf before */
+		bt_seek_le(&it, t, key, key_len);
+		if (!it.valid)
+			return -ENOENT;
+		page = it.path[it.depth - 1].node->page;
+		s = pg_cslots(page) + it.path[it.depth - 1].slot;
+	}
+	hit_set(ret_hit, page, s);
 	return 0;
 }
 
 int bt_find_le(const struct btree *t, const void *key, size_t key_len, struct bt_hit *ret_hit)
 {
-	const struct bt_slot *slot;
-	const uint8_t *page;
-	bool eq;
+	const uint8_t *page, *rest, *end = (const uint8_t *)key + key_len;
+	const struct bt_slot *s;
+	uint32_t head;
 
 	if (unlikely(!t->root || key_len == 0))
 		return -ENOENT;
-	slot = tree_search(t->root, key, key_len, &page, &eq);
-	if (unlikely(!slot))
-		return find_le_before(t, key, key_len, ret_hit);
-	hit_set(ret_hit, page, slot);
+	if (unlikely(!descend(t->root, key, end, &page)))
+		return find_le_on(t, page, key, key_len, ret_hit);
+	rest = (const uint8_t *)key + pg_prefix_len(page);
+	head = key_head(key, rest, end);
+	s = heads_le(pg_cslots(page), pg_count(page), head);
+	if (le32_get(s->head) >= head &&
+	    (le32_get(s->head) > head || slot_cmp(page, s, rest, end) > 0))
+		return find_le_on(t, page, key, key_len, ret_hit);
+	hit_set(ret_hit, page, s);
 	return 0;
 }
 
@@ -179,11 +219,15 @@ static void path_hold(struct btree *t, const uint8_t *key, unsigned len, struct 
 static void root_grow(struct btree *t, struct bt_node *right, const struct bt_fence *sep)
 {
 	struct bt_node *root = bt_node_new(t->env, t->root->level + 1);
-	struct bt_key2 key = {.a = sep->bytes, .a_len = sep->len};
+	struct bt_key2 key = {.a = sep->bytes, .a_len = sep->len}, first = key;
+	const uint8_t *left = t->root->page;
 	static const struct bt_fence none;
 
-	/* The only key is its own prefix; each that follows takes away what it does not share. */
-	pg_init(root->page, root->level, &none, &none, sep->bytes, sep->len);
+	/* What the first key and the separator have in common, later keys may well have too. */
+	if (pg_count(left) > pg_slot_first(left))
+		first = pg_key(left, pg_slot_first(left));
+	pg_init(root->page, root->level, &none, &none, sep->bytes,
+	        key2_lcp(&first, sep->bytes, sep->len));
 	pg_append(root->page, &(struct bt_key2){0}, &t->root, sizeof(t->root));
 	pg_append(root->page, &key, &right, sizeof(right));
 	t->root = root;
