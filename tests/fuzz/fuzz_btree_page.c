@@ -9,7 +9,7 @@
  */
 #include "store/local/bt_internal.h"
 
-#include "../unit/bt_ref.h"
+#include "bt_ref.h"
 #include "fuzz.h"
 
 #define ADDR        77

@@ -80,7 +80,7 @@ static void test_golden(void **state)
 	struct btree t = {.env = &env};
 	uint8_t image[BT_PAGE_BYTES];
 	static const uint8_t header[] = {
-	        'P',  'S',  'b',  't',  0x44, 0x30, 0xa4, 0x5d,       /* magic, CRC */
+	        'P',  'S',  'b',  't',  0xe1, 0xde, 0x7b, 0x0f,       /* magic, CRC */
 	        0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11,       /* address */
 	        0x07, 0,    0,    0,    0,    0,    0,    0,          /* generation */
 	        1,    2,    3,    4,    5,    6,    7,    8,          /* store */

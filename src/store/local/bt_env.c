@@ -58,9 +58,15 @@ static unsigned slab_pages(size_t bytes)
 	return n;
 }
 
+/* In node->flags: its index in the slab; the highest bit is the walkers' (BT_NODE_SEEN). */
+static unsigned node_index(const struct bt_node *node)
+{
+	return node->flags & (BT_NODE_SEEN - 1);
+}
+
 static struct slab *node_slab(struct bt_node *node)
 {
-	return container_of(node - node->flags, struct slab, node);
+	return container_of(node - node_index(node), struct slab, node);
 }
 
 static int slab_new(struct bt_env *env, unsigned pages)
@@ -260,7 +266,7 @@ void bt_node_free(struct bt_env *env, struct bt_node *node)
 	env->free_count++;
 	node->refs = 0;
 	node->addr = s->first_free;
-	s->first_free = node->flags + 1;
+	s->first_free = node_index(node) + 1;
 	s->free++;
 	if (s->free == s->pages) { /* also when it has a single page and was full */
 		list_del(&s->link);

@@ -75,15 +75,16 @@
 /* Inserts that follow each other in key order before they are taken for a load that goes on. */
 #define BT_RUN_MIN 3
 
-struct bt_page_hdr {
+/* Packed: an image to check may lie at any address. */
+struct __attribute__((packed)) bt_page_hdr {
 	le32 magic;
 	le32 crc;
 	le64 addr;
-	union {
+	union __attribute__((packed)) {
 		le64 gen;
 		/* In DRAM: where the next insert goes if it continues a run in key order, and how
 		 * many the run had. A full page is split where a run goes on. */
-		struct {
+		struct __attribute__((packed)) {
 			uint16_t slot, length;
 		} run;
 	};
@@ -110,7 +111,7 @@ static_assert(offsetof(struct bt_page_hdr, flags) == 58, "the last field is at 5
 #define BT_PAGE_SOFT  1u /* rule P3 */
 #define BT_PAGE_EMPTY 2u /* so that a search has one rare case to look for, not two */
 
-struct bt_slot {
+struct __attribute__((packed)) bt_slot {
 	le32 head;
 	le32 loc;
 };
