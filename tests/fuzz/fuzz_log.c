@@ -9,6 +9,8 @@
 
 #include "fuzz.h"
 
+#define FRAME_BLOCKS 4u
+
 struct input {
 	const uint8_t *p;
 	size_t len;
@@ -200,7 +202,7 @@ static uint64_t frame(struct image *im, struct input *in, const struct media_hea
                       uint64_t pos, uint64_t seq, unsigned records)
 {
 	uint64_t at = im->geo.log_start + pos % im->geo.log_blocks;
-	struct out o = {.start = image_block(im, at)};
+	struct out o = {.start = image_blocks(im, at, FRAME_BLOCKS)};
 	struct media_frame f = {.magic = le32_make(FRAME_MAGIC),
 	                        .seq = le64_make(seq),
 	                        .pos = le64_make(pos),
@@ -211,7 +213,7 @@ static uint64_t frame(struct image *im, struct input *in, const struct media_hea
 	uint32_t data = records ? byte(in) % 6 : 0;
 
 	o.p = o.start + sizeof(f);
-	o.end = o.start + 4ull * BLOCK_BYTES;
+	o.end = o.start + (size_t)FRAME_BLOCKS * BLOCK_BYTES;
 	for (unsigned i = 0; i < records; i++)
 		record(&o, in);
 	f.meta_bytes = le32_make((uint32_t)(o.p - o.start));
@@ -234,13 +236,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		h++;
 	pos = le64_get(h->log_pos);
 	seq = le64_get(h->frame_seq) + 1;
-	memset(image_block(im, im->geo.log_start), 0, im->geo.log_blocks * BLOCK_BYTES);
-	if (pos % im->geo.log_blocks > im->geo.log_blocks / 2)
-		return 0; /* the image is not made so */
+	memset(image_blocks(im, im->geo.log_start, im->geo.log_blocks), 0,
+	       im->geo.log_blocks * BLOCK_BYTES);
+	pst_assert(pos % im->geo.log_blocks < im->geo.log_blocks / 2); /* the image is made so */
 	for (unsigned i = 0; i < 8 && in.len; i++)
 		pos = frame(im, &in, h, pos, seq++, 1 + byte(&in) % 3);
 	(void)frame(im, &in, h, pos, seq, 0); /* says that those before it were durable */
-	image_load(im);
 	image_try(im, flags & 1);
 	return 0;
 }

@@ -47,13 +47,13 @@ static uint64_t choose(const struct image *im, enum kind kind, unsigned which)
 	case KIND_FRAME_WHOLE:
 		return im->frame[which % im->frames];
 	default:
-		return im->geo.data_start + which;
+		return im->geo.data_start + which % 64;
 	}
 }
 
 static void seal(struct image *im, enum kind kind, uint64_t block)
 {
-	uint8_t *p = image_block(im, block);
+	uint8_t *p = image_blocks(im, block, 1);
 	struct media_frame *f = (void *)p;
 	size_t len = BLOCK_BYTES;
 	le32 crc;
@@ -78,7 +78,7 @@ static void patch(struct image *im, struct input *in)
 	uint64_t block = choose(im, kind, byte(in));
 	unsigned at = (unsigned)byte(in) | (unsigned)byte(in) << 8;
 	unsigned n = byte(in);
-	uint8_t *p = image_block(im, block);
+	uint8_t *p = image_blocks(im, block, 1);
 
 	/* Frames: magic, identity and place are right, or nobody would look at the rest. */
 	if (kind == KIND_FRAME)
@@ -96,7 +96,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	for (unsigned i = 0; i < 16 && in.len; i++)
 		patch(im, &in);
-	image_load(im);
 	image_try(im, flags & 1);
 	return 0;
 }

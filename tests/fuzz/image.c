@@ -111,18 +111,34 @@ struct image *image_get(void)
 
 	if (!im)
 		im = image_new();
-	memcpy(im->work, im->bytes, IMAGE_BYTES);
 	return im;
 }
 
-void image_load(struct image *im)
+uint8_t *image_blocks(struct image *im, uint64_t first, uint64_t count)
 {
-	pst_must(bdev_write_sync(im->dev, 0, im->work, IMAGE_BYTES, 0));
+	pst_assert(first + count <= ARRAY_LEN(im->touched));
+	for (uint64_t i = first; i < first + count; i++)
+		im->touched[i] = true;
+	return im->work + first * BLOCK_BYTES;
 }
 
-uint8_t *image_block(struct image *im, uint64_t block)
+static void touched_write(struct image *im, const uint8_t *from, bool all)
 {
-	return im->work + block % (IMAGE_BYTES / BLOCK_BYTES) * BLOCK_BYTES;
+	for (uint64_t i = 0; i < ARRAY_LEN(im->touched); i++)
+		if (im->touched[i] || all)
+			pst_must(bdev_write_sync(im->dev, i * BLOCK_BYTES, from + i * BLOCK_BYTES,
+			                         BLOCK_BYTES, 0));
+}
+
+static void put_back(struct image *im, bool all)
+{
+	touched_write(im, im->bytes, all);
+	for (uint64_t i = 0; i < ARRAY_LEN(im->touched); i++) {
+		if (im->touched[i])
+			memcpy(im->work + i * BLOCK_BYTES, im->bytes + i * BLOCK_BYTES,
+			       BLOCK_BYTES);
+		im->touched[i] = false;
+	}
 }
 
 /* --- trying it --- */
@@ -208,12 +224,14 @@ void image_try(struct image *im, bool write)
 	struct local_fsck_opts fo = {.data = true, .finding = finding};
 	struct local_fsck_report rep;
 
+	touched_write(im, im->work, false);
 	look(im);
 	(void)local_fsck(im->loop, &im->dev, 1, &fo, &rep, NULL);
-	if (!write)
-		return;
-	fo.repair = true;
-	(void)local_fsck(im->loop, &im->dev, 1, &fo, &rep, NULL);
-	change(im);
-	look(im);
+	if (write) {
+		fo.repair = true;
+		(void)local_fsck(im->loop, &im->dev, 1, &fo, &rep, NULL);
+		change(im);
+		look(im);
+	}
+	put_back(im, write);
 }

@@ -24,18 +24,16 @@ struct image {
 	unsigned pages;
 	uint64_t frame[256]; /* device blocks of log frames */
 	unsigned frames;
-	bool dirty; /* the device is not as `bytes` */
+	bool touched[IMAGE_BYTES / BLOCK_BYTES]; /* work may differ from bytes */
 };
 
 /* The image, made at the first call: two shards, a container with arrays, keys, large values, two
  * snapshots, and a log that has not been checkpointed. */
 struct image *image_get(void);
-/* Puts im->work, of which blocks [first, end) may differ from im->bytes, on the device. */
-void image_load(struct image *im);
-/* The block of im->work, to be changed. */
-uint8_t *image_block(struct image *im, uint64_t block);
-/* Opens what is on the device read-only and reads all of it; then fsck; with @write it is opened
- * for writing too, and repaired. Nothing may crash, hang or leak. */
+/* Blocks of im->work, to be changed. */
+uint8_t *image_blocks(struct image *im, uint64_t first, uint64_t count);
+/* Puts im->work on the device, opens it read-only and reads all of it; then fsck; with @write it is
+ * opened for writing too, and repaired. Nothing may crash, hang or leak. All is put back after. */
 void image_try(struct image *im, bool write);
 
 #endif
