@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Checksum pages: what is known without the device, the bounded cache, the two slots. */
+#include "eng_util.h"
+
+static void known_at_once(void **state)
+{
+	struct eng e = {.dev_bytes = 8 * MIB};
+	struct shard *s;
+	uint32_t v = 0;
+
+	eng_start(&e);
+	s = eng_local(&e)->shard[0];
+	assert_false(csum_get(s, 900, &v));
+	assert_int_equal(csum_reserve(s, 1), 0);
+	csum_set(s, 900, 0x1234, log_open_frame(s));
+	assert_true(csum_get(s, 900, &v));
+	assert_int_equal(v, 0x1234);
+	assert_false(csum_get(s, 901, &v)); /* the rest of the page is not here */
+	eng_end(&e);
+}
+
+/* A cache of few pages for many: all is verified, nothing is lost. */
+static void small_cache(void **state)
+{
+	struct eng e = {.dev_bytes = 96 * MIB,
+	                .opts = {.csum_cache_bytes = 1},
+	                .format = {.region_bytes = 256 * KIB, .journal_bytes = 8 * MIB}};
+	struct shard *s;
+	uint32_t c;
+
+	eng_start(&e);
+	assert_int_equal(ops_cont_create(e.store, "a", &c), 0);
+	for (uint64_t i = 0; i < 60; i++)
+		assert_int_equal(eng_put(&e, c, oid_of(i), 0, MIB, i), 0);
+	for (uint64_t i = 0; i < 60; i += 3)
+		assert_int_equal(eng_put(&e, c, oid_of(i), 7 * BB, BB, 1000 + i), 0);
+	eng_reopen(&e);
+	s = eng_local(&e)->shard[0];
+	for (uint64_t i = 0; i < 60; i++) {
+		assert_int_equal(eng_expect(&e, c, 0, oid_of(i), 0, 7 * BB, i), 0);
+		if (i % 3 == 0)
+			assert_int_equal(eng_expect(&e, c, 0, oid_of(i), 7 * BB, BB, 1000 + i), 0);
+	}
+	assert_true(s->csum.limit < 60);
+	assert_true(s->csum.pages <= s->csum.limit + 4);
+	assert_true(s->csum.misses > 60);
+	eng_end(&e);
+}
+
+/* Each checkpoint writes the slot that does not count; the one before stays whole. */
+static void slots_in_turn(void **state)
+{
+	struct eng e = {.dev_bytes = 8 * MIB};
+	static struct media_csums slot[2];
+	uint64_t last[2] = {0, 0};
+	uint32_t c;
+
+	eng_start(&e);
+	assert_int_equal(ops_cont_create(e.store, "a", &c), 0);
+	for (uint64_t i = 1; i < 6; i++) {
+		uint64_t at = eng_local(&e)->geo.csum_start;
+		struct local *l;
+		unsigned changed = 0;
+
+		assert_int_equal(eng_put(&e, c, oid_of(1), 0, BB, i), 0);
+		eng_checkpoint(&e);
+		eng_drop(&e);
+		eng_peek(&e, 0, at, slot, 2);
+		eng_open(&e);
+		l = eng_local(&e);
+		for (unsigned k = 0; k < 2; k++) {
+			uint64_t v = le64_get(slot[k].version);
+
+			assert_true(!v || csum_slot_ok(l, &slot[k], 0));
+			changed += v != last[k];
+			last[k] = v;
+		}
+		assert_int_equal(changed, 1);
+		assert_int_equal(last[0] > last[1] ? last[0] : last[1], i);
+	}
+	eng_end(&e);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	        cmocka_unit_test(known_at_once),
+	        cmocka_unit_test(small_cache),
+	        cmocka_unit_test(slots_in_turn),
+	};
+
+	return cmocka_run_group_tests_name("local engine: checksum pages", tests, NULL, NULL);
+}

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Journaled blocks: the newest counts, goes home in its time, and is forgotten with its space. */
+#include "eng_util.h"
+
+static void newest_counts(void **state)
+{
+	struct eng e = {.dev_bytes = 8 * MIB};
+	struct jblock *a, *b;
+	struct shard *s;
+
+	eng_start(&e);
+	s = eng_local(&e)->shard[0];
+	a = jblock_new(s);
+	b = jblock_new(s);
+	jrnl_insert(s, a, 1000, 7);
+	assert_ptr_equal(jrnl_find(s, 1000), a);
+	assert_null(jrnl_find(s, 1001));
+	jrnl_insert(s, b, 1000, 9);
+	assert_ptr_equal(jrnl_find(s, 1000), b);
+	assert_false(a->newest);
+	assert_int_equal(b->first_frame, 7); /* that frame's content is not home either */
+	assert_int_equal(s->jrnl.count, 1);
+	jblock_unref(s, a);
+	jblock_unref(s, b);
+	jrnl_forget(s, 999, 3);
+	assert_null(jrnl_find(s, 1000));
+	assert_int_equal(s->jrnl.count, 0);
+	assert_int_equal(s->jrnl.allocated, 0);
+	eng_end(&e);
+}
+
+/* Overwrites of few blocks, faster than they get home, with checkpoints all the while. */
+static void overwritten_on_the_way(void **state)
+{
+	struct eng e = {.dev_bytes = 16 * MIB, .format = {.journal_bytes = MIB}};
+	uint32_t c;
+
+	eng_start(&e);
+	assert_int_equal(ops_cont_create(e.store, "a", &c), 0);
+	assert_int_equal(eng_put(&e, c, oid_of(1), 0, 40 * BB, 1), 0);
+	assert_int_equal(fault_set(e.dev[0], "delay_us", "10", NULL), 0);
+	assert_int_equal(fault_set(e.dev[0], "delay_jitter_us", "300", NULL), 0);
+	for (uint64_t i = 0; i < 1500; i++) {
+		if (i % 20 == 0)
+			ckpt_want(eng_local(&e)->shard[0]);
+		assert_int_equal(eng_put(&e, c, oid_of(1), i % 5 * BB, BB, 100 + i), 0);
+		if (i % 400 == 399) {
+			eng_cut(&e);
+			e.seed++;
+			eng_open(&e);
+		}
+		if (i % 97 == 0)
+			assert_int_equal(eng_expect(&e, c, 0, oid_of(1), i % 5 * BB, BB, 100 + i),
+			                 0);
+	}
+	assert_int_equal(eng_close(&e), 0);
+	eng_open(&e);
+	assert_int_equal(eng_local(&e)->shard[0]->jrnl.count, 0);
+	for (uint64_t i = 1495; i < 1500; i++)
+		assert_int_equal(eng_expect(&e, c, 0, oid_of(1), i % 5 * BB, BB, 100 + i), 0);
+	eng_end(&e);
+}
+
+/* More than the cache holds: writers wait for blocks to get home, and go on. */
+static void more_than_the_cache(void **state)
+{
+	struct eng e = {.dev_bytes = 32 * MIB,
+	                .opts = {.journal_cache_bytes = 64 * BB},
+	                .format = {.journal_bytes = 8 * MIB}};
+	static uint8_t buf[BB];
+	static struct eng_op op[400];
+	struct shard *s;
+	uint32_t c;
+
+	eng_start(&e);
+	assert_int_equal(ops_cont_create(e.store, "a", &c), 0);
+	s = eng_local(&e)->shard[0];
+	for (unsigned i = 0; i < ARRAY_LEN(op); i++) {
+		eng_write_op(&op[i], c, oid_of(1), (uint64_t)i * BB, buf, BB, 0);
+		eng_submit(&e, &op[i]);
+		assert_true(s->jrnl.allocated <= s->jrnl.limit + JOURNAL_WRITE_BLOCKS);
+	}
+	for (unsigned i = 0; i < ARRAY_LEN(op); i++)
+		assert_int_equal(eng_wait(&e, &op[i]), 0);
+	eng_end(&e);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	        cmocka_unit_test(newest_counts),
+	        cmocka_unit_test(overwritten_on_the_way),
+	        cmocka_unit_test(more_than_the_cache),
+	};
+
+	return cmocka_run_group_tests_name("local engine: journaled blocks", tests, NULL, NULL);
+}
