@@ -35,6 +35,7 @@
 #include "store/local/btree.h"
 #include "store/local/local.h"
 #include "store/local/media.h"
+#include "store/local/tree.h"
 
 #define SHARDS_MAX           64
 #define JOURNAL_WRITE_BLOCKS 16 /* larger writes go to new space directly */
@@ -599,69 +600,6 @@ static inline void reader_exit(struct shard *s, uint32_t epoch)
  */
 uint32_t reader_turn(struct shard *s);
 bool reader_drained(struct shard *s, uint32_t epoch);
-
-/* --- tree: the meaning of keys --- */
-
-#define KEY_OBJ_BYTES 17
-struct head {
-	bool exists, has_extent;
-	uint8_t label_len;
-	uint64_t blocks, size, mtime;
-	uint64_t addr;
-	uint32_t ext_blocks, birth;
-	bool nocsum;
-	const uint8_t *label; /* into the page, or the caller's */
-};
-struct extent {
-	uint64_t lblk, addr;
-	uint32_t blocks, birth;
-	bool nocsum;
-};
-#define HEAD_EXTENTS 32
-struct head_entry {
-	const struct btree *tree;
-	uint64_t version;
-	struct pst_oid oid;
-	struct head h;
-	int extents; /* in ext[]; -1: not looked at, -2: too many to keep */
-	/* Where its head lies, in a page that is the live tree's alone, while page_version holds. */
-	struct media_head *in_page;
-	uint64_t page_version;
-	struct extent *ext;
-};
-void key_obj(uint8_t key[KEY_OBJ_BYTES], struct pst_oid oid, uint8_t kind);
-struct pst_oid oid_of_key(const uint8_t *key);
-/* The head of @oid; absent: 0 with exists false. The label points into the tree. */
-void head_get(const struct btree *t, struct pst_oid oid, struct head *ret_head);
-/* The same from the shard's cache: no label, an mtime that may be old. Valid until something
- * changes. */
-/* For overwrites in place: sets the mtime of a head whose size is at least @size_min; false: look closer. */
-bool head_touch(struct shard *s, struct btree *t, struct pst_oid oid, uint64_t size_min,
-                uint64_t mtime);
-const struct head *head_peek(struct shard *s, const struct btree *t, struct pst_oid oid);
-void head_put(struct btree *t, struct pst_oid oid, const struct head *h);
-/* The extent that maps @lblk, or the first one after it (then ext->lblk > lblk); false: none. */
-bool extent_find(const struct btree *t, struct pst_oid oid, const struct head *h, uint64_t lblk,
-                 struct extent *ret_ext);
-/* extent_find() by the cached extents of an object whose head came from head_peek(). */
-bool extent_peek(const struct btree *t, const struct head *peeked, uint64_t lblk,
-                 struct extent *ret_ext);
-bool extent_decode(const uint8_t *val, size_t len, struct extent *e);
-int head_decode(const uint8_t *val, size_t len, struct head *h);
-int outval_decode(const uint8_t *val, size_t len, struct media_outval *ret);
-/* Maps [e->lblk, +blocks) to e; what was mapped there is dropped first. Changes h (to be head_put).
- */
-void extent_map(struct shard *s, struct cont *c, struct pst_oid oid, struct head *h,
-                const struct extent *e);
-void extent_unmap(struct shard *s, struct cont *c, struct pst_oid oid, struct head *h,
-                  uint64_t lblk, uint64_t blocks);
-/* Space that the live tree of @c no longer uses: freed unless a snapshot holds it. */
-void drop_blocks(struct shard *s, struct cont *c, uint64_t addr, uint32_t blocks, uint32_t birth);
-/* Every run of blocks that an item refers to. */
-void item_runs(const uint8_t *key, size_t key_len, const uint8_t *val, size_t val_len,
-               void (*fn)(void *arg, struct pst_oid oid, uint64_t lblk, uint64_t addr,
-                          uint32_t blocks, uint32_t birth, bool nocsum),
-               void *arg);
 
 /* --- apply --- */
 
