@@ -370,6 +370,17 @@ static void skip_write(struct shard *s, struct frame *f)
 	g->head = DIV_ROUND_UP(g->head, g->blocks) * g->blocks;
 }
 
+static void run_waiters(struct list *waiters, int status)
+{
+	struct list *n;
+
+	while ((n = list_pop(waiters)) != NULL) {
+		struct log_wait *w = list_entry(n, struct log_wait, link);
+
+		w->durable(w, status);
+	}
+}
+
 static bool seal_wanted(struct shard *s, const struct frame *f)
 {
 	struct log *g = &s->log;
@@ -409,13 +420,11 @@ int log_step(struct shard *s)
 	frame_open(s);
 	frame_write(s, f);
 	if (PLANTED(s->l, PLANT_ACK_BEFORE_FLUSH)) {
-		struct list *n;
+		struct list early;
 
-		while ((n = list_pop(&f->waiters)) != NULL) {
-			struct log_wait *w = list_entry(n, struct log_wait, link);
-
-			w->durable(w, 0);
-		}
+		list_init(&early);
+		list_splice(&early, &f->waiters);
+		run_waiters(&early, 0);
 	}
 	return 1;
 }
@@ -428,17 +437,6 @@ void log_hurry(struct shard *s)
 }
 
 /* --- completion --- */
-
-static void run_waiters(struct list *waiters, int status)
-{
-	struct list *n;
-
-	while ((n = list_pop(waiters)) != NULL) {
-		struct log_wait *w = list_entry(n, struct log_wait, link);
-
-		w->durable(w, status);
-	}
-}
 
 static void frame_retire(struct shard *s, struct frame *f, struct list *woken)
 {
