@@ -256,6 +256,36 @@ static void flip_in_a_large_value(void **state)
 	eng_end(&e);
 }
 
+/* A scrub that finds the store as busy as it may be comes back to what it wanted to read. */
+static void scrub_of_a_busy_store(void **state)
+{
+	struct eng e = {.dev_bytes = 8 * MIB, .opts = {.ops_max = 2}};
+	static uint8_t val[20000], buf[BB];
+	struct found f = {.rep = {.bad = found_bad}};
+	struct pst_op op = {.opcode = PST_OP_SCRUB, .scrub = &f.rep};
+	struct eng_op rd, sc = {.op = op};
+	uint64_t data_start;
+	uint32_t c;
+
+	eng_start(&e);
+	assert_int_equal(ops_cont_create(e.store, "a", &c), 0);
+	assert_int_equal(ops_kv_put(e.store, c, oid_of(2), "k", val, sizeof(val)), 0);
+	assert_int_equal(eng_put(&e, c, oid_of(3), 0, BB, 1), 0);
+	data_start = eng_local(&e)->geo.data_start;
+	assert_int_equal(eng_close(&e), 0);
+	eng_flip(&e, 0, data_start + 1, 77);
+	eng_open(&e);
+	assert_int_equal(fault_set(e.dev[0], "delay_us", "3000", NULL), 0);
+	eng_read_op(&rd, c, 0, oid_of(3), 0, buf, BB);
+	eng_submit(&e, &rd);
+	assert_int_equal(rd.out, PST_QUEUED);
+	eng_submit(&e, &sc);
+	assert_int_equal(eng_wait(&e, &sc), 0);
+	assert_int_equal(eng_wait(&e, &rd), 0);
+	assert_int_equal(f.count, 1);
+	eng_end(&e);
+}
+
 /* An index page on one of two mirrors: mended and counted; on both: a refusal. */
 static void flip_in_an_index_page(void **state)
 {
@@ -465,6 +495,7 @@ int main(int argc, char **argv)
 	        cmocka_unit_test(devices_missing_or_mixed),
 	        cmocka_unit_test(flip_in_data),
 	        cmocka_unit_test(flip_in_a_large_value),
+	        cmocka_unit_test(scrub_of_a_busy_store),
 	        cmocka_unit_test(flip_in_an_index_page),
 	        cmocka_unit_test(flip_in_a_checksum_page),
 	        cmocka_unit_test(beyond_the_limits),

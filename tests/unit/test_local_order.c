@@ -157,6 +157,33 @@ static void asked_before_it_is_durable(void **state)
 	eng_end(&e);
 }
 
+/* A container's creation that is asked for again answers with the container. */
+static void created_again(void **state)
+{
+	struct eng e = {0};
+	uint32_t id = 0;
+
+	eng_start(&e);
+	for (unsigned i = 0; i < 3; i++) {
+		struct pst_cont_info info = {0};
+		struct pst_op op = {.opcode = PST_OP_CONT_CREATE,
+		                    .name = "a",
+		                    .name_len = 1,
+		                    .token = {.session = 9, .seq = 4},
+		                    .cont_info = &info};
+
+		assert_int_equal(ops_run(e.store, &op), 0);
+		assert_int_equal(op.cont, info.id);
+		assert_int_not_equal(op.cont, 0);
+		if (i)
+			assert_int_equal(op.cont, id);
+		id = op.cont;
+		if (i)
+			eng_reopen(&e);
+	}
+	eng_end(&e);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -164,6 +191,7 @@ int main(int argc, char **argv)
 	        cmocka_unit_test(flush_of_a_checkpoint),
 	        cmocka_unit_test(cold_read_over_two_checksum_pages),
 	        cmocka_unit_test(asked_before_it_is_durable),
+	        cmocka_unit_test(created_again),
 	};
 
 	if (argc > 1) /* one case alone */

@@ -150,8 +150,15 @@ static enum pst_outcome create_try(struct shard *s, struct pst_op *op)
 
 	if (err)
 		return op_fail(op, err);
-	if (replayed(s, op, &out))
+	if (replayed(s, op, &out)) {
+		struct cont_name *n = name_find(l, op->name, op->name_len);
+
+		/* The record of the answer has no room for the id. */
+		op->cont = n ? n->id : 0;
+		if (n && in)
+			info_fill(l, n, in);
 		return out;
+	}
 	if (name_find(l, op->name, op->name_len))
 		return op_fail(op, -EEXIST);
 	if (in && (in->layout > PST_LAYOUT_OBJECT || in->props & ~PST_PROP_CHECKSUM_OFF))

@@ -117,21 +117,20 @@ static void stall_tick(struct loop_timer *t)
 void local_tick(struct local *l)
 {
 	struct loop *loop = l->store.loop;
+	uint64_t at = loop_now(loop) + STALL_TICK_NS;
 
-	if (!l->stall_timer.heap_index)
-		(void)loop_timer_arm(loop, &l->stall_timer, loop_now(loop) + STALL_TICK_NS);
+	/* A scrub that takes its time may have it armed for much later. */
+	if (!l->stall_timer.heap_index || l->stall_timer.deadline_ns > at)
+		(void)loop_timer_arm(loop, &l->stall_timer, at);
 }
 
 static void stall(struct shard *s, struct pst_op *op, bool first)
 {
-	struct loop *loop = s->l->store.loop;
-
 	if (first)
 		list_push_front(&s->stalled, &op->link);
 	else
 		list_push(&s->stalled, &op->link);
-	if (!s->l->stall_timer.heap_index)
-		(void)loop_timer_arm(loop, &s->l->stall_timer, loop_now(loop) + STALL_TICK_NS);
+	local_tick(s->l);
 }
 
 enum pst_outcome op_run(struct shard *s, struct pst_op *op, op_try try)
@@ -217,8 +216,8 @@ static int retry_stalled(struct shard *s)
 	/* Those not tried keep their place before what came meanwhile, after what was tried in
 	 * vain. */
 	list_splice(&s->stalled, &todo);
-	if (!list_empty(&s->stalled) && !s->l->stall_timer.heap_index)
-		(void)loop_timer_arm(loop, &s->l->stall_timer, loop_now(loop) + STALL_TICK_NS);
+	if (!list_empty(&s->stalled))
+		local_tick(s->l);
 	return did;
 }
 

@@ -25,7 +25,7 @@ struct scrub {
 	uint8_t key[BT_KEY_MAX]; /* last one looked at */
 	size_t key_len;
 	uint64_t obj_off; /* within the object of key */
-	bool in_object, reading, value;
+	bool in_object, reading, value, again;
 	uint64_t next_ns;
 };
 
@@ -83,6 +83,7 @@ static void read_start(struct scrub *s, unsigned opcode)
 	s->read.status = 0;
 	out = store_submit(&s->l->store, &s->read);
 	s->reading = out == PST_QUEUED;
+	s->again = out == PST_BUSY; /* as many ops as there may be are in flight */
 	if (out == PST_DONE)
 		read_ended(s);
 }
@@ -190,6 +191,14 @@ static void one_step(struct scrub *s)
 				                     s->next_ns);
 			return;
 		}
+		if (s->again)
+			read_start(s, s->read.opcode);
+		if (s->again) {
+			local_tick(s->l);
+			return;
+		}
+		if (s->reading)
+			return;
 		if (s->in_object) {
 			s->in_object = object_step(s);
 			continue;
