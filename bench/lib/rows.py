@@ -344,8 +344,8 @@ ROWS = [("instructions", instructions, []),
         ("recovery", recovery, [])]
 
 
-def measure(setup, names):
-    """Runs the rows; what fails becomes a row that says so."""
+def measure(setup, names, done):
+    """Runs the rows; what fails becomes a row that says so. Calls done() after each."""
     made = set()
     if any(needs for name, _, needs in ROWS if not names or name in names):
         write_raw(setup)
@@ -367,5 +367,6 @@ def measure(setup, names):
             setup.failed(name, name, "", None, True, e)
         for row in setup.rows[before:]:
             row["took_s"] = time.monotonic() - start
+        done()
         if name == "read" and os.path.exists(setup.path("million.pst")):
             os.unlink(setup.path("million.pst"))
