@@ -495,8 +495,10 @@ static void check_answer(struct sim *sim, struct sim_op *o)
 	case SIM_NAME:
 		/* Answered from the record, though the file that it changed is gone: it had been unlinked
 		 * while it was open, and the crash closed it. */
-		if (o->resent && !o->name_op->op.status && o->name_op->op.ino &&
-		    !names_by_ino(sim->cur.names, o->name_op->op.ino))
+		if (o->resent && !o->name_op->op.status &&
+		    (o->name_op->op.opcode == PST_OP_FILE_WRITE ||
+		     o->name_op->op.opcode == PST_OP_SETATTR) &&
+		    o->name_op->op.ino && !names_by_ino(sim->cur.names, o->name_op->op.ino))
 			break;
 		o->name_op->blind = sim->lights_out || sim->profile.read_faults;
 		r = name_op_check(o->name_op, sim->cur.names, &err);
