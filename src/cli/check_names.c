@@ -136,8 +136,8 @@ static void check_target(struct view *v, uint64_t ino, uint64_t size)
 static bool add_inode(void *arg, struct pst_oid oid)
 {
 	struct view *v = arg;
-	struct pst_obj_stat st;
-	struct fs_label label;
+	struct pst_obj_stat st = {0};
+	struct fs_label label = {0};
 	struct inode *n;
 
 	if (oid.hi != FS_OID_HI || oid.lo == 0)

@@ -212,9 +212,6 @@ char *cli_join(const char *dir, const char *name)
 
 	if (!path)
 		return NULL;
-	memcpy(path, dir, a);
-	if (slash)
-		path[a++] = '/';
-	memcpy(path + a, name, b + 1);
+	snprintf(path, a + b + 2, "%s%s%s", dir, slash ? "/" : "", name);
 	return path;
 }

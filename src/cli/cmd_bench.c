@@ -330,8 +330,10 @@ static int run(struct cli *cli, int argc, char **argv)
 	if (status != CLI_OK)
 		return status;
 	b.r = mem_calloc(1, sizeof(*b.r));
+	if (!b.r)
+		return cli_close(cli, cli_fail(cli, -ENOMEM, "memory"));
 	bench_pattern_init(b.p.seed);
-	status = b.r ? bench_run(&b) : cli_fail(cli, -ENOMEM, "memory");
+	status = bench_run(&b);
 	if (status == CLI_OK && cli->json)
 		status = cli_print_json(cli, to_json(&b));
 	else if (status == CLI_OK)

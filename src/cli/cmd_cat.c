@@ -117,7 +117,7 @@ static int cat_path(struct cat *cat, const char *text)
 static int cat_all(struct cat *cat)
 {
 	struct cli *cli = cat->cli;
-	void *bufs;
+	void *bufs = NULL;
 	int status = CLI_OK, rc = pst_cq_new(&cat->cq, cli->client, DEPTH);
 
 	if (rc == 0)

@@ -62,7 +62,7 @@ static int run_mv(struct cli *cli, int argc, char **argv)
 {
 	char buf[PST_PATH_MAX + 1];
 	struct cli_path from, to;
-	struct pst_cont *cont;
+	struct pst_cont *cont = NULL;
 	const char *value, *target;
 	uint32_t flags = 0;
 	int opt, rc, status;
@@ -115,7 +115,7 @@ static const struct cli_opt ln_opts[] = {
 static int link_symbolic(struct cli *cli)
 {
 	char buf[PST_PATH_MAX + 1];
-	struct pst_cont *cont;
+	struct pst_cont *cont = NULL;
 	struct cli_path p;
 	const char *target;
 	int rc, status = cli_path_parse(cli, cli->args[1], &p);
@@ -138,7 +138,7 @@ static int run_ln(struct cli *cli, int argc, char **argv)
 {
 	char buf[PST_PATH_MAX + 1];
 	struct cli_path from, to;
-	struct pst_cont *cont;
+	struct pst_cont *cont = NULL;
 	const char *value, *target;
 	bool symbolic = false;
 	int opt, rc, status;

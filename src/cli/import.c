@@ -424,8 +424,11 @@ static int start_sources(struct import *im, char **sources, unsigned count, char
 		char *own = name ? name : source_name(sources[i]);
 
 		name = NULL;
-		if (!host || !own)
+		if (!host || !own) {
+			mem_free(host);
+			mem_free(own);
 			return cli_fail(im->cli, -ENOMEM, "memory");
+		}
 		import_look(im, &im->dest, host, own);
 	}
 	return CLI_OK;
