@@ -212,7 +212,7 @@ struct csum_cache {
 	struct list lru; /* front: oldest */
 	struct list to_write;
 	uint64_t pages, dirty, limit; /* in pages */
-	struct csum_page *spare; /* for csum_set(), which can't fail; by hash_next */
+	struct csum_page *spare;      /* for csum_set(), which can't fail; by hash_next */
 	unsigned spares;
 	uint64_t hits, misses;
 };
