@@ -346,6 +346,8 @@ int bt_adopt(struct btree *t, struct bt_node *root, uint64_t items, struct pst_e
 	pst_assert(!t->root);
 	if (pg_lower_len(root->page) > 0 || pg_upper_len(root->page) > 0)
 		return bad(err, "a root has fences");
+	if (root->level > 0 && pg_count(root->page) < 2)
+		return bad(err, "a root has one child");
 	if (items == 0 || (root->level == 0 && pg_count(root->page) != items))
 		return bad(err, "a root does not hold as many items as it should");
 	t->root = root;
@@ -390,6 +392,8 @@ int bt_check(const struct btree *t, struct pst_err *err)
 		return t->items == 0 ? 0 : bad(err, "items in an empty tree");
 	if (pg_lower_len(t->root->page) > 0 || pg_upper_len(t->root->page) > 0)
 		return bad(err, "a root has fences");
+	if (t->root->level > 0 && pg_count(t->root->page) < 2)
+		return bad(err, "a root has one child");
 	r = check_node(t->root, &items, err);
 	if (r < 0)
 		return r;

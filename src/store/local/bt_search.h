@@ -21,6 +21,8 @@ heads_le(const struct bt_slot *s, unsigned long n, uint32_t h)
 {
 	unsigned long log2 = (8 * sizeof(n) - 1) ^ __builtin_clzl(n);
 
+	if (log2 > 8)
+		__builtin_unreachable();
 #define STEP(k) s = le32_get(s[k].head) <= h ? s + (k) : s
 	STEP(n ^ (1ul << log2));
 	switch (log2) {
@@ -48,10 +50,8 @@ heads_le(const struct bt_slot *s, unsigned long n, uint32_t h)
 	case 1:
 		STEP(1);
 		break;
-	case 0:
+	default: /* 0 */
 		break;
-	default:
-		__builtin_unreachable();
 	}
 #undef STEP
 	return s;
@@ -93,24 +93,6 @@ static inline int bytes_cmp(const uint8_t *a, const uint8_t *b, long n)
 	return 0;
 differ:
 	return be64toh(x) < be64toh(y) ? -1 : 1;
-}
-
-/* Are they the same? */
-static inline bool bytes_same(const uint8_t *a, const uint8_t *b, long n)
-{
-	long i = 0;
-
-	for (; i <= n - 8; i += 8) {
-		if (unlikely(bytes_64(a + i) != bytes_64(b + i)))
-			return false;
-	}
-	if (n >= 8)
-		return bytes_64(a + n - 8) == bytes_64(b + n - 8);
-	for (; i < n; i++) {
-		if (a[i] != b[i])
-			return false;
-	}
-	return true;
 }
 
 /* How the suffix of @slot compares with @key, what is left of a key. Their heads are equal. */

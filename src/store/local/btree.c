@@ -19,63 +19,29 @@ struct path {
 
 /*
  * A look-up is pg_search() once a level. It is the hottest code of the index, so what is common is
- * written out here without a call, and whatever is rare goes on in search_on(), from the page where
- * it happened.
+ * written out here without a call.
  */
 
-/* The rest of a search that came to @page: its leaf, and there the slot of the greatest key <=
- * @key, or NULL; *ret_eq: it is @key. */
-static __attribute__((noinline)) const struct bt_slot *
-search_on(const uint8_t *page, const uint8_t *key, const uint8_t *key_end, const uint8_t **ret_leaf,
-          bool *ret_eq)
+/* From the root to @key's leaf. */
+static inline __attribute__((always_inline)) const uint8_t *
+descend(const struct bt_node *root, const uint8_t *key, const uint8_t *key_end)
 {
+	const uint8_t *page = root->page, *rest;
 	const struct bt_slot *s;
+	uint32_t head;
+	bool eq;
 
-	for (;;) {
-		s = pg_search(page, key, key_end, ret_eq);
-		if (pg_level(page) == 0)
-			break;
+	for (unsigned level = root->level; level > 0; level--) {
+		if (likely(pg_chdr(page)->flags == 0) || !pg_is_beside(page, key, key_end, &s)) {
+			rest = key + pg_prefix_len(page);
+			head = key_head(key, rest, key_end);
+			s = heads_le(pg_cslots(page), pg_count(page), head);
+			if (unlikely(le32_get(s->head) == head)) /* never greater: rule P4 */
+				s = pg_search_equal(page, s, rest, key_end, &eq);
+		}
 		page = slot_child(page, s)->page;
 	}
-	*ret_leaf = page;
-	return s;
-}
-
-/* Is the page's prefix one that @key may not begin with, and does not? Or is there no slot? */
-static inline __attribute__((always_inline)) bool is_rare(const uint8_t *page, const uint8_t *key,
-                                                          const uint8_t *key_end)
-{
-	unsigned flags = le16_get(pg_chdr(page)->flags);
-	long n = pg_prefix_len(page);
-
-	if (flags == 0)
-		return false;
-	return (flags & BT_PAGE_EMPTY) != 0 || n > key_end - key ||
-	       !bytes_same(pg_lower(page), key, n);
-}
-
-/* From the root to @key's leaf; false: *page is where it became rare. */
-static inline __attribute__((always_inline)) bool descend(const struct bt_node *root,
-                                                          const uint8_t *key,
-                                                          const uint8_t *key_end,
-                                                          const uint8_t **page)
-{
-	const struct bt_slot *s;
-	const uint8_t *rest;
-	uint32_t head;
-
-	*page = root->page;
-	for (unsigned level = root->level; level > 0; level--) {
-		if (unlikely(is_rare(*page, key, key_end)))
-			return false;
-		rest = key + pg_prefix_len(*page);
-		head = key_head(key, rest, key_end);
-		s = heads_le(pg_cslots(*page), pg_count(*page), head);
-		if (unlikely(le32_get(s->head) == head)) /* never greater: rule P4 */
-			return false;
-		*page = slot_child(*page, s)->page;
-	}
-	return likely(!is_rare(*page, key, key_end));
+	return page;
 }
 
 int bt_get(const struct btree *t, const void *key, size_t key_len, const void **ret_val,
@@ -88,9 +54,10 @@ int bt_get(const struct btree *t, const void *key, size_t key_len, const void **
 	bool eq;
 	int c = 1;
 
-	if (unlikely(!t->root || key_len == 0))
+	if (unlikely(!t->root)) /* no key is less than one of no bytes: nothing is found */
 		return -ENOENT;
-	if (likely(descend(t->root, key, end, &page))) {
+	page = descend(t->root, key, end);
+	if (likely(pg_chdr(page)->flags == 0)) {
 		rest = (const uint8_t *)key + pg_prefix_len(page);
 		head = key_head(key, rest, end);
 		s = heads_le(pg_cslots(page), pg_count(page), head);
@@ -101,7 +68,7 @@ int bt_get(const struct btree *t, const void *key, size_t key_len, const void **
 			return -ENOENT;
 	}
 	if (unlikely(c != 0)) {
-		s = search_on(page, key, end, &page, &eq);
+		s = pg_search(page, key, end, &eq);
 		if (!eq)
 			return -ENOENT;
 	}
@@ -125,16 +92,16 @@ static inline void hit_set(struct bt_hit *hit, const uint8_t *page, const struct
 	};
 }
 
-/* The same from the page where it became rare. */
-static __attribute__((noinline)) int find_le_on(const struct btree *t, const uint8_t *page,
-                                                const void *key, size_t key_len,
-                                                struct bt_hit *ret_hit)
+/* The same on a page at the tree's edge, among equal heads, or when the leaf has nothing so small. */
+static __attribute__((noinline)) int find_le_rare(const struct btree *t, const uint8_t *page,
+                                                  const void *key, size_t key_len,
+                                                  struct bt_hit *ret_hit)
 {
 	const struct bt_slot *s;
 	struct bt_iter it;
 	bool eq;
 
-	s = search_on(page, key, (const uint8_t *)key + key_len, &page, &eq);
+	s = pg_search(page, key, (const uint8_t *)key + key_len, &eq);
 	if (!s) { /* the last of a leaf before */
 		bt_seek_le(&it, t, key, key_len);
 		if (!it.valid)
@@ -152,16 +119,17 @@ int bt_find_le(const struct btree *t, const void *key, size_t key_len, struct bt
 	const struct bt_slot *s;
 	uint32_t head;
 
-	if (unlikely(!t->root || key_len == 0))
+	if (unlikely(!t->root)) /* no key is less than one of no bytes: nothing is found */
 		return -ENOENT;
-	if (unlikely(!descend(t->root, key, end, &page)))
-		return find_le_on(t, page, key, key_len, ret_hit);
+	page = descend(t->root, key, end);
+	if (unlikely(pg_chdr(page)->flags != 0))
+		return find_le_rare(t, page, key, key_len, ret_hit);
 	rest = (const uint8_t *)key + pg_prefix_len(page);
 	head = key_head(key, rest, end);
 	s = heads_le(pg_cslots(page), pg_count(page), head);
 	if (le32_get(s->head) >= head &&
 	    (le32_get(s->head) > head || slot_cmp(page, s, rest, end) > 0))
-		return find_le_on(t, page, key, key_len, ret_hit);
+		return find_le_rare(t, page, key, key_len, ret_hit);
 	hit_set(ret_hit, page, s);
 	return 0;
 }

@@ -199,7 +199,8 @@ int bt_node_load(struct bt_env *env, struct bt_node **ret_node, const uint8_t im
 void bt_node_unref(struct bt_env *env, struct bt_node *node);
 /*
  * Makes a loaded node the root of the empty tree @t of @items items, which takes the caller's
- * reference. -EBADMSG when the node has fences: a root has none, and lookups rely on it.
+ * reference. -EBADMSG when the node has fences, as no root has (look-ups rely on it), or a single
+ * child, or is a leaf with another number of items.
  */
 int bt_adopt(struct btree *t, struct bt_node *root, uint64_t items, struct pst_err *err);
 
