@@ -69,6 +69,7 @@ struct sums {
 
 static void sum(const struct bt_node *node, struct sums *s)
 {
+	pst_assert(node);
 	s->pages[node->level]++;
 	s->used[node->level] += pg_used(node->page) + BT_HDR_BYTES;
 	s->count[node->level] += pg_count(node->page);

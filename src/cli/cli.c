@@ -10,7 +10,7 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-#include <uuid.h>
+#include <uuid/uuid.h>
 
 #include "base/base.h"
 

@@ -123,7 +123,9 @@ void pending_durable(struct sim *sim, uint32_t cont, uint64_t before)
 		struct sim_op *o, *tmp;
 
 		list_for_each_safe (o, tmp, &sim->lane[i].pending, pending_link) {
-			if (o->ended && o->end_seq < before && (!cont || o->cont == cont))
+			/* A snapshot with a base left waits for the power to say what it holds. */
+			if (o->ended && o->end_seq < before && (!cont || o->cont == cont) &&
+			    !o->snap_base)
 				sim_op_durable(sim, o);
 		}
 	}

@@ -116,6 +116,71 @@ static void tail_and_recovery(void **state)
 	}
 }
 
+static void labels_put(struct eng *e, uint32_t c, uint64_t *ret_pos)
+{
+	struct log *g = &eng_local(e)->shard[0]->log;
+	struct eng_op o[3] = {0};
+	struct pst_mut m[3];
+	uint64_t seq = g->next_seq;
+
+	*ret_pos = g->head;
+	for (unsigned i = 0; i < 3; i++) {
+		m[i] = (struct pst_mut){
+		        .kind = PST_SET_LABEL, .oid = oid_of(1 + i), .val = "x", .val_len = 1};
+		o[i].op = (struct pst_op){
+		        .opcode = PST_OP_BATCH, .cont = c, .muts = &m[i], .mut_count = 1};
+		eng_submit(e, &o[i]);
+		for (unsigned k = 0; g->next_seq == seq + i && k < 1000; k++)
+			(void)loop_turn(e->loop, 0);
+		assert_int_equal(g->next_seq, seq + i + 1);
+	}
+	assert_false(o[0].ended); /* or a later frame would say that the first is durable */
+	assert_int_equal(g->head, *ret_pos + 3);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(eng_wait(e, &o[i]), 0);
+}
+
+/*
+ * Three frames of one flush: the second is torn, the third is whole, and recovery is cut after it
+ * has ended the log between them. The recovery after that must not take the third for the successor
+ * of what the first one wrote in the torn frame's place.
+ */
+static void hole_in_the_tail(void **state)
+{
+	bool cut = true;
+
+	for (uint64_t n = 1; cut; n++) {
+		struct eng e = {.dev_bytes = 8 * MIB, .seed = n};
+		struct pst_obj_stat st;
+		struct local *l;
+		uint64_t pos;
+		uint32_t c;
+
+		assert_true(n < 100);
+		eng_start(&e);
+		assert_int_equal(ops_cont_create(e.store, "a", &c), 0);
+		eng_settle(&e);
+		assert_int_equal(fault_set(e.dev[0], "delay_us", "100", NULL), 0);
+		labels_put(&e, c, &pos);
+		l = eng_local(&e);
+		pos = l->geo.log_start + (pos + 1) % l->geo.log_blocks;
+		eng_drop(&e);
+		eng_flip(&e, 0, pos, 99);
+		eng_open_devs(&e);
+		cut_at(&e, n);
+		if (local_open(&e.store, e.loop, e.dev, e.devs, &e.opts, &e.err))
+			e.store = NULL;
+		cut = fault_is_cut(e.dev[0]);
+		eng_drop(&e);
+		eng_open(&e);
+		for (uint64_t i = 0; i < 3; i++) {
+			assert_int_equal(ops_stat(e.store, c, 0, oid_of(1 + i), &st), 0);
+			assert_int_equal(st.exists, i == 0);
+		}
+		eng_end(&e);
+	}
+}
+
 /* --- requests that fail --- */
 
 static void some_state(struct eng *e, uint32_t *ret_c)
@@ -389,9 +454,10 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(tail_and_checkpoint),   cmocka_unit_test(tail_and_recovery),
-	        cmocka_unit_test(each_request_fails),    cmocka_unit_test(each_allocation_fails),
-	        cmocka_unit_test(newest_header_damaged), cmocka_unit_test(both_headers_damaged),
-	        cmocka_unit_test(bit_flips_in_the_log),  cmocka_unit_test(one_mirror_of_the_log),
+	        cmocka_unit_test(hole_in_the_tail),      cmocka_unit_test(each_request_fails),
+	        cmocka_unit_test(each_allocation_fails), cmocka_unit_test(newest_header_damaged),
+	        cmocka_unit_test(both_headers_damaged),  cmocka_unit_test(bit_flips_in_the_log),
+	        cmocka_unit_test(one_mirror_of_the_log),
 	};
 
 	if (argc > 1) /* one case alone */

@@ -498,6 +498,8 @@ static void written(struct dio *d)
 /*
  * When both slots are damaged, what is known now is all that will ever be known: the page is
  * written with zeros for the rest, whose blocks will read as checksum errors, as they do already.
+ * That is so too when the power was cut in the page's first write, which leaves slot 0 torn and
+ * slot 1 empty: slot 0 is written again.
  */
 static void load_for_write(struct csum_wait *w, int status, const struct csum_page *page,
                            const uint32_t *base)
@@ -507,6 +509,7 @@ static void load_for_write(struct csum_wait *w, int status, const struct csum_pa
 	if (status == -EBADMSG || status == -EIO) {
 		cw->page->loaded = true;
 		cw->page->version = 1ull << 48;
+		cw->page->slot = 1;
 	} else if (status) {
 		local_stop(cw->shard->l, status, "a checksum page can't be read");
 	}

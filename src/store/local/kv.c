@@ -65,7 +65,7 @@ static void vread_free(struct vread *v)
 
 /* Begins to read the value that the item @val describes. NULL with -EAGAIN, -ENOMEM or -EIO. */
 static int vread_start(struct shard *s, struct pst_op *op, const uint8_t *val, size_t val_len,
-                       void (*done)(struct vread *v, int status), struct vread **ret_v)
+                       const void *key, size_t key_len, void (*done)(struct vread *v, int status))
 {
 	struct vread *v = req_get(s->l);
 
@@ -75,6 +75,8 @@ static int vread_start(struct shard *s, struct pst_op *op, const uint8_t *val, s
 	v->shard = s;
 	v->op = op;
 	v->done = done;
+	v->key_len = (uint16_t)key_len;
+	memcpy(v->key, key, key_len);
 	if (outval_decode(val + 1, val_len - 1, &v->out)) {
 		req_put(s->l, v);
 		return -EIO;
@@ -85,7 +87,6 @@ static int vread_start(struct shard *s, struct pst_op *op, const uint8_t *val, s
 		return -ENOMEM;
 	}
 	v->epoch = reader_enter(s);
-	*ret_v = v;
 	vread_step(v);
 	return 0;
 }
@@ -123,7 +124,6 @@ static enum pst_outcome get_try(struct shard *s, struct pst_op *op)
 	const struct btree *t;
 	const uint8_t *val;
 	struct shard *home;
-	struct vread *v;
 	const void *found;
 	size_t len;
 	int err = cont_view(s->l, op, &home, &t);
@@ -146,7 +146,7 @@ static enum pst_outcome get_try(struct shard *s, struct pst_op *op)
 	op->ret_len = le32_get(out.len);
 	if (op->ret_len > op->val_cap)
 		return op_fail(op, -ERANGE);
-	err = vread_start(s, op, val, len, got, &v);
+	err = vread_start(s, op, val, len, op->key, op->key_len, got);
 	return err ? not_now(op, err) : PST_QUEUED;
 }
 
@@ -191,19 +191,14 @@ static enum pst_outcome list_from(struct shard *s, struct pst_op *op, const void
 	for (; it.valid; bt_next(&it)) {
 		const uint8_t *val = it.val;
 		struct pst_entry e = {.name = it.key + KEY_OBJ_BYTES, .oid = op->oid};
-		struct vread *v;
 
 		if (it.key_len < prefix_len || memcmp(it.key, prefix, prefix_len))
 			break;
 		e.name_len = (uint32_t)(it.key_len - KEY_OBJ_BYTES);
 		if (op->want_values && val[0] == VAL_OUT) {
-			err = vread_start(s, op, val, it.val_len, listed_value, &v);
+			err = vread_start(s, op, val, it.val_len, e.name, e.name_len, listed_value);
 			pst_assert(err != -EAGAIN); /* the callers saw to a free request */
-			if (err)
-				return op_fail(op, err);
-			v->key_len = (uint16_t)e.name_len;
-			memcpy(v->key, e.name, e.name_len);
-			return PST_QUEUED;
+			return err ? op_fail(op, err) : PST_QUEUED;
 		}
 		if (op->want_values) {
 			e.val = val + 1;

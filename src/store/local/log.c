@@ -502,6 +502,7 @@ int log_mark_sync(struct shard *s, uint64_t epoch)
 	        .log_id = s->l->super.log_id,
 	        .meta_bytes = le32_make(sizeof(*m)),
 	        .shard = le16_make((uint16_t)s->id),
+	        .flags = le16_make(FRAME_END),
 	        .epoch = le64_make(epoch),
 	};
 	m->crc = le32_make(crc32c(0, block + 8, sizeof(*m) - 8));

@@ -145,14 +145,19 @@ _Static_assert(sizeof(struct media_header) == BLOCK_BYTES, "a shard header is on
  *      0    4 magic "PSTF"
  *      4    4 CRC32C of bytes 8..meta_bytes-1
  *      8    8 frame sequence number, consecutive
- *     16    8 log position of this frame (block number, ever growing; the place is pos mod
- * log_blocks) 24    8 durable-up-to: all frames up to this sequence were durable when this one was
- * written 32    8 log identity of the store 40    4 meta_bytes: header and records 44    4
- * data_blocks 48    2 shard 50    2 flags (FRAME_*) 52    4 number of records 56    8 epoch of the
- * store when it was written
+ *     16    8 log position (block number, ever growing; the place is pos mod log_blocks)
+ *     24    8 durable-up-to: all frames up to this sequence were durable when this was written
+ *     32    8 log identity of the store
+ *     40    4 meta_bytes: header and records
+ *     44    4 data_blocks
+ *     48    2 shard
+ *     50    2 flags (FRAME_*)
+ *     52    4 number of records
+ *     56    8 epoch of the store when it was written
  */
 #define FRAME_MAGIC           0x46545350u /* "PSTF" */
 #define FRAME_SKIP            (1u << 0) /* no records: the next frame is at the log's first block */
+#define FRAME_END             (1u << 1) /* a recovery ended the log here: what follows is void */
 #define FRAME_META_MAX        (1u << 20)
 #define FRAME_DATA_BLOCKS_MAX 1000u
 struct media_frame {

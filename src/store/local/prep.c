@@ -517,14 +517,17 @@ static int runs_alloc(struct wreq *q, struct wmut *w, uint32_t blocks, uint32_t 
 static void gather(const struct pst_mut *m, uint64_t skip, uint8_t *to, uint64_t len)
 {
 	const struct iovec one = {(void *)m->val, m->val_len};
-	const struct iovec *v = m->iov ? m->iov : &one;
+	const struct iovec *v = m->iov ? m->iov : &one, *end = v + (m->iov ? m->iov_count : 1);
 
-	while (skip >= v->iov_len && len) {
+	while (v < end && skip >= v->iov_len) {
 		skip -= v->iov_len;
 		v++;
 	}
 	while (len) {
-		size_t n = MIN(len, v->iov_len - skip);
+		size_t n;
+
+		pst_assert(v < end); /* the op's length is that of its pieces */
+		n = MIN(len, v->iov_len - skip);
 
 		memcpy(to, (const uint8_t *)v->iov_base + skip, n);
 		to += n;

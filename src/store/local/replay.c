@@ -16,6 +16,7 @@ struct replay {
 	uint64_t mark;        /* frames up to here were durable, as some frame says */
 	uint64_t last_record; /* newest frame applied that has records */
 	uint64_t seq, pos;    /* of the next frame */
+	bool ended;           /* an earlier recovery ended the log before it */
 	uint8_t *meta;        /* FRAME_META_MAX */
 	/* Blocks of the log read ahead: [win_pos, +win_blocks) as device win_dev has them. */
 	uint8_t *win;
@@ -245,6 +246,8 @@ static int frame_next(struct replay *r)
 {
 	struct local *l = r->s->l;
 
+	if (r->ended)
+		return 1;
 	for (;;) {
 		const struct media_frame *f = (const void *)r->meta;
 		int err = -EBADMSG, unread = 0;
@@ -277,6 +280,7 @@ static void frame_step(struct replay *r)
 
 	r->pos += DIV_ROUND_UP(le32_get(f->meta_bytes), BLOCK_BYTES) + le32_get(f->data_blocks);
 	r->seq++;
+	r->ended = le16_get(f->flags) & FRAME_END;
 }
 
 /* --- the end of the log --- */
@@ -335,6 +339,7 @@ static void rewind_to_start(struct replay *r)
 {
 	r->seq = r->first_seq;
 	r->pos = r->first_pos;
+	r->ended = false;
 }
 
 /* Pass 1: follows the frames; the greatest mark. */
