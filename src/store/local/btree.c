@@ -38,6 +38,8 @@ descend(const struct bt_node *root, const uint8_t *key, const uint8_t *key_end)
 			s = heads_le(pg_cslots(page), pg_count(page), head);
 			if (unlikely(le32_get(s->head) == head)) /* never greater: rule P4 */
 				s = pg_search_equal(page, s, rest, key_end, &eq);
+		} else {
+			pst_assert(s); /* only a leaf can be empty */
 		}
 		page = slot_child(page, s)->page;
 	}
