@@ -56,8 +56,9 @@ static void print_sums(struct du *du, const char *path, const struct sums *s)
 		format_size(s->size_bytes, size, sizeof(size));
 	}
 	progress_clear(&du->progress);
-	printf("%s allocated, %s of content, %" PRIu64 " files, %" PRIu64 " directories\t%s\n",
-	       alloc, size, s->files, s->dirs, cli_name(path, buf, sizeof(buf)));
+	printf("%s allocated, %s of content, %" PRIu64 " file%s, %" PRIu64 " director%s\t%s\n",
+	       alloc, size, s->files, s->files == 1 ? "" : "s", s->dirs, s->dirs == 1 ? "y" : "ies",
+	       cli_name(path, buf, sizeof(buf)));
 }
 
 static bool enter(struct walk_dir *d)
@@ -88,14 +89,21 @@ static void leave(struct walk_dir *d)
 	struct sums *s = d->user, *up = d->parent ? d->parent->user : &du->total;
 
 	if (d->status < 0)
-		du->status = cli_fail(du->cli, d->status, "%s/%s", du->path->text, d->path);
+		du->status = cli_fail(du->cli, d->status, "%s: %s", du->path->text, d->path);
 	s->dirs++;
 	up->size_bytes += s->size_bytes;
 	up->alloc_bytes += s->alloc_bytes;
 	up->files += s->files;
 	up->dirs += s->dirs;
-	if (du->all && d->parent)
-		print_sums(du, d->path, s);
+	if (du->all && d->parent) {
+		char *path = cli_join(du->path->text, d->path);
+
+		if (path)
+			print_sums(du, path, s);
+		else
+			du->status = cli_fail(du->cli, -ENOMEM, "memory");
+		mem_free(path);
+	}
 	mem_free(s);
 	walk_dir_end(d);
 }

@@ -2,6 +2,8 @@
 /*
  * get - files and trees of a container onto the host.
  */
+#include <string.h>
+
 #include "cli/commands.h"
 #include "cli/export.h"
 
@@ -34,6 +36,8 @@ static int run(struct cli *cli, int argc, char **argv)
 	status = cli_operand_count(cli, 1, 2);
 	if (status == CLI_OK)
 		status = cli_path_parse(cli, cli->args[0], &source);
+	if (status == CLI_OK && cli->arg_count > 1 && strcmp(cli->args[1], "-") == 0)
+		return cli_usage(cli, "penstock cat writes to the standard output (./- is a file)");
 	if (status == CLI_OK)
 		status = cli_open(cli, true);
 	if (status != CLI_OK)

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "cli/commands.h"
@@ -39,11 +40,11 @@ struct removal {
 
 static void complain(struct rm *rm, const struct walk_dir *d, const char *name, int rc)
 {
-	const char *sep = d && d->path[0] ? "/" : "";
+	const char *sep = d && d->path[0] ? "/" : "", *text = rm->path.text;
+	bool slash = d && (d->path[0] || name[0]) && text[strlen(text) - 1] != '/';
 
 	progress_clear(&rm->progress);
-	rm->status = cli_fail(rm->cli, rc, "%s%s%s%s%s", rm->path.text,
-	                      d && (d->path[0] || name[0]) ? "/" : "", d ? d->path : "",
+	rm->status = cli_fail(rm->cli, rc, "%s%s%s%s%s", text, slash ? "/" : "", d ? d->path : "",
 	                      name[0] ? sep : "", name);
 }
 
@@ -125,6 +126,18 @@ static void leave(struct walk_dir *d)
 
 /* --- one operand --- */
 
+/* "a/..", "." and the like: what they name is not what they say, and a tree is gone quickly. */
+static bool ends_in_dots(const char *path)
+{
+	size_t len = strlen(path), at;
+
+	while (len > 0 && path[len - 1] == '/')
+		len--;
+	for (at = len; at > 0 && path[at - 1] != '/'; at--)
+		;
+	return (len - at == 1 || len - at == 2) && memcmp(path + at, "..", len - at) == 0;
+}
+
 static int remove_tree(struct rm *rm, const struct pst_attr *attr)
 {
 	struct walk w = {.pump = &rm->pump,
@@ -148,6 +161,8 @@ static void remove_path(struct rm *rm)
 
 	if (rc == -ENOENT && rm->force)
 		return;
+	if (rc == 0 && strchr(p->cont, '@'))
+		rc = -EROFS; /* once, and not for each file */
 	if (rc == 0 && S_ISDIR(a.mode) && !rm->recursive)
 		rc = -EISDIR;
 	else if (rc == 0 && S_ISDIR(a.mode))
@@ -203,6 +218,9 @@ static int run(struct cli *cli, int argc, char **argv)
 		struct cli_path p;
 
 		status = cli_path_parse(cli, cli->args[i], &p);
+		if (status == CLI_OK && ends_in_dots(p.path))
+			status = cli_usage(cli, "%s: not removed by a name that ends in . or ..",
+			                   p.text);
 	}
 	if (status == CLI_OK)
 		status = cli_open(cli, false);
@@ -214,8 +232,8 @@ const struct cli_command cmd_rm = {
         .args = "[-r] [-f] [-j N] CONTAINER:/path...",
         .summary = "Remove files and directory trees",
         .help = "What a snapshot holds stays in the snapshot. rm -r of the root empties the\n"
-                "container. All of it is durable when the command ends; killed before, some of\n"
-                "it.\n"
+                "container; a name that ends in . or .. is refused. All of it is durable when\n"
+                "the command ends; killed before, some of it.\n"
                 "\n"
                 "Examples:\n"
                 "  penstock rm train:/shards/0001.tar\n"

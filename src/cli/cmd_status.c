@@ -91,7 +91,9 @@ static void print_status(const struct pst_store_status *s)
 	char uuid[37], text[128];
 
 	cli_uuid(s->uuid, uuid);
-	printf("store       %s, opened %" PRIu64 " times, %u shards\n", uuid, s->epoch, s->shards);
+	/* The first epoch is format's own. */
+	printf("store       %s, opened %" PRIu64 " time%s, %u shard%s\n", uuid, s->epoch - 1,
+	       s->epoch == 2 ? "" : "s", s->shards, s->shards == 1 ? "" : "s");
 	if (s->stopped)
 		printf("STOPPED     %s\n", s->stopped_why);
 	for (unsigned i = 0; i < s->devices && i < PST_DEVICES_MAX; i++) {

@@ -34,6 +34,8 @@ struct export
 	struct list links, dirs; /* struct later */
 	struct linked **inodes;  /* hash of files with several names */
 	uint64_t files, bytes, others, under_way;
+	bool full; /* the host's file system is: nothing more can be written */
+	struct walk *walk;
 	int status;
 };
 
@@ -64,15 +66,34 @@ struct export_file {
 	struct job job; /* the last one: attributes and close */
 	/* Workers: */
 	pthread_mutex_t lock;
-	int fd; /* -1: not opened yet */
+	int fd;     /* -1: not opened yet */
+	char *temp; /* something has the name already: filled beside it, and moved over it when whole */
 	int host_status;
 	const char *host_what;
 };
 
+/* The store's side failed. */
 static void complain(struct export *ex, const char *path, const char *what, int rc)
 {
 	progress_clear(&ex->progress);
 	ex->status = cli_fail(ex->cli, rc, "%s%s%s", path, what ? ": " : "", what ? what : "");
+}
+
+/* The host's side did: cli_why()'s words are about the store. */
+static void complain_host(struct export *ex, const char *path, const char *what, int rc)
+{
+	ex->status = CLI_FAILED;
+	if (ex->full)
+		return; /* told once */
+	progress_clear(&ex->progress);
+	cli_fail(ex->cli, 0, "%s%s%s: %s", path, what ? ": " : "", what ? what : "", strerror(-rc));
+	if (rc != -ENOSPC && rc != -EDQUOT && rc != -EROFS)
+		return;
+	ex->full = true;
+	if (ex->walk) {
+		ex->walk->stop = true;
+		cli_fail(ex->cli, 0, "giving up: nothing more can be written there");
+	}
 }
 
 /* --- attributes on the host --- */
@@ -134,19 +155,56 @@ static void host_fail(struct export_file *f, int rc, const char *what)
 	pthread_mutex_unlock(&f->lock);
 }
 
-/* The file's descriptor, opened by whoever comes first. What is there is replaced, never written
- * into: it may have other names. */
+static int open_new(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+	return fd < 0 ? -errno : fd;
+}
+
+/* Opens a new file beside @f->path, in the same directory and so on the same file system. */
+static int open_beside(struct export_file *f)
+{
+	static _Atomic unsigned number;
+	const char *base = cli_base_name(f->path);
+	struct stat st;
+	char name[48], *dir;
+	int fd;
+
+	if (lstat(f->path, &st) == 0 && S_ISDIR(st.st_mode))
+		return -EISDIR;
+	dir = strndup(f->path, (size_t)(base - f->path));
+	if (!dir)
+		return -ENOMEM;
+	do {
+		mem_free(f->temp);
+		snprintf(name, sizeof(name), ".penstock-get-%d-%u", (int)getpid(), number++);
+		f->temp = cli_join(dir, name);
+		fd = f->temp ? open_new(f->temp) : -ENOMEM;
+	} while (fd == -EEXIST);
+	free(dir);
+	if (fd < 0) {
+		mem_free(f->temp);
+		f->temp = NULL;
+	}
+	return fd;
+}
+
+/* The file's descriptor, opened by whoever comes first. What is there is replaced when the new
+ * content is whole, and never written into: it may have other names. */
 static int file_fd(struct export_file *f)
 {
 	int fd;
 
 	pthread_mutex_lock(&f->lock);
 	if (f->fd < 0 && f->host_status == 0) {
-		f->fd = open(f->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-		if (f->fd < 0 && errno == EEXIST && unlink(f->path) == 0)
-			f->fd = open(f->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-		if (f->fd < 0)
-			f->host_status = -errno;
+		fd = open_new(f->path);
+		if (fd == -EEXIST)
+			fd = open_beside(f);
+		if (fd < 0)
+			f->host_status = fd;
+		else
+			f->fd = fd;
 	}
 	fd = f->fd;
 	pthread_mutex_unlock(&f->lock);
@@ -206,8 +264,10 @@ static void finish_run(struct job *j)
 		rc = -errno;
 	if (rc < 0)
 		host_fail(f, rc, what);
-	else if (f->reader.status < 0)
-		unlink(f->path); /* half a file is no file */
+	if (f->host_status == 0 && f->reader.status == 0 && f->temp && rename(f->temp, f->path) < 0)
+		host_fail(f, -errno, NULL);
+	if (f->host_status < 0 || f->reader.status < 0)
+		unlink(f->temp ? f->temp : f->path); /* half a file is no file */
 }
 
 /* --- the main thread: files --- */
@@ -240,7 +300,7 @@ static void finish_done(struct job *j)
 		snprintf(where, sizeof(where), "reading at byte %" PRIu64, f->reader.at_err);
 		complain(ex, f->path, where, f->reader.status);
 	} else if (f->host_status < 0) {
-		complain(ex, f->path, f->host_what, f->host_status);
+		complain_host(ex, f->path, f->host_what, f->host_status);
 	} else {
 		ex->files++;
 		ex->bytes += f->attr.size_bytes;
@@ -251,6 +311,7 @@ static void finish_done(struct job *j)
 		walk_let_go(f->dir);
 	host_xattrs_done(&f->xattrs);
 	pthread_mutex_destroy(&f->lock);
+	mem_free(f->temp);
 	mem_free(f->path);
 	mem_free(f);
 }
@@ -325,7 +386,7 @@ static void other(struct export *ex, const char *path, const struct pst_attr *a,
 	if (rc == 0)
 		rc = set_attrs(ex, path, -1, a, x, &what);
 	if (rc < 0)
-		complain(ex, path, what, rc);
+		complain_host(ex, path, what, rc);
 	else
 		ex->others++;
 	ex->progress.done_items++;
@@ -388,7 +449,7 @@ static void links_make(struct export *ex)
 		if (rc < 0 && errno == EEXIST && unlink(l->path) == 0)
 			rc = link(l->target, l->path);
 		if (rc < 0)
-			complain(ex, l->path, "linking", -errno);
+			complain_host(ex, l->path, "linking", -errno);
 		else
 			ex->others++;
 		later_free(l);
@@ -404,7 +465,7 @@ static void dirs_finish(struct export *ex)
 		int rc = set_attrs(ex, l->path, -1, &l->attr, &l->xattrs, &what);
 
 		if (rc < 0)
-			complain(ex, l->path, what, rc);
+			complain_host(ex, l->path, what, rc);
 		later_free(l);
 	}
 }
@@ -464,9 +525,11 @@ static bool enter(struct walk_dir *d)
 		complain(ex, d->path, NULL, -ENOMEM);
 		return false;
 	}
+	/* A link to a directory is one where the user named it, and in the way further down. */
 	if (mkdir(path, 0700) < 0 &&
-	    (errno != EEXIST || lstat(path, &st) < 0 || !S_ISDIR(st.st_mode))) {
-		complain(ex, path, NULL, errno == EEXIST ? -ENOTDIR : -errno);
+	    (errno != EEXIST || (d->parent ? lstat(path, &st) : stat(path, &st)) < 0 ||
+	     !S_ISDIR(st.st_mode))) {
+		complain_host(ex, path, NULL, errno == EEXIST ? -ENOTDIR : -errno);
 		mem_free(path);
 		return false;
 	}
@@ -499,19 +562,42 @@ static bool full(struct walk *w)
 
 /* --- start and end --- */
 
-/* Where it goes: into @dest if that is a directory, else it gets that name. */
+/* Into the directory @dest, under the source's own name. */
+static char *dest_inside(const struct export *ex, const char *dest)
+{
+	char *base = strdup(ex->source->path), *slash, *path;
+
+	while (base && (slash = strrchr(base, '/')) && !slash[1])
+		*slash = 0;
+	path = base ? cli_join(dest, cli_base_name(base)) : NULL;
+	free(base);
+	return path;
+}
+
+/*
+ * Where it goes: into @dest if that is a directory, else it gets that name. A link to a file is
+ * followed, as cp does. A device or FIFO is not replaced: that is never what was meant.
+ */
 static int find_dest(struct export *ex, const char *dest)
 {
 	struct stat st;
 	size_t len = strlen(dest);
+	int rc = stat(dest, &st);
 
-	if (stat(dest, &st) == 0 && S_ISDIR(st.st_mode)) {
-		char *base = strdup(ex->source->path), *slash;
+	if (rc == 0 && S_ISDIR(st.st_mode)) {
+		ex->dest = dest_inside(ex, dest);
+	} else if (rc == 0 && !S_ISREG(st.st_mode)) {
+		return cli_fail(ex->cli, 0,
+		                "%s: neither a file nor a directory, and not replaced (penstock "
+		                "cat writes to it)",
+		                dest);
+	} else if (rc == 0) {
+		char *file = realpath(dest, NULL);
 
-		while (base && (slash = strrchr(base, '/')) && !slash[1])
-			*slash = 0;
-		ex->dest = base ? cli_join(dest, cli_base_name(base)) : NULL;
-		mem_free(base);
+		if (!file)
+			return cli_fail(ex->cli, 0, "%s: %s", dest, strerror(errno));
+		ex->dest = cli_join("", file);
+		free(file);
 	} else {
 		if (len > 1 && dest[len - 1] == '/' && !ex->source->path[0])
 			len--;
@@ -549,7 +635,9 @@ static void run(struct export *ex, const struct pst_attr *a)
 	    pst_cont_get(ex->cli->client, ex->source->cont, &info) == 0)
 		ex->progress.total_bytes = info.logical_bytes;
 	if (S_ISDIR(a->mode)) {
+		ex->walk = &w;
 		rc = walk_run(&w, a);
+		ex->walk = NULL;
 		if (rc < 0)
 			complain(ex, ex->source->text, NULL, rc);
 	} else {

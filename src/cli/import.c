@@ -20,7 +20,8 @@
 void import_complain(struct import *im, const char *host, const char *what, int rc)
 {
 	progress_clear(&im->progress);
-	cli_fail(im->cli, what ? 0 : rc, "%s%s%s", host, what ? ": " : "", what ? what : "");
+	/* Not cli_why()'s words: they are about the store. */
+	cli_fail(im->cli, 0, "%s: %s", host, what ? what : strerror(-rc));
 	im->status = CLI_FAILED;
 }
 

@@ -405,6 +405,8 @@ def test_tree_commands():
         long = s.ok("ls", "-l", "t:/")
         assert "soft -> a/one" in long and "drwxr-xr-x" in long, long
         assert s.ok("ls", "-d", "t:/a").strip() == "a"
+        below = s.json("du", "--all", "t:/")
+        assert {d["path"] for d in below} == {"t:/a/b/c", "t:/a/b", "t:/a", "t:/"}, below
         total = s.json("du", "t:/")[-1]
         assert total["files"] == 5 and total["size_bytes"] == 6 + 6 + 6 + 7 + 5, total
         s.ok("snapshot", "create", "t@v")
@@ -423,6 +425,67 @@ def test_tree_commands():
         assert s.ok("ls", "t:/") == ""
         s.fails("put", "one", "t:/" + "n" * 256, say="too long")
         s.fails("ls", "nocont:/", say="nocont")
+
+
+def test_remove_refuses():
+    """What could take more than was meant is refused before anything is removed."""
+    with Store() as s:
+        write(s.dir / "d/sub/file", b"x")
+        s.ok("put", "-r", "d", "t:/")
+        for path in ("t:/d/sub/..", "t:/d/sub/.", "t:/..", "t:/.", "t:/d/../", "t:.."):
+            s.fails("rm", "-r", path, status=2, say="not removed")
+        s.ok("snapshot", "create", "t@v")
+        for path in ("t@v:/", "t@v:/d"):
+            done = s.fails("rm", "-r", path, say=path + ": read-only")
+            assert done.err.count("\n") == 1, done.err
+        assert s.ok("cat", "t:/d/sub/file") == "x"
+        write(s.dir / "d/..x", b"")
+        s.ok("put", "d/..x", "t:/")
+        s.ok("rm", "t:/..x")
+
+
+def test_get_destinations():
+    """What is at the destination is replaced by a whole file or not at all; a device never."""
+    with Store() as s:
+        content = os.urandom(3_000_000)
+        write(s.dir / "f", content)
+        s.ok("put", "f", "t:/")
+        os.mkfifo(s.dir / "pipe")
+        s.fails("get", "t:/f", "pipe", say="not replaced")
+        assert stat.S_ISFIFO((s.dir / "pipe").lstat().st_mode)
+        os.symlink("/dev/zero", s.dir / "zero")
+        s.fails("get", "t:/f", "zero", say="not replaced")
+        assert os.readlink(s.dir / "zero") == "/dev/zero"
+        s.fails("get", "t:/f", "-", status=2, say="cat")
+        write(s.dir / "behind", b"old")
+        os.symlink("behind", s.dir / "link")
+        s.ok("get", "t:/f", "link")
+        assert (s.dir / "link").is_symlink() and (s.dir / "behind").read_bytes() == content
+        write(s.dir / "kept/f", b"old")
+        for seed in range(12):
+            bad = "local:fault:%s?read_error=0.3&seed=%d" % (s.dir / "s.pst", seed)
+            done = s.run("-s", bad, "get", "t:/f", "kept", store=False)
+            assert os.listdir(s.dir / "kept") == ["f"]
+            if done.returncode == 1:
+                assert (s.dir / "kept/f").read_bytes() == b"old"
+            else:
+                assert (s.dir / "kept/f").read_bytes() == content
+                write(s.dir / "kept/f", b"old")
+        s.ok("get", "t:/f", "kept")
+        assert (s.dir / "kept/f").read_bytes() == content
+        (s.dir / "dir").mkdir()
+        os.symlink("dir", s.dir / "dirlink")
+        s.ok("get", "-r", "t:/", "dirlink")
+        assert (s.dir / "dir/f").read_bytes() == content
+        write(s.dir / "isdir/f/x", b"")
+        s.fails("get", "t:/f", "isdir", say="directory")
+        # The host's file system is full: told once, and nothing half is left. (A limit on the size
+        # of files is as near as an ordinary user comes to one; /dev/full is no place for a tree.)
+        limit = "trap '' XFSZ; ulimit -f 1000; exec \"$@\""
+        done = subprocess.run(["bash", "-c", limit, "-"] + s.command("get", "t:/f", "limited"),
+                              cwd=s.dir, capture_output=True)
+        assert done.returncode == 1 and b"limited: writing: File too large" in done.stderr, done
+        assert not (s.dir / "limited").exists(), "half a file is no file"
 
 
 def test_sources_that_are_odd():
@@ -594,6 +657,9 @@ def test_status_and_scrub():
     with Store() as s:
         write(s.dir / "f", os.urandom(1_000_000))
         s.ok("put", "f", "t:/")
+        opened = [int(s.ok("status").split("opened ")[1].split()[0]) for _ in range(2)]
+        assert opened[0] > 0 and opened[1] == opened[0] + 1, opened
+        assert "opened 1 time, 1 shard\n" in s.run("-s", "local:mem:64m", "status", store=False).out
         st = s.json("status")
         assert st["used_bytes"] >= 1_000_000 and st["containers"] == 1 and not st["stopped"], st
         assert len(st["devices"]) == 1 and st["index_bytes"] > 0, st
