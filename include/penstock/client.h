@@ -141,6 +141,7 @@ struct pst_store_status {
 		char name[256];
 		uint64_t size_bytes;
 	} device[PST_DEVICES_MAX];
+	char label[64]; /* what format was given; "": nothing */
 };
 
 /*

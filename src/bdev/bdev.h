@@ -89,6 +89,7 @@ struct bdev {
 struct bdev_open_opts {
 	bool read_only;      /* refuses writes; still takes the lock, shared */
 	bool create;         /* uring: create the file of size_bytes if it is not there */
+	bool allocate;       /* uring: holes of a file that is there get space too */
 	uint64_t size_bytes; /* with create: allocated (fallocate), not sparse */
 	/*
 	 * With create: also writes zeroes all over the new file. A file system notes for allocated

@@ -102,6 +102,10 @@ static enum holder holder_state(int pid, char *name, size_t name_len)
 
 static int refuse(struct pst_err *err, const char *path, int pid, const char *name)
 {
+	if (pid == getpid())
+		return err_set(err, -EBUSY,
+		               "'%s' is in use by this process: named twice, or open already",
+		               path);
 	if (pid && *name)
 		return err_set(err, -EBUSY, "'%s' is in use by process %d (%s)", path, pid, name);
 	return err_set(err, -EBUSY, "'%s' is in use by another process", path);

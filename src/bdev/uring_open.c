@@ -292,6 +292,29 @@ static int allocate(struct uring_dev *d, const char *path, const struct bdev_ope
 	return 0;
 }
 
+/* A file that was made with holes would run out of space when they are written. */
+static int fill_holes(struct uring_dev *d, const char *path, const struct stat *st,
+                      struct pst_err *err)
+{
+	char text[32];
+	int rc;
+
+	if (st->st_blocks >= st->st_size / 512)
+		return 0;
+	do
+		rc = fallocate(d->fd, 0, 0, st->st_size) ? -errno : 0;
+	while (rc == -EINTR);
+	if (rc == -ENOSPC)
+		return err_set(err, rc, "'%s' has holes, and there is no room for all its %s", path,
+		               format_size((uint64_t)st->st_size, text, sizeof(text)));
+	if (rc)
+		return err_set(err, rc,
+		               "'%s' has holes, and its file system can't allocate them (%s): "
+		               "remove it and have it made",
+		               path, strerror(-rc));
+	return 0;
+}
+
 /* --- geometry --- */
 
 static int geometry_block(struct uring_dev *d, const struct stat *st, const struct uring_opts *u,
@@ -480,8 +503,11 @@ static int open_steps(struct uring_dev *d, const char *path, const struct uring_
 		if (rc)
 			return rc;
 	}
-	if (!d->is_block && opts->create && !opts->read_only && !fstat(d->fd, &st) && !st.st_size) {
-		rc = allocate(d, path, opts, err);
+	if (!d->is_block && !opts->read_only && !fstat(d->fd, &st)) {
+		if (opts->create && !st.st_size)
+			rc = allocate(d, path, opts, err);
+		else if (opts->allocate)
+			rc = fill_holes(d, path, &st, err);
 		if (rc)
 			return rc;
 	}

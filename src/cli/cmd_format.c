@@ -5,6 +5,9 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/base.h"
 #include "cli/cli.h"
@@ -15,8 +18,7 @@
 enum { OPT_SIZE, OPT_FORCE, OPT_SHARDS, OPT_JOURNAL, OPT_LABEL };
 
 static const struct cli_opt opts[] = {
-        [OPT_SIZE] = {0, "size", "SIZE",
-                      "of all devices together: files that are not there are made"},
+        [OPT_SIZE] = {0, "size", "SIZE", "of all devices together; makes files that are not there"},
         [OPT_FORCE] = {0, "force", NULL, "even if a device holds something: it is lost"},
         [OPT_SHARDS] = {0, "shards", "N", "how many (default: by the size)"},
         [OPT_JOURNAL] = {0, "journal", "SIZE", "of all shards together (default: by the size)"},
@@ -85,13 +87,84 @@ static int show(struct cli *cli, const struct stack_devs *devs)
 	return CLI_OK;
 }
 
-static int format(struct cli *cli, struct loop *loop, struct format *f)
+/* --- before anything is made or written --- */
+
+/* The host's path of "uring:PATH?..." or "fault:PATH?...", to be freed; NULL: it has none. */
+static char *host_path(const char *spec)
+{
+	size_t scheme;
+	char *path;
+
+	while (strncmp(spec, "uring:", 6) == 0 || strncmp(spec, "fault:", 6) == 0)
+		spec += 6;
+	scheme = strspn(spec, "abcdefghijklmnopqrstuvwxyz0123456789+-");
+	if (spec[scheme] == ':')
+		return NULL;
+	path = cli_join("", spec);
+	if (path)
+		path[strcspn(path, "?")] = 0;
+	return path;
+}
+
+/* Opens a device that is there and looks whether it may be formatted. */
+static int look_at(struct cli *cli, struct loop *loop, const char *spec, const struct format *f)
+{
+	struct pst_err err = {.text = ""};
+	struct bdev_open_opts open_opts = {0};
+	uint64_t want = f->dev.size_bytes / (uint64_t)cli->arg_count;
+	char have[32], text[32];
+	struct bdev *dev;
+	int status = CLI_OK, rc = bdev_open(&dev, spec, loop, &open_opts, &err);
+
+	if (rc < 0)
+		return cli_fail(cli, 0, "%s", err.text);
+	if (f->dev.create && dev->info.size_bytes != want)
+		status = cli_fail(cli, 0,
+		                  "%s is there and has %s, not %s: leave --size out, or remove it",
+		                  spec, format_size(dev->info.size_bytes, have, sizeof(have)),
+		                  format_size(want, text, sizeof(text)));
+	else if (!f->local.force && local_probe(dev, &err) < 0)
+		status = cli_fail(cli, 0, "%s (--force formats it nevertheless)", err.text);
+	bdev_close(dev);
+	return status;
+}
+
+/* Fills @made with the paths of files that are not there yet. */
+static int look(struct cli *cli, struct loop *loop, const struct format *f,
+                char *made[PST_DEVICES_MAX])
+{
+	int status = CLI_OK;
+	struct stat st;
+
+	for (int i = 0; i < cli->arg_count && status == CLI_OK; i++) {
+		char *path = host_path(cli->args[i]);
+
+		if (strchr(cli->args[i], ','))
+			status = cli_fail(cli, 0,
+			                  "%s: a device with a comma in its name could never be "
+			                  "opened: a comma stands between devices",
+			                  cli->args[i]);
+		else if (path && f->dev.create && stat(path, &st) < 0 && errno == ENOENT)
+			made[i] = path;
+		else
+			status = look_at(cli, loop, cli->args[i], f);
+		if (!made[i])
+			mem_free(path);
+	}
+	return status;
+}
+
+/* --- making it --- */
+
+static int make(struct cli *cli, struct loop *loop, struct format *f)
 {
 	struct stack_devs devs;
 	struct pst_err err = {.text = ""};
-	int status, rc = stack_devs_open(&devs, (const char *const *)cli->args,
-	                                 (unsigned)cli->arg_count, loop, &f->dev, &err);
+	int status, rc;
 
+	f->dev.allocate = true;
+	rc = stack_devs_open(&devs, (const char *const *)cli->args, (unsigned)cli->arg_count, loop,
+	                     &f->dev, &err);
 	if (rc < 0)
 		return cli_fail(cli, err.text[0] ? 0 : rc, "%s", err.text);
 	rc = local_format(devs.dev, devs.count, &f->local, &err);
@@ -101,7 +174,25 @@ static int format(struct cli *cli, struct loop *loop, struct format *f)
 		status = cli_fail(cli, err.text[0] ? 0 : rc, "%s", err.text);
 	else
 		status = show(cli, &devs);
+	if (devs.all_mem)
+		cli_note(cli, "note: memory is gone when this command ends; it is formatted "
+		              "whenever it is opened");
 	stack_devs_close(&devs);
+	return status;
+}
+
+static int format(struct cli *cli, struct loop *loop, struct format *f)
+{
+	char *made[PST_DEVICES_MAX] = {NULL};
+	int status = look(cli, loop, f, made);
+
+	if (status == CLI_OK)
+		status = make(cli, loop, f);
+	for (unsigned i = 0; i < PST_DEVICES_MAX; i++) {
+		if (made[i] && status != CLI_OK)
+			unlink(made[i]); /* what was made for nothing */
+		mem_free(made[i]);
+	}
 	return status;
 }
 
@@ -131,8 +222,9 @@ const struct cli_command cmd_format = {
         .args = "DEV... [--size SIZE] [--force] [--shards N] [--journal SIZE] [--label TEXT]",
         .summary = "Make a store on files or block devices",
         .help = "A file's space is allocated now, not found missing later. A device that holds\n"
-                "anything (a file system, partitions, another store), is mounted, or in use is\n"
-                "refused; --force overrides the first of these only.\n"
+                "anything (a file system, partitions, another store, data of any kind at its\n"
+                "beginning or end), is mounted, or in use is refused; --force overrides the\n"
+                "first of these only.\n"
                 "\n"
                 "Examples:\n"
                 "  penstock format data.pst --size 20g\n"

@@ -6,6 +6,7 @@
 #include <jansson.h>
 
 #include "base/base.h"
+#include "cli/attr.h"
 #include "cli/cli.h"
 #include "cli/commands.h"
 
@@ -73,6 +74,7 @@ static json_t *to_json(const struct pst_store_status *s)
 		                      json_pack("{s:s, s:I}", "name", s->device[i].name,
 		                                "size_bytes", (json_int_t)s->device[i].size_bytes));
 	json_object_set_new(o, "devices", devices);
+	json_set_text(o, "label", s->label);
 	return o;
 }
 
@@ -92,8 +94,11 @@ static void print_status(const struct pst_store_status *s)
 
 	cli_uuid(s->uuid, uuid);
 	/* The first epoch is format's own. */
-	printf("store       %s, opened %" PRIu64 " time%s, %u shard%s\n", uuid, s->epoch - 1,
-	       s->epoch == 2 ? "" : "s", s->shards, s->shards == 1 ? "" : "s");
+	printf("store       %s, opened %" PRIu64 " time%s, %u shard%s\n", uuid,
+	       s->epoch ? s->epoch - 1 : 0, s->epoch == 2 ? "" : "s", s->shards,
+	       s->shards == 1 ? "" : "s");
+	if (s->label[0])
+		printf("label       %s\n", cli_name(s->label, text, sizeof(text)));
 	if (s->stopped)
 		printf("STOPPED     %s\n", s->stopped_why);
 	for (unsigned i = 0; i < s->devices && i < PST_DEVICES_MAX; i++) {
@@ -103,19 +108,23 @@ static void print_status(const struct pst_store_status *s)
 	snprintf(text, sizeof(text), " used (%.1f %%)",
 	         s->size_bytes ? 100.0 * (double)s->used_bytes / (double)s->size_bytes : 0.0);
 	size_line("space", s->used_bytes, "of", s->size_bytes, text);
-	printf("content     %" PRIu64 " objects in %" PRIu64 " containers, %" PRIu64 " extents\n",
-	       s->objects, s->containers, s->extents);
-	snprintf(text, sizeof(text), ", %.0f bytes per object",
-	         s->objects ? (double)s->index_bytes / (double)s->objects : 0.0);
+	printf("content     %" PRIu64 " object%s in %" PRIu64 " container%s, %" PRIu64
+	       " extent%s\n",
+	       s->objects, s->objects == 1 ? "" : "s", s->containers, s->containers == 1 ? "" : "s",
+	       s->extents, s->extents == 1 ? "" : "s");
+	text[0] = 0;
+	if (s->objects)
+		snprintf(text, sizeof(text), ", %.0f bytes per object",
+		         (double)s->index_bytes / (double)s->objects);
 	size_line("index", s->index_bytes, "of", s->index_limit_bytes, text);
 	snprintf(text, sizeof(text), ", %" PRIu64 " hits, %" PRIu64 " misses", s->csum_hits,
 	         s->csum_misses);
 	size_line("checksums", s->csum_cache_bytes, "of", s->csum_cache_limit_bytes, text);
-	snprintf(text, sizeof(text), ", %" PRIu64 " commits, %" PRIu64 " checkpoints", s->commits,
-	         s->checkpoints);
+	snprintf(text, sizeof(text), ", %" PRIu64 " commit%s, %" PRIu64 " checkpoint%s", s->commits,
+	         s->commits == 1 ? "" : "s", s->checkpoints, s->checkpoints == 1 ? "" : "s");
 	size_line("journal", s->journal_used_bytes, "of", s->journal_bytes, text);
-	printf("recovery    %.3f s, %" PRIu64 " records\n", (double)s->recovery_ns / 1e9,
-	       s->recovery_records);
+	printf("recovery    %.3f s, %" PRIu64 " record%s\n", (double)s->recovery_ns / 1e9,
+	       s->recovery_records, s->recovery_records == 1 ? "" : "s");
 	printf("errors      %" PRIu64 " checksum errors, %" PRIu64 " repairs from a mirror\n",
 	       s->csum_errors, s->mirror_repairs);
 }

@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
@@ -228,6 +229,51 @@ def test_format():
                 subprocess.run(what + [str(path)], check=True, capture_output=True,
                                env=dict(os.environ, PATH=os.environ["PATH"] + ":/usr/sbin:/sbin"))
                 s.fails("format", path, say="--force", store=False)
+
+
+def test_format_refuses():
+    """Whatever a device holds is safe without --force, and a failed format leaves nothing behind."""
+    with Store(container=None) as s:
+        def nothing_made(*args, **kw):
+            before = sorted(os.listdir(s.dir))
+            s.fails("format", *args, store=False, **kw)
+            assert sorted(os.listdir(s.dir)) == before, args
+
+        text = write(s.dir / "text.img", b"precious\n" * (1 << 20))
+        text.write_bytes(text.read_bytes()[:8 << 20])
+        tail = s.dir / "tail.img"
+        with open(tail, "wb") as f:
+            f.truncate(8 << 20)
+            f.seek((8 << 20) - 100_000)
+            f.write(b"end")
+        disk = s.dir / "disk.img"
+        with open(disk, "wb") as f:
+            f.truncate(64 << 20)
+            f.seek(446)
+            f.write(struct.pack("<8BII", 0, 0, 0, 0, 0x83, 0, 0, 0, 2048, 100_000))
+            f.seek(510)
+            f.write(b"\x55\xaa")
+        nothing_made("text.img", say="--force")
+        assert text.read_bytes().startswith(b"precious")
+        nothing_made("tail.img", say="--force")
+        nothing_made("disk.img", say="dos")
+        nothing_made("fault:disk.img", say="dos")
+        nothing_made("new.pst", "text.img", "--size", "16m", say="text.img")
+        nothing_made("small.pst", "--size", "1m", say="at least")
+        nothing_made("new.pst", "--size", "64m", "--journal", "63m", say="journal")
+        nothing_made("new.pst", "--size", "64m", "--shards", "1000", say="shards")
+        nothing_made("new.pst", "--size", "64m", "--label", "l" * 64, say="label")
+        nothing_made("new.pst", "./new.pst", "--size", "64m", say="twice")
+        nothing_made("a,b.pst", "--size", "64m", say="comma")
+        nothing_made("s.pst", "--force", "--size", "1g", say="not 1 GiB")
+        s.ok("format", "--force", "text.img", store=False)
+        # Holes get their space, too.
+        with open(s.dir / "holes.pst", "wb") as f:
+            f.truncate(64 << 20)
+        s.ok("format", "holes.pst", "--label", "l" * 63, store=False)
+        assert os.stat(s.dir / "holes.pst").st_blocks * 512 >= 64 << 20
+        assert s.json("-s", "local:holes.pst", "status", store=False)["label"] == "l" * 63
+        assert "gone" in s.run("format", "mem:64m", store=False).err
 
 
 def test_open_refused():

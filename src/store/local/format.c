@@ -11,6 +11,7 @@
 #include "store/local/engine.h"
 
 #define ZERO_CHUNK_BYTES MIB
+#define PROBE_BYTES      (256 * KIB)
 
 /* --- what is there --- */
 
@@ -21,7 +22,7 @@ static const char *host_path(const struct bdev *dev, char *buf, size_t len)
 	struct stat st;
 	size_t n;
 
-	if (!strncmp(name, "uring:", 6))
+	while (!strncmp(name, "uring:", 6) || !strncmp(name, "fault:", 6))
 		name += 6;
 	n = strcspn(name, "?");
 	if (n >= len)
@@ -65,6 +66,29 @@ uint64_t super_place(unsigned copy, uint64_t dev_blocks)
 	return copy < SUPER_COPIES - 1 ? super_places[copy] : dev_blocks - 1;
 }
 
+/* Zeroes at both ends, where nearly everything begins or ends that has no signature: an archive, a
+ * text, an encrypted disk. */
+static int probe_zeroes(struct bdev *dev, struct pst_err *err)
+{
+	uint64_t size = ALIGN_DOWN(dev->info.size_bytes, BLOCK_BYTES);
+	size_t len = (size_t)MIN(size, PROBE_BYTES);
+	uint8_t *buf = mem_alloc_aligned(BLOCK_BYTES, PROBE_BYTES);
+	int r = 0;
+
+	if (!buf)
+		return err_set(err, -ENOMEM, "no memory to look at %s", dev->info.name);
+	for (int end = 0; end < 2 && !r && len > 0; end++) {
+		r = bdev_read_sync(dev, end ? size - len : 0, buf, len);
+		if (r)
+			r = err_set(err, r, "%s can't be read: %s", dev->info.name, strerror(-r));
+		else if (buf[0] || memcmp(buf, buf + 1, len - 1))
+			r = err_set(err, -EEXIST, "%s holds data that is not known here",
+			            dev->info.name);
+	}
+	mem_free(buf);
+	return r;
+}
+
 int local_probe(struct bdev *dev, struct pst_err *err)
 {
 	char path[512];
@@ -85,7 +109,7 @@ int local_probe(struct bdev *dev, struct pst_err *err)
 	mem_free(block);
 	if (!r && host_path(dev, path, sizeof(path)))
 		r = probe_blkid(path, err);
-	return r;
+	return r ? r : probe_zeroes(dev, err);
 }
 
 /* --- the layout --- */
@@ -162,6 +186,8 @@ static int layout_make(struct layout *lay, uint64_t dev_blocks, unsigned count,
 	s->version = le32_make(MEDIA_VERSION);
 	s->block_bytes = le32_make(BLOCK_BYTES);
 	s->roles = le32_make(ROLE_ALL);
+	if (o->label && strlen(o->label) >= sizeof(s->label))
+		return err_set(err, -EINVAL, "a label has at most %zu bytes", sizeof(s->label) - 1);
 	if (o->label)
 		(void)snprintf((char *)s->label, sizeof(s->label), "%s", o->label);
 	return 0;

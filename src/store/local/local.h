@@ -48,8 +48,8 @@ struct local_format_opts {
 	struct rng *rng;        /* simulation: identities come from it; NULL: random */
 };
 
-/* What a device holds, by a look at its signatures: 0: nothing known, -EEXIST with a sentence.
- * Devices whose path libblkid can't probe (mem:, fault:) are probed for a Penstock superblock only.
+/* Whether a device holds something, by its signatures and by what is at its ends: 0: zeroes;
+ * -EEXIST with a sentence. Memory has no path for libblkid to look at.
  */
 int local_probe(struct bdev *dev, struct pst_err *err);
 

@@ -37,6 +37,8 @@ void status_fill(struct local *l, struct pst_store_status *st)
 
 	memset(st, 0, sizeof(*st));
 	memcpy(st->uuid, l->super.store_uuid, sizeof(st->uuid));
+	memcpy(st->label, l->super.label, sizeof(st->label));
+	st->label[sizeof(st->label) - 1] = 0;
 	st->epoch = l->epoch;
 	st->shards = l->geo.shards;
 	st->devices = l->geo.devs;
