@@ -110,7 +110,7 @@ static void report(const struct eb *eb, double wall_s, double cpu_s,
 		(void)printf("\"%s\": %.2f, ", names[i], percentile_us(points[i]));
 	(void)printf("\"max\": %.2f}, \"curve_us\": [", (double)run.hist.max / 1e3);
 	for (unsigned i = 1; i < 100; i++)
-		(void)printf("%.1f%s", percentile_us(i / 100.0), i < 99 ? "," : "");
+		(void)printf("%.2f%s", percentile_us(i / 100.0), i < 99 ? "," : "");
 	(void)printf("], \"csum_hits\": %llu, \"csum_misses\": %llu, \"dev_write_bytes\": %llu, "
 	             "\"user_write_bytes\": %llu, \"dev_read_bytes\": %llu, \"dev_flushes\": %llu, "
 	             "\"commits\": %llu, \"checkpoints\": %llu, \"index_bytes\": %llu, "

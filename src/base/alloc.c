@@ -5,6 +5,10 @@
  */
 #include "base/base.h"
 
+#include <sys/mman.h>
+
+#define MEM_HUGE_BYTES (2 * MIB)
+
 static _Thread_local struct {
 	uint64_t asked;
 	uint64_t fail_at; /* 0: never */
@@ -61,6 +65,20 @@ void *mem_alloc_pages(size_t len)
 	void *p;
 
 	return refused() || posix_memalign(&p, 4096, len) ? NULL : p;
+}
+
+void *mem_alloc_slab(size_t len)
+{
+	size_t align = len >= MEM_HUGE_BYTES ? MEM_HUGE_BYTES : 4096;
+	void *p;
+
+	if (refused() || posix_memalign(&p, align, len))
+		return NULL;
+	/* A wish: without huge pages it is slower, and nothing else. */
+	if (len >= MEM_HUGE_BYTES)
+		(void)madvise(p, ALIGN_DOWN(len, MEM_HUGE_BYTES), MADV_HUGEPAGE);
+	memset(p, 0, len);
+	return p;
 }
 
 void mem_free(void *p)

@@ -187,6 +187,12 @@ void *mem_calloc(size_t n, size_t len);
 void *mem_realloc(void *p, size_t len);
 void *mem_alloc_pages(size_t len); /* aligned to 4096, not zeroed: for data that is about to come */
 void *mem_alloc_aligned(size_t align, size_t len); /* zeroed; align: a power of two */
+/*
+ * A slab: memory that lives long and is touched here and there. Zeroed, aligned to 4096; from 2 MiB
+ * on it lies on huge pages where the kernel has them to give, since half of what a look-up in a
+ * large index costs are otherwise misses of the address translation.
+ */
+void *mem_alloc_slab(size_t len);
 void mem_free(void *p);
 /* Test-only: the @n-th allocation from now (1 = next) and, if @all_after, every later one fails;
  * 0 switches it off. Per thread. Returns how many were asked for since the last call. */

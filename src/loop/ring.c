@@ -19,6 +19,13 @@
 
 /* Completion entries per submission entry: bounds what may be in flight. */
 #define CQ_FACTOR 4
+/*
+ * What completions' callbacks submit goes out in groups of this many, while more completions wait.
+ * A device delivers dozens at a time; if all that follows from them waited for the last one's
+ * callback, the device would have nothing to do meanwhile: that cost a third of the random reads at
+ * depth 32 that four at a time allow.
+ */
+#define SUBMIT_EARLY 4
 
 /* Best first. Each is tried when the kernel knows nothing of the one before (-EINVAL). */
 static const unsigned setup_flags[] = {
@@ -171,6 +178,9 @@ static int reap(struct loop *loop)
 		}
 		count += io != &loop->wake_io;
 		io->done(io, res, flags);
+		/* A failure leaves them queued, and the next submission meets it again. */
+		if (head != tail && io_uring_sq_ready(&loop->ring) >= SUBMIT_EARLY)
+			(void)io_uring_submit(&loop->ring);
 	}
 	return count;
 }

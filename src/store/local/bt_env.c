@@ -72,7 +72,7 @@ static struct slab *node_slab(struct bt_node *node)
 static int slab_new(struct bt_env *env, unsigned pages)
 {
 	size_t bytes = slab_bytes(pages);
-	struct slab *s = mem_alloc_aligned(BT_PAGE_BYTES, bytes);
+	struct slab *s = mem_alloc_slab(bytes);
 
 	if (!s)
 		return -ENOMEM;

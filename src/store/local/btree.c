@@ -22,6 +22,17 @@ struct path {
  * written out here without a call.
  */
 
+/*
+ * In a large index the leaf is in memory, not in a cache. Its header and the heads of its slots, of
+ * which it has about fifty, come in the time of one miss when they are asked for at once; a search
+ * would meet three of them one after the other.
+ */
+static inline __attribute__((always_inline)) void leaf_fetch(const uint8_t *page)
+{
+	for (unsigned at = 0; at < 7 * 64; at += 64)
+		__builtin_prefetch(page + at);
+}
+
 /* From the root to @key's leaf. */
 static inline __attribute__((always_inline)) const uint8_t *
 descend(const struct bt_node *root, const uint8_t *key, const uint8_t *key_end)
@@ -42,6 +53,8 @@ descend(const struct bt_node *root, const uint8_t *key, const uint8_t *key_end)
 			pst_assert(s); /* only a leaf can be empty */
 		}
 		page = slot_child(page, s)->page;
+		if (level == 1)
+			leaf_fetch(page);
 	}
 	return page;
 }

@@ -13,12 +13,22 @@
 
 #define LOAD_BLOCKS 2
 
+#define SLAB_MIN_PAGES 4u
+#define SLAB_BYTES_MAX (2 * MIB)
+#define IDLE_MAX       64u
+
+/* Pages come from slabs that grow with the cache and live as long as the store. */
+struct csum_slab {
+	struct csum_slab *next;
+	struct csum_page page[];
+};
+
 /* What the devices say of a page: the newest whole slot that was found. */
 struct csum_base {
 	bool found;
 	uint8_t slot;
 	uint64_t version;
-	uint32_t *csum;
+	const struct media_csums *csums;
 };
 
 struct csum_io {
@@ -29,8 +39,11 @@ struct csum_io {
 	bool unread; /* a device could not be read, which may pass */
 	struct csum_base base;
 	struct iovec iov;
-	uint8_t *buf; /* two slots read and the base, or one slot written */
+	uint8_t *buf; /* two slots read and the best one so far, or one slot written */
+	struct csum_io *next;
 };
+
+static const struct media_csums never_written; /* says zero of each block */
 
 static struct csum_page **bucket(struct csum_cache *c, uint64_t index)
 {
@@ -46,6 +59,40 @@ static struct csum_page *page_find(struct csum_cache *c, uint64_t index)
 	return p;
 }
 
+static void spare_put(struct csum_cache *c, struct csum_page *p)
+{
+	p->hash_next = c->spare;
+	c->spare = p;
+	c->spares++;
+}
+
+static struct csum_page *spare_take(struct csum_cache *c)
+{
+	struct csum_page *p = c->spare;
+
+	c->spare = p->hash_next;
+	c->spares--;
+	return p;
+}
+
+static int slab_add(struct csum_cache *c)
+{
+	const uint64_t most =
+	        (SLAB_BYTES_MAX - sizeof(struct csum_slab)) / sizeof(struct csum_page);
+	uint64_t count = MIN(MAX(c->slab_pages, SLAB_MIN_PAGES), most);
+	size_t bytes = sizeof(struct csum_slab) + count * sizeof(struct csum_page);
+	struct csum_slab *slab = mem_alloc_slab(count == most ? SLAB_BYTES_MAX : bytes);
+
+	if (!slab)
+		return -ENOMEM;
+	slab->next = c->slab;
+	c->slab = slab;
+	c->slab_pages += count;
+	while (count)
+		spare_put(c, &slab->page[--count]);
+	return 0;
+}
+
 static void page_remove(struct csum_cache *c, struct csum_page *p)
 {
 	struct csum_page **at = bucket(c, p->index);
@@ -53,33 +100,26 @@ static void page_remove(struct csum_cache *c, struct csum_page *p)
 	while (*at != p)
 		at = &(*at)->hash_next;
 	*at = p->hash_next;
-	list_del(&p->lru);
+	list_del(&p->clock);
 	c->pages--;
-	mem_free(p);
+	spare_put(c, p);
 }
 
+/* The first page that was not used since it was looked at last, and that nobody needs. */
 static bool evict_one(struct csum_cache *c)
 {
-	struct csum_page *p;
+	for (uint64_t left = 2 * c->pages; left; left--) {
+		struct csum_page *p = list_first(&c->clock, struct csum_page, clock);
 
-	list_for_each (p, &c->lru, lru) {
-		if (p->dirty || p->loading || p->pins)
-			continue;
-		page_remove(c, p);
-		return true;
+		if (!p->used && !p->dirty && !p->loading && !p->pins) {
+			page_remove(c, p);
+			return true;
+		}
+		p->used = false;
+		list_del(&p->clock);
+		list_push(&c->clock, &p->clock);
 	}
 	return false;
-}
-
-static struct csum_page *spare_take(struct csum_cache *c)
-{
-	struct csum_page *p = c->spare;
-
-	if (p) {
-		c->spare = p->hash_next;
-		c->spares--;
-	}
-	return p;
 }
 
 static struct csum_page *page_new(struct csum_cache *c, uint64_t index)
@@ -88,26 +128,20 @@ static struct csum_page *page_new(struct csum_cache *c, uint64_t index)
 
 	while (c->pages >= c->limit && evict_one(c))
 		;
-	p = mem_calloc(1, sizeof(*p));
-	if (!p && !(p = spare_take(c)))
+	if (!c->spare && slab_add(c))
 		return NULL;
+	p = spare_take(c);
+	memset(p, 0, offsetof(struct csum_page, csum));
 	p->index = index;
+	p->used = true;
 	list_init(&p->waiters);
 	list_init(&p->to_write);
 	b = bucket(c, index);
 	p->hash_next = *b;
 	*b = p;
-	list_push(&c->lru, &p->lru);
+	list_push(&c->clock, &p->clock);
 	c->pages++;
 	return p;
-}
-
-static void touch(struct csum_cache *c, struct csum_page *p)
-{
-	if (c->lru.prev == &p->lru)
-		return;
-	list_del(&p->lru);
-	list_push(&c->lru, &p->lru);
 }
 
 int csum_init(struct shard *s, uint64_t limit_pages)
@@ -119,7 +153,7 @@ int csum_init(struct shard *s, uint64_t limit_pages)
 	while (size < c->limit && size < (1u << 20))
 		size *= 2;
 	c->hash_mask = size - 1;
-	list_init(&c->lru);
+	list_init(&c->clock);
 	list_init(&c->to_write);
 	c->hash = mem_calloc(size, sizeof(*c->hash));
 	return c->hash ? 0 : -ENOMEM;
@@ -128,14 +162,26 @@ int csum_init(struct shard *s, uint64_t limit_pages)
 void csum_done(struct shard *s)
 {
 	struct csum_cache *c = &s->csum;
-	struct list *n;
 
 	if (!c->hash)
 		return;
-	while ((n = list_pop(&c->lru)) != NULL)
-		mem_free(list_entry(n, struct csum_page, lru));
-	while (c->spare)
-		mem_free(spare_take(c));
+	while (c->slab) {
+		struct csum_slab *slab = c->slab;
+
+		c->slab = slab->next;
+		mem_free(slab);
+	}
+	while (c->idle) {
+		struct csum_io *io = c->idle;
+
+		c->idle = io->next;
+		mem_free(io->buf);
+		mem_free(io);
+	}
+	list_init(&c->clock);
+	c->spare = NULL;
+	c->spares = c->slab_pages = 0;
+	c->idles = 0;
 	mem_free(c->hash);
 	c->hash = NULL;
 	c->pages = c->dirty = 0;
@@ -174,7 +220,7 @@ void csum_drop_foreign(struct shard *s)
 {
 	struct csum_page *p, *next;
 
-	list_for_each_safe (p, next, &s->csum.lru, lru) {
+	list_for_each_safe (p, next, &s->csum.clock, clock) {
 		const struct region *r = &s->l->region[p->index / s->l->geo.csum_region_pages];
 
 		if (r->class != SPACE_DATA || r->owner != s->id)
@@ -191,15 +237,9 @@ int csum_reserve(struct shard *s, unsigned pages)
 {
 	struct csum_cache *c = &s->csum;
 
-	while (c->spares < pages) {
-		struct csum_page *p = mem_calloc(1, sizeof(*p));
-
-		if (!p)
+	while (c->spares < pages)
+		if (slab_add(c))
 			return -ENOMEM;
-		p->hash_next = c->spare;
-		c->spare = p;
-		c->spares++;
-	}
 	/* A page more than the limit is harmless; that all of them are dirty is not. */
 	return c->dirty + pages > c->limit && c->dirty ? -EAGAIN : 0;
 }
@@ -226,7 +266,7 @@ void csum_set(struct shard *s, uint64_t addr, uint32_t csum, uint64_t frame)
 		p->dirty = true;
 		c->dirty++;
 	}
-	touch(c, p);
+	p->used = true;
 }
 
 bool csum_get(struct shard *s, uint64_t addr, uint32_t *ret_csum)
@@ -240,7 +280,8 @@ bool csum_get(struct shard *s, uint64_t addr, uint32_t *ret_csum)
 		return false;
 	}
 	c->hits++;
-	touch(c, p);
+	if (!p->used)
+		p->used = true;
 	*ret_csum = p->csum[slot];
 	return true;
 }
@@ -266,8 +307,10 @@ static bool all_zero(const uint8_t *p, size_t n)
 	return !p[0] && !memcmp(p, p + 1, n - 1);
 }
 
-/* Looks at both slots in @buf. 0: nothing is wrong with them; -EBADMSG: one is damaged, so that
- * another device may know better. */
+/*
+ * Looks at both slots in @buf, which base->csums points into afterwards. 0: nothing is wrong with
+ * them; -EBADMSG: one is damaged, so that another device may know better.
+ */
 static int slots_take(const struct local *l, uint64_t index, const uint8_t *buf,
                       struct csum_base *base)
 {
@@ -289,33 +332,69 @@ static int slots_take(const struct local *l, uint64_t index, const uint8_t *buf,
 		}
 		if (base->found && base->version >= le64_get(m->version))
 			continue;
-		base->found = true;
-		base->slot = (uint8_t)i;
-		base->version = le64_get(m->version);
-		for (unsigned k = 0; k < CSUMS_PER_PAGE; k++)
-			base->csum[k] = le32_get(m->csum[k]);
+		*base = (struct csum_base){true, (uint8_t)i, le64_get(m->version), m};
 	}
-	if (!base->found && !err) { /* never written */
-		base->found = true;
-		base->slot = 1;
-		memset(base->csum, 0, CSUMS_PER_PAGE * sizeof(*base->csum));
-	}
+	if (!base->found && !err)
+		*base = (struct csum_base){true, 1, 0, &never_written};
 	return err;
+}
+
+/* What was found so far must outlive the next look at slots in the same buffer. */
+static void base_keep(struct csum_base *base, void *block)
+{
+	if (!base->found || base->csums == &never_written)
+		return;
+	memmove(block, base->csums, sizeof(*base->csums));
+	base->csums = block;
 }
 
 static void page_take(struct csum_page *p, const struct csum_base *base)
 {
 	p->version = base->version;
 	p->slot = base->slot;
-	if (!p->dirty) { /* nothing was set since: all of it */
-		memcpy(p->csum, base->csum, sizeof(p->csum));
-		p->loaded = true;
+	for (unsigned w = 0; w < ARRAY_LEN(p->valid); w++) {
+		unsigned from = w * 64, to = MIN(from + 64, CSUMS_PER_PAGE);
+
+		/* What was set since stays. */
+		for (unsigned i = from; i < to; i++)
+			if (!p->dirty || !(p->valid[w] >> (i % 64) & 1))
+				p->csum[i] = le32_get(base->csums->csum[i]);
+	}
+	p->loaded = true;
+}
+
+static struct csum_io *io_get(struct csum_cache *c)
+{
+	struct csum_io *io = c->idle;
+	uint8_t *buf;
+
+	if (io) {
+		c->idle = io->next;
+		c->idles--;
+		buf = io->buf;
+	} else {
+		io = mem_alloc(sizeof(*io));
+		buf = io ? mem_alloc_pages((LOAD_BLOCKS + 1ull) * BLOCK_BYTES) : NULL;
+		if (!buf) {
+			mem_free(io);
+			return NULL;
+		}
+	}
+	memset(io, 0, sizeof(*io));
+	io->buf = buf;
+	return io;
+}
+
+static void io_put(struct csum_cache *c, struct csum_io *io)
+{
+	if (c->idles >= IDLE_MAX) {
+		mem_free(io->buf);
+		mem_free(io);
 		return;
 	}
-	for (unsigned i = 0; i < CSUMS_PER_PAGE; i++)
-		if (!(p->valid[i / 64] >> (i % 64) & 1))
-			p->csum[i] = base->csum[i];
-	p->loaded = true;
+	io->next = c->idle;
+	c->idle = io;
+	c->idles++;
 }
 
 static void load_start(struct csum_io *io)
@@ -340,7 +419,7 @@ static bool load_again(struct csum_io *io, int err)
 	return ++io->tries < (io->unread ? READ_TRIES * devs : devs);
 }
 
-static void waiters_run(struct csum_page *p, int err, const uint32_t *base)
+static void waiters_run(struct csum_page *p, int err, const struct media_csums *base)
 {
 	struct list todo, *n;
 
@@ -366,6 +445,7 @@ static void loaded(struct dio *d)
 	if (!err)
 		err = slots_take(s->l, p->index, io->buf, &io->base);
 	if (load_again(io, err)) {
+		base_keep(&io->base, io->buf + (size_t)LOAD_BLOCKS * BLOCK_BYTES);
 		io->dev = (io->dev + 1) % s->l->geo.devs;
 		load_start(io);
 		return;
@@ -379,9 +459,8 @@ static void loaded(struct dio *d)
 		          strerror(-err));
 	}
 	p->loading = false;
-	waiters_run(p, err, io->base.csum);
-	mem_free(io->buf);
-	mem_free(io);
+	waiters_run(p, err, io->base.csums);
+	io_put(&s->csum, io);
 	if (err && !p->dirty && !p->loading)
 		page_remove(&s->csum, p);
 }
@@ -392,18 +471,12 @@ static int load_begin(struct shard *s, struct csum_page *p)
 
 	if (p->loading)
 		return 0;
-	io = mem_calloc(1, sizeof(*io));
+	io = io_get(&s->csum);
 	if (!io)
 		return -ENOMEM;
-	io->buf = mem_alloc_pages(3ull * BLOCK_BYTES);
-	if (!io->buf) {
-		mem_free(io);
-		return -ENOMEM;
-	}
 	io->shard = s;
 	io->page = p;
 	io->dev = (unsigned)(p->index % s->l->geo.devs);
-	io->base.csum = (uint32_t *)(void *)(io->buf + (size_t)LOAD_BLOCKS * BLOCK_BYTES);
 	io->dio.done = loaded;
 	p->loading = true;
 	load_start(io);
@@ -446,11 +519,11 @@ int csum_load_sync(struct shard *s, uint64_t index, struct csum_page **ret_page)
 	buf = mem_alloc_aligned(BLOCK_BYTES, 3ull * BLOCK_BYTES);
 	if (!buf)
 		return -ENOMEM;
-	base.csum = (uint32_t *)(void *)(buf + (size_t)LOAD_BLOCKS * BLOCK_BYTES);
 	for (unsigned d = 0; d < s->l->geo.devs && err; d++) {
 		err = meta_read_sync(s->l, d, s->l->geo.csum_start + 2 * index, buf, LOAD_BLOCKS);
 		if (!err)
 			err = slots_take(s->l, index, buf, &base);
+		base_keep(&base, buf + (size_t)LOAD_BLOCKS * BLOCK_BYTES);
 	}
 	if (base.found) {
 		page_take(p, &base);
@@ -474,7 +547,7 @@ void csum_write_begin(struct shard *s)
 {
 	struct csum_page *p;
 
-	list_for_each (p, &s->csum.lru, lru)
+	list_for_each (p, &s->csum.clock, clock)
 		if (p->dirty) {
 			list_del(&p->to_write);
 			list_push(&s->csum.to_write, &p->to_write);
@@ -502,14 +575,12 @@ static void written(struct dio *d)
  * slot 1 empty: slot 0 is written again.
  */
 static void load_for_write(struct csum_wait *w, int status, const struct csum_page *page,
-                           const uint32_t *base)
+                           const struct media_csums *base)
 {
 	struct csum_writer *cw = container_of(w, struct csum_writer, wait);
 
 	if (status == -EBADMSG || status == -EIO) {
-		cw->page->loaded = true;
-		cw->page->version = 1ull << 48;
-		cw->page->slot = 1;
+		page_take(cw->page, &(struct csum_base){true, 1, 1ull << 48, &never_written});
 	} else if (status) {
 		local_stop(cw->shard->l, status, "a checksum page can't be read");
 	}

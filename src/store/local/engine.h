@@ -184,17 +184,18 @@ int space_claim(struct shard *s, enum space_class class, uint64_t addr, uint32_t
 /* --- csum: checksum pages --- */
 
 struct csum_page {
-	struct list lru;
-	struct list to_write; /* the running checkpoint's list */
-	struct csum_page *hash_next;
+	_Alignas(64) struct csum_page *hash_next;
 	uint64_t index;
 	uint64_t version;
 	uint64_t frame; /* newest frame that changed it (R3) */
 	uint8_t slot;   /* slot that holds `version` */
 	bool loaded;    /* base is here; else only `valid` ones are known */
 	bool loading, dirty;
+	bool used; /* since the eviction looked at it last */
 	uint16_t pins;
-	struct list waiters; /* struct csum_wait */
+	struct list clock;    /* all pages, in the order in which the eviction looks at them */
+	struct list to_write; /* the running checkpoint's list */
+	struct list waiters;  /* struct csum_wait */
 	uint64_t valid[DIV_ROUND_UP(CSUMS_PER_PAGE, 64)];
 	uint32_t csum[CSUMS_PER_PAGE];
 };
@@ -203,17 +204,21 @@ struct csum_wait {
 	struct list link;
 	/* @base: what is on the device; the waiter takes what it still misses from it. */
 	void (*ready)(struct csum_wait *w, int status, const struct csum_page *page,
-	              const uint32_t *base);
+	              const struct media_csums *base);
 };
 
 struct csum_cache {
 	struct csum_page **hash;
 	unsigned hash_mask;
-	struct list lru; /* front: oldest */
+	struct list clock;
 	struct list to_write;
 	uint64_t pages, dirty, limit; /* in pages */
-	struct csum_page *spare;      /* for csum_set(), which can't fail; by hash_next */
-	unsigned spares;
+	struct csum_page *spare;      /* free ones, also for csum_set(), which can't fail */
+	uint64_t spares;
+	struct csum_slab *slab;
+	uint64_t slab_pages;  /* in slabs, free or not */
+	struct csum_io *idle; /* for the next load */
+	unsigned idles;
 	uint64_t hits, misses;
 };
 
@@ -273,7 +278,9 @@ struct jrnl {
 	struct jblock **batch; /* sorted by address, each with a reference */
 	uint32_t batch_count, batch_at;
 	bool look;            /* something has changed since the last batch was gathered */
-	struct jblock *spare; /* freed ones, for the next */
+	struct jblock *spare; /* free ones */
+	struct jrnl_slab *slab;
+	uint64_t slab_blocks; /* in slabs, free or not */
 };
 
 int jrnl_init(struct shard *s, uint64_t limit_blocks);

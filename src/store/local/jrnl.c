@@ -16,6 +16,8 @@
 #define APPLY_IOS_MAX    32
 #define APPLY_RUN_BLOCKS 64
 #define APPLY_BATCH      2048
+#define SLAB_MIN_BLOCKS  16u
+#define SLAB_MAX_BLOCKS  512u
 
 struct apply_io { /* a run of neighbours on its way home */
 	struct dio dio;
@@ -44,24 +46,51 @@ int jrnl_init(struct shard *s, uint64_t limit_blocks)
 	return n->hash ? 0 : -ENOMEM;
 }
 
+/*
+ * Blocks come from slabs that grow with the journal's use and live as long as the store: the blocks,
+ * then what is said of them.
+ */
+struct jrnl_slab {
+	struct jrnl_slab *next;
+	uint8_t *data;
+	struct jblock block[];
+};
+
+static int slab_add(struct jrnl *n)
+{
+	unsigned count = (unsigned)MIN(MAX(n->slab_blocks, SLAB_MIN_BLOCKS), SLAB_MAX_BLOCKS);
+	struct jrnl_slab *slab = mem_alloc(sizeof(*slab) + count * sizeof(slab->block[0]));
+
+	if (!slab)
+		return -ENOMEM;
+	slab->data = mem_alloc_slab((size_t)count * BLOCK_BYTES);
+	if (!slab->data) {
+		mem_free(slab);
+		return -ENOMEM;
+	}
+	slab->next = n->slab;
+	n->slab = slab;
+	n->slab_blocks += count;
+	for (unsigned i = count; i-- > 0;) {
+		slab->block[i].data = slab->data + (size_t)i * BLOCK_BYTES;
+		slab->block[i].hash_next = n->spare;
+		n->spare = &slab->block[i];
+	}
+	return 0;
+}
+
 struct jblock *jblock_new(struct shard *s)
 {
-	struct jblock *j = s->jrnl.spare;
+	struct jblock *j;
 	uint8_t *data;
 
 	if (s->jrnl.allocated >= s->jrnl.limit + JOURNAL_WRITE_BLOCKS && !s->l->recovering)
 		return NULL;
-	if (j) {
-		s->jrnl.spare = j->hash_next;
-		data = j->data;
-	} else {
-		j = mem_alloc(sizeof(*j));
-		data = j ? mem_alloc_pages(BLOCK_BYTES) : NULL;
-		if (!data) {
-			mem_free(j);
-			return NULL;
-		}
-	}
+	if (unlikely(!s->jrnl.spare) && slab_add(&s->jrnl))
+		return NULL;
+	j = s->jrnl.spare;
+	s->jrnl.spare = j->hash_next;
+	data = j->data;
 	memset(j, 0, sizeof(*j));
 	j->data = data;
 	list_init(&j->dirty);
@@ -328,13 +357,14 @@ void jrnl_done(struct shard *s)
 	mem_free(n->batch);
 	while (!list_empty(&n->dirty))
 		unhash(s, list_first(&n->dirty, struct jblock, dirty));
-	while (n->spare) {
-		struct jblock *j = n->spare;
+	while (n->slab) {
+		struct jrnl_slab *slab = n->slab;
 
-		n->spare = j->hash_next;
-		mem_free(j->data);
-		mem_free(j);
+		n->slab = slab->next;
+		mem_free(slab->data);
+		mem_free(slab);
 	}
+	n->spare = NULL;
 	mem_free(n->hash);
 	n->hash = NULL;
 }

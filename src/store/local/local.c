@@ -442,7 +442,7 @@ struct shard *shard_new(struct local *l, unsigned id)
 	list_init(&s->rlocks);
 	list_init(&s->stalled);
 	list_init(&s->jrnl.dirty);
-	list_init(&s->csum.lru);
+	list_init(&s->csum.clock);
 	list_init(&s->csum.to_write);
 	list_init(&s->ckpt.waiters);
 	s->read_epoch = s->read_oldest = 1;

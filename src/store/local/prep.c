@@ -228,14 +228,14 @@ static void old_read_done(struct dio *d)
 }
 
 static void old_csum_ready(struct csum_wait *w, int status, const struct csum_page *page,
-                           const uint32_t *base)
+                           const struct media_csums *base)
 {
 	struct old_read *o = container_of(w, struct old_read, wait);
 	unsigned slot;
 
 	geo_csum_page(&o->q->shard->l->geo, o->addr, &slot);
 	if (!status)
-		o->csum = base[slot];
+		o->csum = le32_get(base->csum[slot]);
 	old_put(o, status ? -EIO : 0);
 }
 

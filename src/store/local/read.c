@@ -135,7 +135,7 @@ static void part_read(struct dio *d)
 /* The page of some missing checksums is here: those not known when the read began are in its base.
  */
 static void part_csums(struct part *p, int status, const struct csum_page *page,
-                       const uint32_t *base)
+                       const struct media_csums *base)
 {
 	for (uint32_t i = 0; i < p->blocks && !status; i++) {
 		unsigned slot;
@@ -144,7 +144,7 @@ static void part_csums(struct part *p, int status, const struct csum_page *page,
 			continue;
 		if (geo_csum_page(&p->shard->l->geo, p->addr + i, &slot) != page->index)
 			continue;
-		p->csum[i] = base[slot];
+		p->csum[i] = le32_get(base->csum[slot]);
 		p->known[i / 64] |= 1ull << (i % 64);
 	}
 	if (status)
@@ -153,13 +153,13 @@ static void part_csums(struct part *p, int status, const struct csum_page *page,
 }
 
 static void part_csums_first(struct csum_wait *w, int status, const struct csum_page *page,
-                             const uint32_t *base)
+                             const struct media_csums *base)
 {
 	part_csums(container_of(w, struct part, wait[0]), status, page, base);
 }
 
 static void part_csums_second(struct csum_wait *w, int status, const struct csum_page *page,
-                              const uint32_t *base)
+                              const struct media_csums *base)
 {
 	part_csums(container_of(w, struct part, wait[1]), status, page, base);
 }
