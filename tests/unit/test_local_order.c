@@ -128,6 +128,58 @@ static void cold_read_over_two_checksum_pages(void **state)
 	eng_end(&e);
 }
 
+/*
+ * A read in many parts runs out of requests in the middle, and when its first parts have ended
+ * others hold more requests than there should be: it goes on all the same, and never ends as if it
+ * had read everything.
+ */
+static void read_goes_on_when_others_hold_the_requests(void **state)
+{
+	enum { BLOCKS = 40 };
+	struct eng e = {.opts = {.ops_max = 3}, .format = {.journal_bytes = 4 * MIB}};
+	static uint8_t buf[BLOCKS * BB], want[BLOCKS * BB];
+	struct pst_mut m[BLOCKS];
+	struct eng_op r, lock, w = {0};
+	uint32_t c;
+
+	eng_start(&e);
+	assert_int_equal(ops_cont_create(e.store, "a", &c), 0);
+	for (uint64_t i = 0; i < BLOCKS; i++) /* no two of an object's blocks are neighbours */
+		for (uint64_t o = 1; o <= 2; o++)
+			assert_int_equal(eng_put(&e, c, oid_of(o), i * BB, BB, 10 * i + o), 0);
+	for (uint64_t i = 0; i < BLOCKS; i++)
+		eng_fill(want + i * BB, BB, 10 * i + 1);
+	eng_reopen(&e);
+	assert_int_equal(fault_set(e.dev[0], "delay_us", "50", NULL), 0);
+	for (unsigned i = 0; i < BLOCKS; i++)
+		m[i] = (struct pst_mut){.kind = PST_ARRAY_WRITE,
+		                        .oid = oid_of(2),
+		                        .off = i * BB + 1,
+		                        .len = 1,
+		                        .val = "x",
+		                        .val_len = 1};
+	w.op = (struct pst_op){
+	        .opcode = PST_OP_BATCH, .cont = c, .muts = m, .mut_count = ARRAY_LEN(m)};
+	/* The batch has its first request, and waits for the block that another changes. */
+	eng_write_op(&lock, c, oid_of(2), 1, "y", 1, 0);
+	eng_submit(&e, &lock);
+	eng_submit(&e, &w);
+	(void)loop_turn(e.loop, 20 * NSEC_PER_USEC);
+	eng_read_op(&r, c, 0, oid_of(1), 0, buf, sizeof(buf));
+	eng_submit(&e, &r);
+	for (unsigned i = 0; eng_local(&e)->reqs < BLOCKS && !r.ended; i++) {
+		assert_true(i < 1000);
+		(void)loop_turn(e.loop, NSEC_PER_USEC);
+	}
+	assert_false(r.ended);
+	assert_int_equal(eng_wait(&e, &r), 0);
+	assert_int_equal(r.op.ret_len, sizeof(buf));
+	assert_memory_equal(buf, want, sizeof(buf));
+	assert_int_equal(eng_wait(&e, &w), 0);
+	assert_int_equal(eng_wait(&e, &lock), 0);
+	eng_end(&e);
+}
+
 /* --- replay tokens --- */
 
 /* "Was this done?" about a change that is committed and not yet durable. */
@@ -190,6 +242,7 @@ int main(int argc, char **argv)
 	        cmocka_unit_test(flush_of_another_shard),
 	        cmocka_unit_test(flush_of_a_checkpoint),
 	        cmocka_unit_test(cold_read_over_two_checksum_pages),
+	        cmocka_unit_test(read_goes_on_when_others_hold_the_requests),
 	        cmocka_unit_test(asked_before_it_is_durable),
 	        cmocka_unit_test(created_again),
 	};

@@ -20,7 +20,8 @@ struct read_state {                /* in op->priv, after op_state */
 	uint64_t first, next, end; /* blocks */
 	uint32_t epoch, pending;
 	int status;
-	bool more; /* stopped for want of requests */
+	bool more;    /* stopped for want of requests */
+	bool resumed; /* and went on */
 };
 
 struct part {
@@ -117,8 +118,12 @@ static void part_put(struct part *p)
 	if (--r->pending)
 		return;
 	if (r->more && !r->status) {
-		if (go_on_later(s, op) == PST_QUEUED)
+		enum pst_outcome out = go_on_later(s, op);
+
+		if (out == PST_QUEUED)
 			return;
+		if (out == PST_BUSY)
+			r->status = -ENOMEM;
 	}
 	op_done(s->l, op, finish(s, op));
 }
@@ -205,9 +210,12 @@ static int part_start(struct shard *s, struct pst_op *op, uint64_t lblk, uint64_
                       uint32_t blocks, bool nocsum)
 {
 	struct read_state *r = state(op);
-	struct part *p = req_get(s->l);
+	struct part *p;
 	int err = 0;
 
+	/* One that goes on has just given a request back and takes that again, whatever others took
+	 * meanwhile: nobody would wake it. */
+	p = r->resumed && r->pending == 1 ? req_get_part(s->l) : req_get(s->l);
 	if (!p)
 		return -EAGAIN;
 	p->dio.commits = false;
@@ -310,6 +318,7 @@ static enum pst_outcome go_on_later(struct shard *s, struct pst_op *op)
 		return PST_DONE;
 	}
 	head_get(t, op->oid, &h);
+	r->resumed = true;
 	return go_on(s, op, t, &h, false);
 }
 
