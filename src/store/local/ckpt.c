@@ -433,6 +433,11 @@ void ckpt_step(struct shard *s)
 	case CKPT_HOME:
 		if (!csum_write_step(s) || k->pending || s->jrnl.left)
 			return;
+		/* What left the journal without going home was freed by a record: see jrnl.c. */
+		if (s->log.durable < MIN(s->jrnl.forgot, s->log.last_record)) {
+			log_want(s);
+			return;
+		}
 		k->state = CKPT_NODES;
 		/* fall through */
 	case CKPT_NODES:

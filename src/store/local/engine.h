@@ -275,6 +275,8 @@ struct jrnl {
 	uint64_t allocated, limit; /* of the shard: jblocks in DRAM */
 	/* A checkpoint wants everything home whose first_frame <= until: `left` blocks. */
 	uint64_t until, left;
+	uint64_t
+	        forgot; /* newest frame that freed one of them instead: durable before the header */
 	struct jblock **batch; /* sorted by address, each with a reference */
 	uint32_t batch_count, batch_at;
 	bool look;            /* something has changed since the last batch was gathered */

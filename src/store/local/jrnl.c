@@ -9,7 +9,8 @@
  * waits.
  *
  * first_frame is the oldest frame whose content for this address is only in the log: a checkpoint
- * may let go of the log up to frame F when no newest jblock has first_frame <= F.
+ * may let go of the log up to frame F when no newest jblock has first_frame <= F, and the frames that
+ * freed the space of such ones since it froze are durable.
  */
 #include "store/local/engine.h"
 
@@ -159,6 +160,15 @@ void jrnl_insert(struct shard *s, struct jblock *j, uint64_t addr, uint64_t fram
 		n->left++;
 }
 
+/* A checkpoint that waits for the block lets go of the log that holds it. Until the frame that frees
+ * the space is durable, a crash brings back the array that has it mapped. */
+static void forget(struct shard *s, struct jblock *j)
+{
+	if (s->ckpt.state != CKPT_IDLE && j->first_frame <= s->jrnl.until)
+		s->jrnl.forgot = log_open_frame(s);
+	unhash(s, j);
+}
+
 void jrnl_forget(struct shard *s, uint64_t addr, uint32_t blocks)
 {
 	if (blocks > s->jrnl.count) { /* fewer to look through than to look up */
@@ -166,14 +176,14 @@ void jrnl_forget(struct shard *s, uint64_t addr, uint32_t blocks)
 
 		list_for_each_safe (j, next, &s->jrnl.dirty, dirty)
 			if (j->addr >= addr && j->addr - addr < blocks)
-				unhash(s, j);
+				forget(s, j);
 		return;
 	}
 	for (uint32_t i = 0; i < blocks; i++) {
 		struct jblock *j = jrnl_find(s, addr + i);
 
 		if (j)
-			unhash(s, j);
+			forget(s, j);
 	}
 }
 
@@ -340,7 +350,7 @@ void jrnl_home_begin(struct shard *s, uint64_t frame)
 	struct jblock *j;
 
 	n->until = frame;
-	n->left = 0;
+	n->left = n->forgot = 0;
 	n->look = true;
 	list_for_each (j, &n->dirty, dirty)
 		n->left += j->first_frame <= frame;
