@@ -61,6 +61,37 @@ static void overwritten_on_the_way(void **state)
 	eng_end(&e);
 }
 
+/* A block that is overwritten while it is on its way home: the checkpoint has what it wants when that
+ * arrives, and does not wait for the new content too. */
+static void hot_block_and_checkpoint(void **state)
+{
+	struct eng e = {.format = {.journal_bytes = 4 * MIB}};
+	struct shard *s;
+	uint64_t gen;
+	uint32_t c;
+
+	eng_start(&e);
+	assert_int_equal(ops_cont_create(e.store, "a", &c), 0);
+	assert_int_equal(eng_put(&e, c, oid_of(1), 0, BB, 1), 0);
+	eng_settle(&e);
+	s = eng_local(&e)->shard[0];
+	gen = s->ckpt.gen;
+	assert_int_equal(fault_set(e.dev[0], "delay_us", "20", NULL), 0);
+	ckpt_want(s);
+	while (!s->jrnl.applying)
+		(void)loop_turn(e.loop, NSEC_PER_USEC);
+	assert_int_equal(eng_put(&e, c, oid_of(1), 0, BB, 2), 0);
+	while (s->ckpt.gen == gen)
+		(void)loop_turn(e.loop, NSEC_PER_USEC);
+	assert_int_equal(s->jrnl.count, 1);
+	assert_int_equal(s->jrnl.left, 0);
+	eng_cut(&e);
+	e.seed++;
+	eng_open(&e);
+	assert_int_equal(eng_expect(&e, c, 0, oid_of(1), 0, BB, 2), 0);
+	eng_end(&e);
+}
+
 /* More than the cache holds: writers wait for blocks to get home, and go on. */
 static void more_than_the_cache(void **state)
 {
@@ -90,6 +121,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(newest_counts),
 	        cmocka_unit_test(overwritten_on_the_way),
+	        cmocka_unit_test(hot_block_and_checkpoint),
 	        cmocka_unit_test(more_than_the_cache),
 	};
 

@@ -254,6 +254,7 @@ struct jblock {
 	uint64_t addr;        /* 0: not placed yet */
 	uint64_t frame;       /* that carries it */
 	uint64_t first_frame; /* oldest frame whose content for this address is not home yet */
+	uint64_t next_frame;  /* that, once the older content that is on its way has arrived */
 	uint32_t csum;
 	uint32_t read_epoch; /* reads of this epoch and before may expect the old content at home */
 	uint16_t refs;       /* hash, frame, batch, apply in flight */

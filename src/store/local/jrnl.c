@@ -142,10 +142,12 @@ void jrnl_insert(struct shard *s, struct jblock *j, uint64_t addr, uint64_t fram
 	struct jblock *old = jrnl_find(s, addr), **b;
 
 	j->addr = addr;
-	j->frame = j->first_frame = frame;
+	j->frame = j->first_frame = j->next_frame = frame;
 	j->read_epoch = s->read_epoch;
 	if (old) {
 		j->first_frame = old->first_frame;
+		if (!old->applying)
+			j->next_frame = old->next_frame;
 		j->wait_apply = old->applying || old->wait_apply;
 		unhash(s, old);
 	}
@@ -194,6 +196,17 @@ bool jrnl_wants_apply(const struct shard *s)
 	return n->count && (n->left || n->allocated > n->limit / 2);
 }
 
+/* What was older than @j is home: a checkpoint of the time before need not wait for @j too. */
+static void older_is_home(struct shard *s, struct jblock *j)
+{
+	struct jrnl *n = &s->jrnl;
+
+	if (j->first_frame <= n->until && j->next_frame > n->until)
+		n->left--;
+	j->first_frame = j->next_frame;
+	j->wait_apply = false;
+}
+
 static void applied(struct dio *d)
 {
 	struct apply_io *io = container_of(d, struct apply_io, dio);
@@ -210,8 +223,8 @@ static void applied(struct dio *d)
 		j->applying = false;
 		if (j->newest && !d->status)
 			unhash(s, j);
-		else if ((now = jrnl_find(s, j->addr)) != NULL)
-			now->wait_apply = false;
+		else if (!d->status && (now = jrnl_find(s, j->addr)) != NULL)
+			older_is_home(s, now);
 		jblock_unref(s, j);
 	}
 	mem_free(io->buf);
