@@ -292,6 +292,76 @@ static void each_allocation_fails(void **state)
 	}
 }
 
+/* --- opened to be read only --- */
+
+static unsigned entries;
+
+static bool count_entry(struct pst_op *op, const struct pst_entry *entry)
+{
+	entries++;
+	return true;
+}
+
+static void scrub_all(struct eng *e)
+{
+	struct pst_scrub_report rep = {0};
+	struct pst_op op = {.opcode = PST_OP_SCRUB, .scrub = &rep};
+
+	assert_int_equal(ops_run(e->store, &op), 0);
+	assert_int_equal(rep.errors, 0);
+	assert_true(rep.objects > 0);
+}
+
+/*
+ * A log that is more than half full, and a cache for journaled blocks that is too: reason enough for
+ * a store that may write to make a checkpoint and to take blocks home. This one serves everything
+ * from what recovery brought back, for as long as it likes, and writes nothing.
+ */
+static void read_only_after_a_kill(void **state)
+{
+	struct eng e = {.dev_bytes = 16 * MIB, .devs = 2, .format = {.journal_bytes = MIB}};
+	struct pst_op flush = {.opcode = PST_OP_FLUSH};
+	struct pst_op list = {.opcode = PST_OP_OBJ_LIST, .entry = count_entry};
+	struct pst_obj_stat st;
+	uint64_t written, n = 0;
+	uint32_t c, other;
+	struct shard *s;
+
+	eng_start(&e);
+	some_state(&e, &c);
+	eng_checkpoint(&e);
+	assert_int_equal(fault_set(e.dev[0], "delay_us", "1", NULL), 0);
+	s = eng_local(&e)->shard[0];
+	for (; log_used(s) <= s->log.blocks / 2; n++)
+		assert_int_equal(eng_put(&e, c, oid_of(100 + n % 50), n / 50 * BB, BB, n), 0);
+	eng_drop(&e);
+	e.opts.read_only = true;
+	e.opts.journal_cache_bytes = 64 * BB;
+	eng_open(&e);
+	written = fault_mutations(e.dev[0]) + fault_mutations(e.dev[1]);
+	for (unsigned round = 0; round < 2; round++) {
+		eng_settle(&e);
+		expect_state(&e, c);
+		for (uint64_t i = 0; i < n; i++)
+			assert_int_equal(
+			        eng_expect(&e, c, 0, oid_of(100 + i % 50), i / 50 * BB, BB, i), 0);
+		assert_int_equal(ops_stat(e.store, c, 0, oid_of(9), &st), 0);
+		assert_true(st.exists);
+		scrub_all(&e);
+		assert_int_equal(ops_run(e.store, &flush), 0); /* nothing is volatile */
+		assert_int_equal(ops_cont_create(e.store, "x", &other), -EROFS);
+	}
+	list.cont = c;
+	entries = 0;
+	assert_int_equal(ops_run(e.store, &list), 0);
+	assert_int_equal(entries, 54);
+	assert_int_equal(eng_put(&e, c, oid_of(1), 0, BB, 1), -EROFS);
+	assert_false(eng_stopped(&e, NULL, 0));
+	assert_int_equal(fault_mutations(e.dev[0]) + fault_mutations(e.dev[1]), written);
+	assert_int_equal(eng_close(&e), 0);
+	eng_end(&e);
+}
+
 /* --- damage --- */
 
 struct places {
@@ -457,7 +527,7 @@ int main(int argc, char **argv)
 	        cmocka_unit_test(hole_in_the_tail),      cmocka_unit_test(each_request_fails),
 	        cmocka_unit_test(each_allocation_fails), cmocka_unit_test(newest_header_damaged),
 	        cmocka_unit_test(both_headers_damaged),  cmocka_unit_test(bit_flips_in_the_log),
-	        cmocka_unit_test(one_mirror_of_the_log),
+	        cmocka_unit_test(one_mirror_of_the_log), cmocka_unit_test(read_only_after_a_kill),
 	};
 
 	if (argc > 1) /* one case alone */

@@ -256,7 +256,11 @@ enum pst_outcome flush_submit(struct local *l, struct pst_op *op)
 {
 	struct shard *s = op->cont ? shard_of_cont(l, op->cont) : l->shard[0];
 
-	return s ? op_run(s, op, flush_try) : op_fail(op, -ENOENT);
+	if (!s)
+		return op_fail(op, -ENOENT);
+	if (l->opts.read_only) /* there is nothing that could be lost */
+		return op_fail(op, 0);
+	return op_run(s, op, flush_try);
 }
 
 /* --- the store interface --- */
@@ -373,12 +377,17 @@ static int local_poll(struct loop_poller *p)
 			scrub_end_all(l, l->stop_status);
 		return 0;
 	}
+	if (!list_empty(&l->scrubs))
+		scrub_step(l);
+	if (l->opts.read_only) { /* what recovery brought back stays in DRAM */
+		for (unsigned i = 0; i < l->geo.shards; i++)
+			did += retry_stalled(l->shard[i]);
+		return did;
+	}
 	if (l->geo.shards > 1)
 		index_measure(l);
 	if (!list_empty(&l->dying))
 		cont_reap_dying(l);
-	if (!list_empty(&l->scrubs))
-		scrub_step(l);
 	for (unsigned i = 0; i < l->geo.shards; i++) {
 		struct shard *s = l->shard[i];
 
