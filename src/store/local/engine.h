@@ -506,8 +506,10 @@ struct shard {
 	uint64_t
 	        page_version; /* grows when pages of a container's tree may have moved or been shared */
 	struct list rlocks;
-	struct list stalled; /* ops that wait for log room, memory, or a lock */
-	bool retry_stalled;
+	struct list stalled;       /* ops that wait for log room, memory, or a lock */
+	bool retry_stalled, sweep; /* some may go on; some may have to end */
+	bool in_pass;              /* they are being tried: each once in a pass */
+	uint32_t pass;
 	/* R4 (b): reads in flight by the epoch in which they began */
 	uint32_t read_epoch, read_oldest;
 	uint32_t readers[READ_EPOCHS];
@@ -577,7 +579,8 @@ struct op_state {
 	struct log_wait wait;
 	struct shard *shard;
 	op_try try;
-	void *req; /* struct wreq */
+	void *req;     /* struct wreq */
+	uint32_t pass; /* the last in which it was tried */
 	bool cancelled;
 };
 static inline struct op_state *op_state(struct pst_op *op)

@@ -110,8 +110,10 @@ static void stall_tick(struct loop_timer *t)
 {
 	struct local *l = container_of(t, struct local, stall_timer);
 
-	for (unsigned i = 0; i < l->geo.shards; i++)
+	for (unsigned i = 0; i < l->geo.shards; i++) {
+		l->shard[i]->sweep = true; /* deadlines */
 		shard_kick(l->shard[i]);
+	}
 }
 
 void local_tick(struct local *l)
@@ -124,12 +126,35 @@ void local_tick(struct local *l)
 		(void)loop_timer_arm(loop, &l->stall_timer, at);
 }
 
-static void stall(struct shard *s, struct pst_op *op, bool first)
+/* Has it prepared what others may wait for: locks, space, blocks of the journal? */
+static bool holds(struct pst_op *op)
 {
-	if (first)
-		list_push_front(&s->stalled, &op->link);
-	else
-		list_push(&s->stalled, &op->link);
+	const struct wreq *q = op_state(op)->req;
+
+	return q && q->prepared;
+}
+
+/*
+ * Those that wait stand in this order: who holds something (it waits for nobody else in the list),
+ * then the others; oldest first. Only the first few are tried again and again: if one that waits for
+ * another stood before it, neither's turn might ever come. @again: it has been under way, and comes
+ * before those that have not; during a pass it goes back to its place.
+ */
+static void stall(struct shard *s, struct pst_op *op, bool again)
+{
+	struct list *at = &s->stalled;
+	bool holder = holds(op);
+
+	if (again || holder)
+		for (at = at->next; at != &s->stalled; at = at->next) {
+			struct pst_op *o = list_entry(at, struct pst_op, link);
+
+			if (holds(o) != holder ? holder
+			    : s->in_pass       ? op_state(o)->pass != s->pass
+			                       : !holder)
+				break;
+		}
+	list_push(at, &op->link);
 	local_tick(s->l);
 }
 
@@ -152,6 +177,10 @@ enum pst_outcome op_run(struct shard *s, struct pst_op *op, op_try try)
 		out = try(s, op);
 	if (out == PST_BUSY) {
 		stall(s, op, false);
+		if (s->in_pass) { /* or a pass might never end */
+			st->pass = s->pass;
+			shard_kick(s);
+		}
 		return PST_QUEUED;
 	}
 	if (out == PST_DONE)
@@ -163,7 +192,6 @@ void op_again(struct shard *s, struct pst_op *op, op_try try)
 {
 	enum pst_outcome out = try(s, op);
 
-	/* It holds what others wait for: were it behind them, its turn might never come. */
 	if (out == PST_BUSY)
 		stall(s, op, true);
 	else if (out == PST_DONE)
@@ -182,46 +210,95 @@ static void stalled_end(struct shard *s, struct pst_op *op, int status)
 	op_done(s->l, op, status);
 }
 
+/* Ends those of the stalled that are not to be tried any more. */
+static int stalled_sweep(struct shard *s)
+{
+	struct local *l = s->l;
+	uint64_t now = loop_now(l->store.loop);
+	struct list gone, *n, *next;
+	int did = 0;
+
+	s->sweep = false;
+	list_init(&gone);
+	for (n = s->stalled.next; n != &s->stalled; n = next) {
+		struct pst_op *op = list_entry(n, struct pst_op, link);
+
+		next = n->next;
+		if (op_state(op)->cancelled || (op->deadline_ns && now > op->deadline_ns) ||
+		    (l->stopped && (mutates(op) || l->closing))) {
+			list_del(n);
+			list_push(&gone, n);
+		}
+	}
+	while ((n = list_pop(&gone)) != NULL) {
+		struct pst_op *op = list_entry(n, struct pst_op, link);
+		int status = -ETIMEDOUT;
+
+		if (op_state(op)->cancelled)
+			status = -ECANCELED;
+		else if (l->stopped && (mutates(op) || l->closing))
+			status = l->stop_status;
+		stalled_end(s, op, status);
+		did++;
+	}
+	return did;
+}
+
+static struct pst_op *next_untried(struct shard *s)
+{
+	struct pst_op *op;
+
+	list_for_each (op, &s->stalled, link)
+		if (op_state(op)->pass != s->pass)
+			return op;
+	return NULL;
+}
+
 static int retry_stalled(struct shard *s)
 {
-	struct loop *loop = s->l->store.loop;
-	struct list todo, *n;
+	struct pst_op *op;
 	unsigned busy = 0;
 	int did = 0;
 
+	if (s->sweep)
+		did = stalled_sweep(s);
 	if (!s->retry_stalled || list_empty(&s->stalled))
-		return 0;
+		return did;
 	s->retry_stalled = false;
-	list_init(&todo);
-	list_splice(&todo, &s->stalled);
-	while (busy < STALL_TRIES && (n = list_pop(&todo)) != NULL) {
-		struct pst_op *op = list_entry(n, struct pst_op, link);
-		struct op_state *st = op_state(op);
+	s->pass++;
+	s->in_pass = true;
+	while (busy < STALL_TRIES && (op = next_untried(s)) != NULL) {
 		enum pst_outcome out;
 
-		did++;
-		if (st->cancelled || (op->deadline_ns && loop_now(loop) > op->deadline_ns)) {
-			stalled_end(s, op, st->cancelled ? -ECANCELED : -ETIMEDOUT);
+		list_del(&op->link);
+		op_state(op)->pass = s->pass;
+		out = op_state(op)->try(s, op);
+		if (out == PST_BUSY) { /* where it was */
+			stall(s, op, true);
+			busy++;
 			continue;
 		}
-		out = st->try(s, op);
+		did++;
 		if (out == PST_DONE)
 			op_done(s->l, op, op->status);
-		if (out == PST_BUSY) {
-			list_push(&s->stalled, &op->link);
-			busy++;
-			did--;
-		}
 	}
-	/* Those not tried keep their place before what came meanwhile, after what was tried in
-	 * vain. */
-	list_splice(&s->stalled, &todo);
+	s->in_pass = false;
 	if (!list_empty(&s->stalled))
 		local_tick(s->l);
 	return did;
 }
 
 /* --- FLUSH --- */
+
+struct flush_state { /* in op->priv, after op_state */
+	unsigned
+	        shard; /* the next to wait for: what came to those before it is no business of this one */
+};
+
+static struct flush_state *flush_state(struct pst_op *op)
+{
+	return (struct flush_state *)((uint8_t *)op->priv + sizeof(struct op_state));
+}
 
 static enum pst_outcome flush_try(struct shard *s, struct pst_op *op);
 
@@ -244,9 +321,11 @@ static enum pst_outcome flush_try(struct shard *s, struct pst_op *op)
 
 	if (op->cont)
 		return op_committed(s, op, s->log.last_record);
-	for (unsigned i = 0; i < l->geo.shards; i++) {
+	while (flush_state(op)->shard < l->geo.shards) {
+		struct shard *next = l->shard[flush_state(op)->shard++];
+
 		st->wait.durable = flush_next;
-		if (log_wait(l->shard[i], l->shard[i]->log.last_record, &st->wait) != 1)
+		if (log_wait(next, next->log.last_record, &st->wait) != 1)
 			return PST_QUEUED;
 	}
 	return op_fail(op, 0);
@@ -260,6 +339,7 @@ enum pst_outcome flush_submit(struct local *l, struct pst_op *op)
 		return op_fail(op, -ENOENT);
 	if (l->opts.read_only) /* there is nothing that could be lost */
 		return op_fail(op, 0);
+	flush_state(op)->shard = 0;
 	return op_run(s, op, flush_try);
 }
 
@@ -312,7 +392,7 @@ static void local_cancel(struct store *store, struct pst_op *op)
 		list_for_each (o, &l->shard[i]->stalled, link)
 			if (o == op) {
 				op_state(op)->cancelled = true;
-				shard_kick(l->shard[i]);
+				l->shard[i]->sweep = true;
 				return;
 			}
 	}
@@ -341,13 +421,9 @@ static void stop_tell(struct local *l, int status)
 	l->stop_told = true;
 	for (unsigned i = 0; i < l->geo.shards; i++) {
 		struct shard *s = l->shard[i];
-		struct list todo, *n;
+		struct list *n;
 
 		log_fail_waiters(s, status);
-		list_init(&todo);
-		list_splice(&todo, &s->stalled);
-		while ((n = list_pop(&todo)) != NULL)
-			stalled_end(s, list_entry(n, struct pst_op, link), status);
 		while ((n = list_pop(&s->ckpt.waiters)) != NULL) {
 			struct log_wait *w = list_entry(n, struct log_wait, link);
 
@@ -375,7 +451,12 @@ static int local_poll(struct loop_poller *p)
 			stop_tell(l, l->stop_status);
 		if (!list_empty(&l->scrubs))
 			scrub_end_all(l, l->stop_status);
-		return 0;
+		/* What only reads goes on. A mutator may come back from the device at any time. */
+		for (unsigned i = 0; i < l->geo.shards; i++) {
+			did += stalled_sweep(l->shard[i]);
+			did += retry_stalled(l->shard[i]);
+		}
+		return did;
 	}
 	if (!list_empty(&l->scrubs))
 		scrub_step(l);
