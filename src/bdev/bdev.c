@@ -13,10 +13,11 @@ static struct bdev_driver *drivers;
 
 /* Of a static library only what is named gets linked: this names the drivers of this room, which
  * then register themselves. */
-extern struct bdev_driver bdev_driver_fault, bdev_driver_mem, bdev_driver_uring;
+extern struct bdev_driver bdev_driver_fault, bdev_driver_mem, bdev_driver_null, bdev_driver_uring;
 __attribute__((used)) static struct bdev_driver *const this_room[] = {
         &bdev_driver_fault,
         &bdev_driver_mem,
+        &bdev_driver_null,
         &bdev_driver_uring,
 };
 

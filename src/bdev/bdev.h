@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * bdev - where bytes rest: the block-device interface and its plain backends uring, mem and fault.
- * It knows nothing of objects.
+ * bdev - where bytes rest: the block-device interface and its plain backends uring, mem, null and
+ * fault. It knows nothing of objects.
  *
  * A bdev belongs to the loop that it was opened on. A request (struct bdev_io) belongs to its
  * caller, who keeps it and its memory untouched from bdev_submit() until done() runs. done() runs
@@ -115,6 +115,7 @@ struct bdev_open_opts {
  *                tear a write at 512.
  *   mem:SIZE?block=4096&name=X   memory; with a name, its contents live as long as the process, so
  *                that a test can close and open it again.
+ *   null:SIZE?block=512   nothing: writes are forgotten, reads leave the memory as it was.
  *   fault:SPEC?options   wraps another; takes the options of bdev/fault.h, passes others to SPEC.
  *
  * Blocks (open-time system calls). Errors: -EINVAL bad syntax or size, -ENOENT, -EACCES, -EBUSY (in

@@ -43,6 +43,12 @@ static void test_device_strings(void **state)
 	assert_int_equal(open_rc("mem:1m?block=1024", "1024"), -EINVAL);
 	assert_int_equal(open_rc("mem:1m?blok=512", "blok"), -EINVAL);
 	assert_int_equal(open_rc("mem:1m?name=", "name"), -EINVAL);
+	assert_int_equal(open_rc("null:1t", NULL), 0);
+	assert_int_equal(open_rc("null:4k?block=4096", NULL), 0);
+	assert_int_equal(open_rc("null:x", "size"), -EINVAL);
+	assert_int_equal(open_rc("null:513", "blocks"), -EINVAL);
+	assert_int_equal(open_rc("null:1m?block=1", "512"), -EINVAL);
+	assert_int_equal(open_rc("null:1m?name=x", "name"), -EINVAL);
 	assert_int_equal(open_rc("tape:/dev/st0", "tape"), -EINVAL);
 	assert_int_equal(open_rc(":", NULL) < 0, 1);
 	assert_int_equal(open_rc("", NULL) < 0, 1);

@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Get and Set Features (Base 5.15, 5.27), and the keep alive timer that one of them sets. Nothing
+ * is saveable: SEL 2 gives the default, as Base says for such features. The defaults are what
+ * features_reset() makes, also at every reset of the controller.
+ */
+#include "nvme/ctrlr_int.h"
+
+void features_reset(struct nvme_ctrlr *c)
+{
+	memset(&c->feat, 0, sizeof(c->feat));
+	c->feat.arbitration = 7; /* no limit of the burst */
+	c->feat.write_cache = true;
+	c->feat.temp_over = 343;
+	c->queues = c->opts.queues_max;
+	loop_timer_disarm(c->subsys->loop, &c->keep_alive);
+}
+
+/* Armed for KATO; the host says Keep Alive more often than that. */
+void keep_alive_restart(struct nvme_ctrlr *c)
+{
+	struct loop *loop = c->subsys->loop;
+
+	loop_timer_disarm(loop, &c->keep_alive);
+	if (c->feat.keep_alive_ms &&
+	    loop_timer_arm(loop, &c->keep_alive,
+	                   loop_now(loop) + c->feat.keep_alive_ms * NSEC_PER_MSEC))
+		nvme_ctrlr_fail(c); /* without its timer nobody would notice that the host died */
+}
+
+static bool has_volatile(const struct nvme_subsys *s)
+{
+	for (unsigned i = 0; i < NVME_SUBSYS_NS_MAX; i++) {
+		if (s->ns[i] && s->ns[i]->bdev->info.volatile_cache)
+			return true;
+	}
+	return false;
+}
+
+static bool queues_exist(const struct nvme_ctrlr *c)
+{
+	for (unsigned i = 1; i <= c->queues; i++) {
+		if (c->cqs[i] || c->sqs[i])
+			return true;
+	}
+	return false;
+}
+
+static bool is_known(const struct nvme_ctrlr *c, uint32_t fid)
+{
+	switch (fid) {
+	case NVME_FEAT_ARBITRATION:
+	case NVME_FEAT_POWER:
+	case NVME_FEAT_TEMPERATURE:
+	case NVME_FEAT_ERROR_RECOVERY:
+	case NVME_FEAT_QUEUES:
+	case NVME_FEAT_COALESCING:
+	case NVME_FEAT_VECTOR:
+	case NVME_FEAT_ATOMICITY:
+	case NVME_FEAT_ASYNC:
+	case NVME_FEAT_KEEP_ALIVE:
+	case NVME_FEAT_HOST_BEHAVIOR:
+	case NVME_FEAT_HOST_ID:
+		return true;
+	case NVME_FEAT_WRITE_CACHE:
+		return has_volatile(c->subsys);
+	default:
+		return false;
+	}
+}
+
+/* --- Set --- */
+
+static uint16_t queues_set(struct nvme_req *r, uint32_t v)
+{
+	struct nvme_ctrlr *c = r->c;
+	uint32_t sq = NVME_QUEUES_NSQ(v), cq = NVME_QUEUES_NCQ(v), n;
+
+	if (sq == 0xffff || cq == 0xffff)
+		return ERR(NVME_SC_INVALID_FIELD);
+	if (queues_exist(c))
+		return ERR(NVME_SC_SEQUENCE);
+	/* Pairs: one number serves both. */
+	n = MIN(c->opts.queues_max, MAX(sq, cq) + 1);
+	c->queues = n;
+	r->dw0 = (n - 1) << 16 | (n - 1);
+	return 0;
+}
+
+static uint16_t temperature_set(struct nvme_ctrlr *c, uint32_t v)
+{
+	uint32_t sensor = v >> 16 & 0xf, under = v >> 20 & 3;
+
+	if (under > 1 || (sensor != 0 && sensor != 0xf))
+		return ERR(NVME_SC_INVALID_FIELD);
+	*(under ? &c->feat.temp_under : &c->feat.temp_over) = v & 0xffff;
+	return 0;
+}
+
+static uint16_t vector_check(const struct nvme_ctrlr *c, uint32_t v)
+{
+	return (v & 0xffff) >= c->opts.vectors ? ERR(NVME_SC_INVALID_FIELD) : 0;
+}
+
+static uint16_t keep_alive_set(struct nvme_ctrlr *c, uint32_t ms)
+{
+	/* Rounded up to the granularity (Base 3.9); no more than can be counted in ms. */
+	c->feat.keep_alive_ms =
+	        (uint32_t)MIN(DIV_ROUND_UP((uint64_t)ms, KEEP_ALIVE_MS) * KEEP_ALIVE_MS,
+	                      UINT32_MAX / KEEP_ALIVE_MS * KEEP_ALIVE_MS);
+	keep_alive_restart(c);
+	return 0;
+}
+
+static uint16_t behavior_set(struct nvme_req *r)
+{
+	uint16_t st = data_map(r, sizeof(r->c->feat.host_behavior));
+
+	if (!st)
+		data_get(r, r->c->feat.host_behavior);
+	return st;
+}
+
+static uint16_t host_id_set(struct nvme_req *r)
+{
+	uint16_t st;
+
+	/* Only the 16-byte form, as for all that CTRATT says supports it. */
+	if (!(cdw(r->cmd.cdw11) & NVME_HOST_ID_EXHID))
+		return ERR(NVME_SC_HOSTID_FORMAT);
+	st = data_map(r, sizeof(r->c->feat.host_id));
+	if (!st)
+		data_get(r, r->c->feat.host_id);
+	return st;
+}
+
+static uint16_t value_set(struct nvme_req *r, uint32_t fid, uint32_t v)
+{
+	struct nvme_ctrlr *c = r->c;
+	struct ctrlr_features *f = &c->feat;
+
+	switch (fid) {
+	case NVME_FEAT_ARBITRATION:
+		f->arbitration = v;
+		return 0;
+	case NVME_FEAT_POWER:
+		return v & 0x1f ? ERR(NVME_SC_INVALID_FIELD) : 0; /* one state */
+	case NVME_FEAT_TEMPERATURE:
+		return temperature_set(c, v);
+	case NVME_FEAT_ERROR_RECOVERY:
+		if (v >> 16 & 1)
+			return ERR(NVME_SC_INVALID_FIELD); /* DULBE: not supported */
+		f->error_recovery = v & 0xffff;
+		return 0;
+	case NVME_FEAT_WRITE_CACHE:
+		f->write_cache = v & 1;
+		return 0;
+	case NVME_FEAT_QUEUES:
+		return queues_set(r, v);
+	case NVME_FEAT_COALESCING:
+		f->coalescing = v & 0xffff;
+		return 0;
+	case NVME_FEAT_VECTOR:
+		return vector_check(c, v);
+	case NVME_FEAT_ATOMICITY:
+		f->atomicity = v & 1;
+		return 0;
+	case NVME_FEAT_ASYNC:
+		f->async = v;
+		return 0;
+	case NVME_FEAT_KEEP_ALIVE:
+		return keep_alive_set(c, v);
+	case NVME_FEAT_HOST_BEHAVIOR:
+		return behavior_set(r);
+	default:
+		return host_id_set(r);
+	}
+}
+
+/* None of them is a namespace's. */
+static uint16_t ns_check(const struct nvme_req *r, bool set)
+{
+	uint32_t nsid = cdw(r->cmd.nsid);
+
+	if (!nsid || nsid == NVME_NSID_ALL)
+		return 0;
+	if (!subsys_ns(r->c->subsys, nsid))
+		return ERR(NVME_SC_INVALID_NS);
+	return set ? ERR(NVME_SC_FEATURE_NOT_NS) : 0;
+}
+
+uint16_t features_set(struct nvme_req *r)
+{
+	uint32_t cdw10 = cdw(r->cmd.cdw10), fid = NVME_FEATURE_FID(cdw10);
+	uint16_t st;
+
+	if (!is_known(r->c, fid))
+		return ERR(NVME_SC_INVALID_FIELD);
+	if (cdw10 & NVME_FEATURE_SAVE)
+		return ERR(NVME_SC_FEATURE_NOT_SAVEABLE);
+	st = ns_check(r, true);
+	return st ? st : value_set(r, fid, cdw(r->cmd.cdw11));
+}
+
+/* --- Get --- */
+
+static uint16_t put(struct nvme_req *r, const void *buf, uint32_t len)
+{
+	uint16_t st = data_map(r, len);
+
+	if (!st)
+		data_put(r, buf, len);
+	return st;
+}
+
+static uint16_t host_id_get(struct nvme_req *r, const struct ctrlr_features *f)
+{
+	if (!(cdw(r->cmd.cdw11) & NVME_HOST_ID_EXHID))
+		return ERR(NVME_SC_HOSTID_FORMAT);
+	return put(r, f->host_id, sizeof(f->host_id));
+}
+
+/* Of @f, which is the current set or the default. */
+static uint16_t value_get(struct nvme_req *r, uint32_t fid, const struct ctrlr_features *f)
+{
+	uint32_t v = cdw(r->cmd.cdw11), n = r->c->queues - 1;
+
+	switch (fid) {
+	case NVME_FEAT_ARBITRATION:
+		r->dw0 = f->arbitration;
+		break;
+	case NVME_FEAT_TEMPERATURE:
+		r->dw0 = (v >> 20 & 3) == 1 ? f->temp_under : f->temp_over;
+		break;
+	case NVME_FEAT_ERROR_RECOVERY:
+		r->dw0 = f->error_recovery;
+		break;
+	case NVME_FEAT_WRITE_CACHE:
+		r->dw0 = f->write_cache;
+		break;
+	case NVME_FEAT_QUEUES:
+		r->dw0 = n << 16 | n;
+		break;
+	case NVME_FEAT_COALESCING:
+		r->dw0 = f->coalescing;
+		break;
+	case NVME_FEAT_VECTOR:
+		r->dw0 = v & 0xffff;
+		return vector_check(r->c, v);
+	case NVME_FEAT_ATOMICITY:
+		r->dw0 = f->atomicity;
+		break;
+	case NVME_FEAT_ASYNC:
+		r->dw0 = f->async;
+		break;
+	case NVME_FEAT_KEEP_ALIVE:
+		r->dw0 = f->keep_alive_ms;
+		break;
+	case NVME_FEAT_HOST_BEHAVIOR:
+		return put(r, f->host_behavior, sizeof(f->host_behavior));
+	case NVME_FEAT_HOST_ID:
+		return host_id_get(r, f);
+	default: /* power: state 0 */
+		break;
+	}
+	return 0;
+}
+
+uint16_t features_get(struct nvme_req *r)
+{
+	static const struct ctrlr_features defaults = {
+	        .arbitration = 7, .write_cache = true, .temp_over = 343};
+	uint32_t cdw10 = cdw(r->cmd.cdw10), fid = NVME_FEATURE_FID(cdw10);
+	uint16_t st;
+
+	if (!is_known(r->c, fid))
+		return ERR(NVME_SC_INVALID_FIELD);
+	st = ns_check(r, false);
+	if (st)
+		return st;
+	switch (NVME_FEATURE_SEL(cdw10)) {
+	case NVME_SEL_CURRENT:
+		return value_get(r, fid, &r->c->feat);
+	case NVME_SEL_DEFAULT:
+	case NVME_SEL_SAVED:
+		return value_get(r, fid, &defaults);
+	case NVME_SEL_CAPABILITIES:
+		r->dw0 = NVME_FEATCAP_CHANGEABLE;
+		return 0;
+	default:
+		return ERR(NVME_SC_INVALID_FIELD);
+	}
+}
