@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <sys/xattr.h>
+#include <time.h>
 #include <unistd.h>
 
 void host_attr(const struct stat *st, struct pst_attr *ret_attr)
@@ -112,6 +113,46 @@ int host_xattrs_read(int fd, const char *path, struct host_xattrs *ret_xattrs)
 }
 
 /* --- content --- */
+
+static uint64_t timespec_ns(const struct timespec *t)
+{
+	return (uint64_t)t->tv_sec * NSEC_PER_SEC + (uint64_t)t->tv_nsec;
+}
+
+/* Files get their times from this clock, which stands still for a tick (before Linux 6.13 always):
+ * two changes in one tick look like one. */
+static uint64_t tick_now(void)
+{
+	struct timespec t = {0};
+
+	clock_gettime(CLOCK_REALTIME_COARSE, &t);
+	return timespec_ns(&t);
+}
+
+int host_stat_before(int fd, struct stat *ret_st)
+{
+	struct timespec tick = {.tv_nsec = 10 * (long)NSEC_PER_MSEC};
+	struct stat st, again;
+	uint64_t changed, now;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	clock_getres(CLOCK_REALTIME_COARSE, &tick);
+	changed = timespec_ns(&st.st_ctim);
+	now = tick_now();
+	/* Further ahead it is another machine's clock: waiting would not help. */
+	if (now <= changed && changed - now <= timespec_ns(&tick)) {
+		tick.tv_nsec *= 2;
+		while (nanosleep(&tick, &tick) < 0 && errno == EINTR)
+			;
+		if (fstat(fd, &again) < 0)
+			return -errno;
+		if (host_changed(&st, &again))
+			return -EAGAIN;
+	}
+	*ret_st = st;
+	return 0;
+}
 
 bool host_changed(const struct stat *a, const struct stat *b)
 {

@@ -31,6 +31,12 @@ struct host_xattrs {
 int host_xattrs_read(int fd, const char *path, struct host_xattrs *ret_xattrs);
 void host_xattrs_done(struct host_xattrs *x);
 
+/*
+ * The first look at an open file before it is read: one that was changed a moment ago is looked at
+ * when the kernel's clock has moved on, so that a change from then on has another time. 0, -EAGAIN
+ * when it changed again meanwhile, or another negative errno value.
+ */
+int host_stat_before(int fd, struct stat *ret_st);
 /* Did the file change between two looks? */
 bool host_changed(const struct stat *before, const struct stat *after);
 /* Exactly @len bytes at @off: 0, -errno, or -ESTALE when the file is shorter now. */

@@ -148,23 +148,35 @@ static int read_once(struct import_item *it, int fd, const struct stat *before)
 	return rc == -ESTALE ? -EAGAIN : rc;
 }
 
-static int read_file(struct import_item *it, const char *host)
+/* Not blocking: it was a file a moment ago, and may be a FIFO that nobody writes to by now. */
+static int open_host(const char *host)
 {
-	int fd = open(host, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NOATIME), rc = -EAGAIN;
-	struct stat st;
+	int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
+	int fd = open(host, flags | O_NOATIME);
 
 	if (fd < 0 && errno == EPERM) /* O_NOATIME is the owner's */
-		fd = open(host, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+		fd = open(host, flags);
+	return fd;
+}
+
+static int read_file(struct import_item *it, const char *host)
+{
+	int fd = open_host(host), rc = -EAGAIN;
+	struct stat st;
+
 	if (fd < 0)
 		return error_item(it, -errno, NULL);
 	for (int i = 0; rc == -EAGAIN && i < READ_ATTEMPTS; i++) {
 		import_data_put(it);
 		host_xattrs_done(&it->xattrs);
 		it->len = 0;
-		if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+		rc = host_stat_before(fd, &st);
+		if (rc == -EAGAIN)
+			continue;
+		if (rc == 0 && !S_ISREG(st.st_mode))
 			rc = -ENOENT; /* something else is at the name by now */
+		if (rc < 0)
 			break;
-		}
 		host_attr(&st, &it->attr);
 		if ((uint64_t)st.st_size > IMPORT_SMALL || has_holes(&st)) {
 			it->kind = IMPORT_BIG;
@@ -501,9 +513,11 @@ static void stream_run(struct job *j)
 	int fd = -1, rc = host ? 0 : -ENOMEM;
 
 	if (rc == 0)
-		fd = open(host, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-	if (rc == 0 && (fd < 0 || fstat(fd, &before) < 0))
-		rc = -errno;
+		fd = open_host(host);
+	if (rc == 0)
+		rc = fd < 0 ? -errno : host_stat_before(fd, &before);
+	if (rc == 0 && !S_ISREG(before.st_mode))
+		rc = -ENOENT;
 	if (rc == 0) {
 		host_attr(&before, &it->attr);
 		rc = stream_data(it, fd, it->attr.size_bytes);
@@ -512,7 +526,7 @@ static void stream_run(struct job *j)
 		rc = host_xattrs_read(fd, NULL, &it->xattrs);
 	if (rc == 0 && fstat(fd, &after) < 0)
 		rc = -errno;
-	if (rc == -ESTALE || (rc == 0 && host_changed(&before, &after))) {
+	if (rc == -ESTALE || rc == -EAGAIN || (rc == 0 && host_changed(&before, &after))) {
 		it->what = what_changed;
 		rc = -ESTALE;
 	}

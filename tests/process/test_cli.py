@@ -557,26 +557,42 @@ def test_sources_that_are_odd():
         s.fails("put", "-r", "in2/x", "t:/d", say="t:/d/x")  # a directory over a file
 
 
+class Mover:
+    """Writes to a file all the time, until it is told to end."""
+
+    def __init__(self, path):
+        self.path, self.stop, self.writes = path, threading.Event(), 0
+        self.thread = threading.Thread(target=self.run)
+
+    def run(self):
+        size = os.path.getsize(self.path)
+        with open(self.path, "r+b", buffering=0) as f:
+            while not self.stop.is_set():
+                os.pwrite(f.fileno(), os.urandom(8), random.randrange(size))
+                self.writes += 1
+
+    def __enter__(self):
+        self.thread.start()
+        while not self.writes:
+            time.sleep(0.001)
+        return self
+
+    def __exit__(self, *exc):
+        self.stop.set()
+        self.thread.join()
+
+
 def test_file_that_changes():
     """A file that is written to all the time is reported and not stored; the others are."""
     with Store() as s:
-        path = write(s.dir / "d/moving", b"x" * 3_000_000)
+        # More than put holds in memory, on a device that takes its time: reading it lasts longer
+        # than any pause of the writer.
+        path = write(s.dir / "d/moving", os.urandom(1 << 20) * 120)
         write(s.dir / "d/still", b"still")
-        stop = threading.Event()
-
-        def mover():
-            with open(path, "r+b") as f:
-                while not stop.is_set():
-                    os.pwrite(f.fileno(), os.urandom(8), random.randrange(3_000_000))
-
-        t = threading.Thread(target=mover)
-        t.start()
-        try:
-            done = s.run("put", "-r", "d", "t:/")
-        finally:
-            stop.set()
-            t.join()
-        assert done.returncode == 1 and "moving" in done.err and "changed" in done.err, done.err
+        slow = "local:fault:%s?delay_us=150000" % (s.dir / "s.pst")
+        with Mover(path):
+            done = s.run("-s", slow, "put", "-r", "d", "t:/", store=False)
+        assert done.returncode == 1 and "moving: it changed while it was read" in done.err, done.err
         assert s.ok("ls", "t:/d").split() == ["still"]
 
 
@@ -593,6 +609,23 @@ def test_full():
             assert s.run("cat", "t:/d/" + n).stdout == (s.dir / "d" / n).read_bytes()
         s.ok("rm", "-r", "t:/d")
         s.ok("put", s.dir / "d/f00", "t:/again")
+
+
+def test_index_limit():
+    """Memory for the index ends: told like a full store, and everything can still be read and deleted."""
+    with Store() as s:
+        small = "%s?index_limit=1m" % s.uri
+        for i in range(9000):
+            write(s.dir / "d" / ("a file with a long name %05d" % i), b"x")
+        done = s.fails("-s", small, "put", "-r", "d", "t:/", say="no space left", store=False)
+        assert done.err.count("no space left") < 40, "told once"
+        s.ok("-s", small, "verify", "t:/", store=False)
+        stored = s.ok("-s", small, "ls", "t:/d", store=False).splitlines()
+        assert 1000 < len(stored) < 9000, len(stored)
+        s.ok("-s", small, "mv", "t:/d/" + stored[0], "t:/moved", store=False)
+        s.ok("-s", small, "rm", "-r", "t:/d", store=False)
+        assert s.ok("-s", small, "ls", "t:/", store=False).split() == ["moved"]
+        s.ok("-s", small, "put", "d/" + stored[0], "t:/again", store=False)
 
 
 def test_quota():

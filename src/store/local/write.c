@@ -12,7 +12,8 @@
  */
 #include "store/local/engine.h"
 
-#define WMUTS_INLINE 1
+#define WMUTS_INLINE     1
+#define SMALL_PAIR_BYTES 64
 
 /* --- requests --- */
 
@@ -28,6 +29,40 @@ static void wreq_free(struct wreq *q)
 		mem_free(q->lock);
 	op_state(q->op)->req = NULL;
 	req_put(l, q);
+}
+
+/*
+ * Does it make the index smaller, so that it may use what is kept for that? Beside what it deletes
+ * it may change the heads of objects (what has lost a name notes it, and so does its directory),
+ * and put as many small pairs as it deletes: a name that moves, an orphan's place.
+ */
+static bool deletes_only(const struct pst_mut *mut, uint32_t count)
+{
+	uint32_t dels = 0, puts = 0, objects = 0;
+
+	for (uint32_t i = 0; i < count; i++) {
+		switch (mut[i].kind) {
+		case PST_KV_DEL:
+			dels++;
+			break;
+		case PST_OBJ_DELETE:
+		case PST_ARRAY_PUNCH:
+			objects++;
+			break;
+		case PST_KV_PUT:
+			if (mut[i].val_len > SMALL_PAIR_BYTES)
+				return false;
+			puts++;
+			break;
+		case PST_SET_LABEL:
+		case PST_SET_MTIME:
+			break;
+		default:
+			if (mut[i].kind >= PST_KV_PUT)
+				return false;
+		}
+	}
+	return dels + objects > 0 && puts <= dels;
 }
 
 static struct wreq *wreq_new(struct shard *s, struct pst_op *op)
@@ -70,15 +105,9 @@ static struct wreq *wreq_new(struct shard *s, struct pst_op *op)
 		q->one_w.j = q->one_j;
 		q->one_w.j_cap = JBLOCKS_INLINE;
 	}
-	q->deletes_only = true;
-	for (uint32_t i = 0; i < q->count; i++) {
-		unsigned kind = q->mut[i].kind;
-
+	for (uint32_t i = 0; i < q->count; i++)
 		list_init(&q->lock[i].link);
-		if (kind >= PST_KV_PUT && kind != PST_KV_DEL && kind != PST_ARRAY_PUNCH &&
-		    kind != PST_OBJ_DELETE)
-			q->deletes_only = false;
-	}
+	q->deletes_only = deletes_only(q->mut, q->count);
 	op_state(op)->req = q;
 	return q;
 }
