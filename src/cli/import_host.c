@@ -509,7 +509,7 @@ static void stream_run(struct job *j)
 {
 	struct import_item *it = container_of(j, struct import_item, job);
 	char *host = import_item_host(it);
-	struct stat before, after;
+	struct stat before = {0}, after;
 	int fd = -1, rc = host ? 0 : -ENOMEM;
 
 	if (rc == 0)
