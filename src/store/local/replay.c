@@ -3,7 +3,7 @@
  * replay - reading a shard's log back: see recover.c for where it ends and why.
  *
  * Two passes: the first follows the frames and learns the greatest mark; the second applies them,
- * and verifies the data of those that no mark covers.
+ * verifies the data of those that no mark covers, and brings those to every device.
  */
 #include "store/local/engine.h"
 
@@ -17,6 +17,7 @@ struct replay {
 	uint64_t last_record; /* newest frame applied that has records */
 	uint64_t seq, pos;    /* of the next frame */
 	bool ended;           /* an earlier recovery ended the log before it */
+	bool mend;            /* what no mark covers goes to every device before it counts */
 	uint8_t *meta;        /* FRAME_META_MAX */
 	/* Blocks of the log read ahead: [win_pos, +win_blocks) as device win_dev has them. */
 	uint8_t *win;
@@ -232,6 +233,57 @@ static int frame_verify(struct replay *r, bool journaled)
 	return err;
 }
 
+/* --- mirrors --- */
+
+/* Block @k of the frame in hand. */
+static const uint8_t *frame_block(const struct replay *r, uint32_t k)
+{
+	const struct media_frame *f = (const void *)r->meta;
+	uint32_t meta_blocks = (uint32_t)DIV_ROUND_UP(le32_get(f->meta_bytes), BLOCK_BYTES);
+
+	return k < meta_blocks ? r->meta + (size_t)k * BLOCK_BYTES : r->data[k - meta_blocks]->data;
+}
+
+/*
+ * Brings the frame in hand, which nothing says was durable, to the devices that don't have it as it
+ * is here. What comes after recovery relies on it; with a single copy, losing that would be damage in
+ * the middle of the log.
+ */
+static int frame_mend(struct replay *r)
+{
+	struct local *l = r->s->l;
+	const struct media_frame *f = (const void *)r->meta;
+	uint32_t blocks = (uint32_t)DIV_ROUND_UP(le32_get(f->meta_bytes), BLOCK_BYTES) +
+	                  le32_get(f->data_blocks);
+
+	for (unsigned d = 0; d < l->geo.devs; d++) {
+		bool mended = false;
+
+		for (uint32_t k = 0; k < blocks; k++) {
+			const uint8_t *block = frame_block(r, k);
+			int err = log_read(r, d, r->pos + k, r->probe, 1);
+
+			if (!err && !memcmp(r->probe, block, BLOCK_BYTES))
+				continue;
+			err = bdev_write_sync(l->dev[d], place(r, r->pos + k) << BLOCK_SHIFT, block,
+			                      BLOCK_BYTES, 0);
+			if (err)
+				return err_set(r->err, err, "%s can't be written: %s",
+				               l->dev[d]->info.name, strerror(-err));
+			mended = true;
+		}
+		l->stat.mirror_repairs += mended;
+		if (mended && d == r->win_dev)
+			r->win_blocks = 0;
+	}
+	return 0;
+}
+
+static bool to_mend(const struct replay *r)
+{
+	return r->mend && r->seq > r->mark;
+}
+
 static int log_unread(const struct replay *r, int err)
 {
 	return err_set(r->err, err, "shard %u: the log can't be read: %s", r->s->id,
@@ -270,6 +322,9 @@ static int frame_next(struct replay *r)
 		}
 		if (!(le16_get(f->flags) & FRAME_SKIP))
 			return 0;
+		err = to_mend(r) ? frame_mend(r) : 0;
+		if (err)
+			return err;
 		r->pos = DIV_ROUND_UP(r->pos + 1, l->geo.log_blocks) * l->geo.log_blocks;
 	}
 }
@@ -417,6 +472,7 @@ static int apply_all(struct replay *r, uint64_t end)
 	int err;
 
 	rewind_to_start(r);
+	r->mend = !r->s->l->opts.read_only && r->s->l->geo.devs > 1;
 	while (r->seq < end) {
 		err = frame_next(r);
 		if (err)
@@ -428,6 +484,9 @@ static int apply_all(struct replay *r, uint64_t end)
 			if (err)
 				return log_unread(r, err);
 		}
+		err = to_mend(r) ? frame_mend(r) : 0;
+		if (err)
+			return err;
 		if (r->s->l->watch)
 			r->s->l->watch->frame(r->s->l->watch, r->s, (const void *)r->meta, r->data,
 			                      r->seq <= r->mark);
