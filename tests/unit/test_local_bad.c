@@ -136,6 +136,7 @@ struct found {
 	struct pst_scrub_report rep;
 	unsigned count;
 	uint64_t off[16];
+	int status;
 };
 
 static void found_bad(struct pst_scrub_report *rep, uint32_t cont, struct pst_oid oid, uint64_t off,
@@ -144,7 +145,7 @@ static void found_bad(struct pst_scrub_report *rep, uint32_t cont, struct pst_oi
 	struct found *f = container_of(rep, struct found, rep);
 
 	assert_true(f->count < 16);
-	assert_int_equal(status, -EIO);
+	f->status = status;
 	f->off[f->count++] = off;
 }
 
@@ -233,6 +234,54 @@ static void flip_in_data(void **state)
 	assert_int_equal(eng_expect(&e, c, view, oid_of(1), 0, LEN, 1), -EIO);
 	assert_int_equal(eng_expect(&e, c, 0, oid_of(1), 20 * BB, BB, 5), 0);
 	assert_int_equal(scrub(&e, &f, 0), 1);
+	eng_end(&e);
+}
+
+/* A scrub says of each block that it is bad, also of neighbours, and of any failure. */
+static void scrub_finds_each_block(void **state)
+{
+	static const uint64_t bad[] = {3, 4, 17, 39};
+	struct eng e = {.dev_bytes = 16 * MIB};
+	uint64_t data_start, addr;
+	struct found f;
+	uint32_t c;
+
+	eng_start(&e);
+	assert_int_equal(ops_cont_create(e.store, "a", &c), 0);
+	assert_int_equal(eng_put(&e, c, oid_of(1), 0, LEN, 1), 0);
+	assert_int_equal(eng_put(&e, c, oid_of(2), 0, 100, 2), 0);
+	data_start = eng_local(&e)->geo.data_start;
+	addr = addr_of_block(&e, c, 0, 0);
+	assert_int_equal(eng_close(&e), 0);
+	for (unsigned i = 0; i < ARRAY_LEN(bad); i++)
+		eng_flip(&e, 0, data_start + addr + bad[i], 99);
+	eng_open(&e);
+	assert_int_equal(scrub(&e, &f, 0), ARRAY_LEN(bad));
+	assert_int_equal(f.status, -EIO);
+	for (unsigned i = 0; i < ARRAY_LEN(bad); i++) {
+		assert_int_equal(f.off[i], bad[i] * BB);
+		assert_int_equal(eng_put(&e, c, oid_of(1), bad[i] * BB, BB, 1), 0);
+	}
+	assert_int_equal(scrub(&e, &f, 0), 0);
+	eng_reopen(&e);
+	/* One that passes does no harm; one of another kind is told too. */
+	eng_fail_at(&e, 1 << BDEV_READ, 1, -EIO);
+	assert_int_equal(scrub(&e, &f, 0), 0);
+	assert_true(f.rep.done_bytes >= LEN + 100);
+	for (uint64_t n = 3; n < 12; n++) { /* of its own it has two */
+		eng_reopen(&e);
+		(void)mem_alloc_fail_at(n, false);
+		assert_int_equal(scrub(&e, &f, 0), 0);
+		(void)mem_alloc_fail_at(0, false);
+		assert_true(f.rep.done_bytes >= LEN + 100);
+	}
+	eng_reopen(&e);
+	assert_int_equal(ops_batch(e.store, c,
+	                           (struct pst_mut[]){MUT_OFF(PST_OBJ_DELETE, oid_of(1), 0, 0)}, 1),
+	                 0);
+	eng_fail_at(&e, 1 << BDEV_READ, 2, -ETIMEDOUT); /* after its checksums */
+	assert_int_equal(scrub(&e, &f, 0), 1);
+	assert_int_equal(f.status, -ETIMEDOUT);
 	eng_end(&e);
 }
 
@@ -494,6 +543,7 @@ int main(int argc, char **argv)
 	        cmocka_unit_test(not_a_store),
 	        cmocka_unit_test(devices_missing_or_mixed),
 	        cmocka_unit_test(flip_in_data),
+	        cmocka_unit_test(scrub_finds_each_block),
 	        cmocka_unit_test(flip_in_a_large_value),
 	        cmocka_unit_test(scrub_of_a_busy_store),
 	        cmocka_unit_test(flip_in_an_index_page),

@@ -24,7 +24,8 @@ struct scrub {
 	uint64_t view;
 	uint8_t key[BT_KEY_MAX]; /* last one looked at */
 	size_t key_len;
-	uint64_t obj_off; /* within the object of key */
+	uint64_t obj_off;  /* within the object of key */
+	uint64_t fine_end; /* up to there block by block: something could not be read */
 	bool in_object, reading, value, again;
 	uint64_t next_ns;
 };
@@ -47,14 +48,31 @@ static void report(struct scrub *s, uint64_t off, int status)
 		s->rep->bad(s->rep, s->cont, s->read.oid, off, status);
 }
 
+static bool out_of_memory(const struct scrub *s)
+{
+	return s->read.status == -ENOMEM;
+}
+
+/* The next read begins where this one ended; or, if it was of more than a block and could not be
+ * read, begins there again, in blocks, so that each bad one is known. */
 static void read_ended(struct scrub *s)
 {
 	uint64_t n = s->value ? s->read.ret_len : s->iov.iov_len;
+	int status = s->read.status;
+	bool gone = status == -ENOENT || status == -ESTALE; /* meanwhile */
 
 	s->reading = false;
-	if (s->read.status == -EIO)
-		report(s, s->value ? 0 : s->read.ret_off, -EIO);
-	/* -ENOENT, -ESTALE: it went meanwhile. */
+	if (out_of_memory(s)) {
+		s->again = true;
+		local_tick(s->l);
+		return;
+	}
+	if (!s->value && status && !gone && n > BLOCK_BYTES) {
+		s->fine_end = s->obj_off + n;
+		return;
+	}
+	if (status && !gone)
+		report(s, s->value ? 0 : s->obj_off, status);
 	if (!s->value)
 		s->obj_off += n;
 	s->rep->done_bytes += n;
@@ -102,7 +120,8 @@ static bool object_step(struct scrub *s)
 		return false;
 	s->obj_off = ALIGN_DOWN(map.ret_off, BLOCK_BYTES);
 	s->iov.iov_base = s->buf;
-	s->iov.iov_len = MIN(SCRUB_READ_BYTES, map.ret_off + map.ret_len - s->obj_off);
+	s->iov.iov_len = MIN(s->obj_off < s->fine_end ? BLOCK_BYTES : SCRUB_READ_BYTES,
+	                     map.ret_off + map.ret_len - s->obj_off);
 	s->read.off = s->obj_off;
 	s->read.len = s->iov.iov_len;
 	s->read.iov = &s->iov;
@@ -168,7 +187,7 @@ static bool advance(struct scrub *s)
 	if (it.key[16] == KEY_HEAD) {
 		s->rep->objects++;
 		s->in_object = true;
-		s->obj_off = 0;
+		s->obj_off = s->fine_end = 0;
 	} else if (it.key[16] == KEY_KV && ((const uint8_t *)it.val)[0] == VAL_OUT) {
 		s->read.key = s->key + KEY_OBJ_BYTES;
 		s->read.key_len = (uint32_t)(it.key_len - KEY_OBJ_BYTES);
