@@ -226,9 +226,9 @@ static void tear_down(struct world *w, enum kind k, unsigned round)
 /* --- memory --- */
 
 /* @cold: on a store that was just opened each time. */
-static void allocations(enum kind k, bool cold)
+static void allocations(enum kind k, bool cold, unsigned devs)
 {
-	struct world w = {.e = {.dev_bytes = 16 * MIB, .plain = true}};
+	struct world w = {.e = {.dev_bytes = 16 * MIB, .devs = devs, .plain = true}};
 	bool failed = true;
 
 	world_start(&w);
@@ -260,17 +260,20 @@ static void allocations(enum kind k, bool cold)
 static void each_allocation(void **state)
 {
 	for (enum kind k = 0; k < K_COUNT; k++) {
-		allocations(k, false);
-		allocations(k, true);
+		for (unsigned devs = 1; devs <= 3; devs += 2) {
+			allocations(k, false, devs);
+			allocations(k, true, devs);
+		}
 	}
 }
 
 /* A checkpoint, and a close, put off what they have no memory for and come to their end. */
 static void each_allocation_of_a_checkpoint(void **state)
 {
-	for (unsigned closing = 0; closing < 2; closing++) {
-		bool failed = true;
-		struct world w = {.e = {.dev_bytes = 16 * MIB, .plain = true}};
+	for (unsigned how = 0; how < 4; how++) {
+		bool failed = true, closing = how % 2;
+		struct world w = {
+		        .e = {.dev_bytes = 16 * MIB, .devs = how / 2 ? 3 : 1, .plain = true}};
 
 		world_start(&w);
 		for (unsigned n = 1; failed; n++) {

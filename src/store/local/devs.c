@@ -54,17 +54,95 @@ static struct sub_io *sub_get(struct local *l, struct dio *d)
 	struct sub_io *s = l->sub_free;
 
 	if (d->pending == 1) /* only the caller's hold: the embedded one is unused */
-		s = &d->first;
-	else if (s)
+		return &d->first;
+	if (s)
 		l->sub_free = s->next;
 	else
 		s = mem_alloc(sizeof(*s));
-	if (s) {
-		memset(&s->io, 0, offsetof(struct bdev_io, link));
-		s->parent = d;
-		s->joined = NULL;
-	}
 	return s;
+}
+
+/* Is something left? Passes over devices that need no flush. */
+static bool more(struct dio *d)
+{
+	struct local *l = d->l;
+
+	if (d->todo.mirrored)
+		return d->todo.dev < l->geo.devs;
+	if (likely(d->todo.op != BDEV_FLUSH))
+		return d->todo.blocks > 0;
+	for (; d->todo.dev < l->geo.devs; d->todo.dev++) {
+		unsigned i = d->todo.dev;
+
+		if (i && PLANTED(l, PLANT_FLUSH_ONE_DEVICE))
+			continue;
+		if (!d->todo.dirty_only || l->dev_dirty[i] || l->flushing[i])
+			break;
+	}
+	return d->todo.dev < l->geo.devs;
+}
+
+static void sub_done(struct bdev_io *io);
+
+static void sub_submit(struct dio *d, struct sub_io *s, unsigned dev, uint64_t dev_block,
+                       const struct iovec *iov, unsigned iov_count, uint64_t len)
+{
+	struct local *l = d->l;
+
+	if (iov_count == 1) {
+		s->iov = iov[0];
+		iov = &s->iov;
+	}
+	s->io.op = (uint8_t)d->todo.op;
+	s->io.off_bytes = dev_block << BLOCK_SHIFT;
+	s->io.len_bytes = len;
+	s->io.iov = iov;
+	s->io.iov_count = iov_count;
+	s->io.region = d->todo.region;
+	s->io.done = sub_done;
+	s->dev = dev;
+	if (d->todo.op == BDEV_READ)
+		l->stat.dev_read_bytes += len;
+	else
+		l->stat.dev_write_bytes += len;
+	bdev_submit(l->dev[dev], &s->io);
+}
+
+/* Sends the next of what is left with @s. */
+static void send_one(struct dio *d, struct sub_io *s)
+{
+	struct local *l = d->l;
+	unsigned dev;
+
+	memset(&s->io, 0, offsetof(struct bdev_io, link));
+	s->parent = d;
+	s->joined = NULL;
+	if (d->todo.mirrored) {
+		dev = d->todo.dev++;
+		s->io.flags = dev && PLANTED(l, PLANT_FLUSH_ONE_DEVICE) ? 0 : d->todo.flags;
+		sub_submit(d, s, dev, d->todo.at, d->todo.iov, d->todo.iov_count, d->todo.len);
+	} else if (unlikely(d->todo.op == BDEV_FLUSH)) {
+		dev = d->todo.dev++;
+		if (d->todo.dirty_only && !l->dev_dirty[dev]) {
+			/* The data that made the device dirty is being flushed for somebody else:
+			 * that is waited for. */
+			s->next = l->flushing[dev]->joined;
+			l->flushing[dev]->joined = s;
+			return;
+		}
+		l->stat.dev_flushes++;
+		l->flushing[dev] = s;
+		l->dev_dirty[dev] = false;
+		sub_submit(d, s, dev, 0, NULL, 0, 0);
+	} else {
+		struct place at = place_of(&l->geo, d->todo.at, d->todo.blocks);
+		struct iovec iov = {d->todo.buf, (uint64_t)at.run << BLOCK_SHIFT};
+
+		d->todo.buf += iov.iov_len;
+		d->todo.at += at.run;
+		d->todo.blocks -= at.run;
+		sub_submit(d, s, at.dev, at.block, &iov, 1, iov.iov_len);
+	}
 }
 
 static void dio_put(struct dio *d)
@@ -79,6 +157,11 @@ static void sub_end(struct sub_io *s, int status)
 
 	if (status && !d->status)
 		d->status = status;
+	if (unlikely(!d->status &&
+	             more(d))) { /* there was no memory for it: this one is free now */
+		send_one(d, s);
+		return;
+	}
 	if (s != &d->first) {
 		s->next = d->l->sub_free;
 		d->l->sub_free = s;
@@ -105,97 +188,59 @@ static void sub_done(struct bdev_io *io)
 	}
 }
 
-static void sub_submit(struct local *l, struct dio *d, unsigned dev, enum bdev_op op,
-                       uint32_t flags, uint64_t dev_block, const struct iovec *iov,
-                       unsigned iov_count, uint64_t len, struct mem_region *region)
-{
-	struct sub_io *s = sub_get(l, d);
-
-	if (!s) {
-		d->status = -ENOMEM;
-		return;
-	}
-	if (op == BDEV_FLUSH) {
-		l->flushing[dev] = s;
-		l->dev_dirty[dev] = false;
-	}
-	if (iov_count == 1) {
-		s->iov = iov[0];
-		iov = &s->iov;
-	}
-	s->io.op = (uint8_t)op;
-	s->io.flags = flags;
-	s->io.off_bytes = dev_block << BLOCK_SHIFT;
-	s->io.len_bytes = len;
-	s->io.iov = iov;
-	s->io.iov_count = iov_count;
-	s->io.region = region;
-	s->io.done = sub_done;
-	s->dev = dev;
-	d->pending++;
-	if (op == BDEV_READ)
-		l->stat.dev_read_bytes += len;
-	else
-		l->stat.dev_write_bytes += len;
-	bdev_submit(l->dev[dev], &s->io);
-}
-
-static void dio_begin(struct local *l, struct dio *d)
-{
-	d->l = l;
-	d->status = 0;
-	d->pending =
-	        1; /* ours, until all parts are submitted; done() then runs from a later turn */
-}
-
 /*
  * done() must not run from inside the call. Parts never complete inside bdev_submit(), so the hold
- * can be given up at once, unless there was no part at all.
+ * that is ours until all are submitted can be given up at once: there is always one, but for a flush
+ * that finds nothing to do.
  */
-static void dio_end(struct dio *d)
+static bool dio_run(struct local *l, struct dio *d)
 {
-	if (d->pending > 1) {
-		d->pending--;
-		return;
+	struct sub_io *s;
+
+	d->l = l;
+	d->status = 0;
+	d->pending = 1;
+	while (more(d) && (s = sub_get(l, d)) != NULL) {
+		d->pending++;
+		send_one(d, s);
 	}
-	/* Nothing was submitted (no memory, or nothing to flush): an empty flush carries the news.
-	 */
-	sub_submit(d->l, d, 0, BDEV_FLUSH, 0, 0, NULL, 0, 0, NULL);
-	pst_assert(d->pending > 1);
+	if (d->pending == 1)
+		return false;
 	d->pending--;
+	return true;
 }
 
 void dio_data(struct local *l, struct dio *d, enum bdev_op op, uint64_t addr, uint32_t blocks,
               void *buf, struct mem_region *region)
 {
-	uint8_t *p = buf;
+	bool some;
 
-	dio_begin(l, d);
-	while (blocks) {
-		struct place at = place_of(&l->geo, addr, blocks);
-		uint64_t len = (uint64_t)at.run << BLOCK_SHIFT;
-		struct iovec iov = {p, len};
-
-		sub_submit(l, d, at.dev, op, 0, at.block, &iov, 1, len, region);
-		p += len;
-		addr += at.run;
-		blocks -= at.run;
-	}
-	dio_end(d);
+	d->todo.op = op;
+	d->todo.mirrored = false;
+	d->todo.at = addr;
+	d->todo.blocks = blocks;
+	d->todo.buf = buf;
+	d->todo.region = region;
+	some = dio_run(l, d);
+	pst_assert(some);
 }
 
 void dio_meta_write(struct local *l, struct dio *d, uint64_t dev_block, const struct iovec *iov,
                     unsigned iov_count, uint64_t len_bytes, bool fua)
 {
-	dio_begin(l, d);
-	for (unsigned i = 0; i < l->geo.devs; i++) {
-		uint32_t flags = fua ? BDEV_FUA : 0;
+	bool some;
 
-		if (i && PLANTED(l, PLANT_FLUSH_ONE_DEVICE))
-			flags = 0;
-		sub_submit(l, d, i, BDEV_WRITE, flags, dev_block, iov, iov_count, len_bytes, NULL);
-	}
-	dio_end(d);
+	d->todo.op = BDEV_WRITE;
+	d->todo.mirrored = true;
+	d->todo.dev = 0;
+	d->todo.flags = fua ? BDEV_FUA : 0;
+	d->todo.at = dev_block;
+	d->todo.iov = iov;
+	d->todo.iov_count = iov_count;
+	d->todo.len = len_bytes;
+	d->todo.region = NULL;
+	some = dio_run(l, d);
+	pst_assert(some);
 }
 
 void dio_meta_read(struct local *l, struct dio *d, unsigned dev, uint64_t dev_block, void *buf,
@@ -203,42 +248,27 @@ void dio_meta_read(struct local *l, struct dio *d, unsigned dev, uint64_t dev_bl
 {
 	struct iovec iov = {buf, (uint64_t)blocks << BLOCK_SHIFT};
 
-	dio_begin(l, d);
-	sub_submit(l, d, dev, BDEV_READ, 0, dev_block, &iov, 1, iov.iov_len, NULL);
-	dio_end(d);
-}
-
-/* The data that made the device dirty is being flushed for somebody else: that is waited for. */
-static void flush_join(struct local *l, struct dio *d, unsigned dev)
-{
-	struct sub_io *s = sub_get(l, d);
-
-	if (!s) {
-		d->status = -ENOMEM;
-		return;
-	}
-	s->next = l->flushing[dev]->joined;
-	l->flushing[dev]->joined = s;
-	d->pending++;
+	d->todo.op = BDEV_READ;
+	d->todo.mirrored = false;
+	d->todo.blocks = 0;
+	d->todo.region = NULL;
+	d->l = l;
+	d->status = 0;
+	d->pending = 1;
+	memset(&d->first.io, 0, offsetof(struct bdev_io, link));
+	d->first.parent = d;
+	d->first.joined = NULL;
+	sub_submit(d, &d->first, dev, dev_block, &iov, 1, iov.iov_len);
 }
 
 bool dio_flush(struct local *l, struct dio *d, bool dirty_only)
 {
-	dio_begin(l, d);
-	for (unsigned i = 0; i < l->geo.devs; i++) {
-		if (i && PLANTED(l, PLANT_FLUSH_ONE_DEVICE))
-			continue;
-		if (!dirty_only || l->dev_dirty[i]) {
-			l->stat.dev_flushes++;
-			sub_submit(l, d, i, BDEV_FLUSH, 0, 0, NULL, 0, 0, NULL);
-		} else if (l->flushing[i]) {
-			flush_join(l, d, i);
-		}
-	}
-	if (dirty_only && d->pending == 1 && !d->status)
-		return false;
-	dio_end(d);
-	return true;
+	d->todo.op = BDEV_FLUSH;
+	d->todo.mirrored = false;
+	d->todo.dirty_only = dirty_only;
+	d->todo.dev = 0;
+	d->todo.region = NULL;
+	return dio_run(l, d);
 }
 
 /* --- blocking forms --- */

@@ -33,6 +33,7 @@
 #define STORE_LOCAL_ENGINE_H
 
 #include "store/local/btree.h"
+#include "store/local/devs.h"
 #include "store/local/local.h"
 #include "store/local/media.h"
 #include "store/local/tree.h"
@@ -52,61 +53,6 @@ struct cont;
 #else
 #define PLANTED(l, bug) false
 #endif
-
-/* --- devs: several devices as one address space; single-buffer data I/O, mirrored metadata I/O ---
- */
-
-struct geometry {
-	unsigned devs;
-	uint32_t stripe; /* blocks */
-	uint64_t dev_blocks;
-	uint64_t header_start, log_start, log_blocks, csum_start, csum_pages, data_start;
-	uint64_t region_blocks; /* on one device */
-	uint64_t region_span;   /* block addresses in a region: devs * region_blocks */
-	uint64_t regions;
-	uint32_t csum_region_pages; /* checksum pages per region */
-	unsigned shards;
-};
-
-struct sub_io {
-	struct bdev_io io;
-	unsigned dev;
-	struct iovec iov;
-	struct dio *parent;
-	struct sub_io *next;
-	struct sub_io *joined; /* of a flush: others that wait for its end */
-};
-
-/* One transfer as the engine sees it. Owned by the caller until done() runs. */
-struct dio {
-	void (*done)(struct dio *d);
-	int status;
-	unsigned pending;
-	bool commits; /* a record will say that this data is there: the next frame must flush it */
-	struct local *l;
-	void *user;
-	struct sub_io first;
-};
-
-/* Read or write @blocks blocks at block address @addr; the range lies in one region. */
-void dio_data(struct local *l, struct dio *d, enum bdev_op op, uint64_t addr, uint32_t blocks,
-              void *buf, struct mem_region *region);
-/* Write to the same device blocks of every device. */
-void dio_meta_write(struct local *l, struct dio *d, uint64_t dev_block, const struct iovec *iov,
-                    unsigned iov_count, uint64_t len_bytes, bool fua);
-void dio_meta_read(struct local *l, struct dio *d, unsigned dev, uint64_t dev_block, void *buf,
-                   uint32_t blocks);
-/* @dirty_only: only devices that need it, flushes of others that cover it waited for; false:
- * there is nothing to wait for, and done() will not run. */
-bool dio_flush(struct local *l, struct dio *d, bool dirty_only);
-uint64_t geo_meta_block(const struct geometry *g,
-                        uint64_t addr); /* of an address in a meta region */
-uint64_t geo_csum_page(const struct geometry *g, uint64_t addr, unsigned *ret_slot);
-/* Blocking forms, for opening and fsck. */
-int meta_write_sync(struct local *l, uint64_t dev_block, const void *buf, uint32_t blocks);
-int meta_read_sync(struct local *l, unsigned dev, uint64_t dev_block, void *buf, uint32_t blocks);
-int data_read_sync(struct local *l, uint64_t addr, void *buf, uint32_t blocks);
-int flush_all_sync(struct local *l);
 
 /* --- super --- */
 
