@@ -15,6 +15,8 @@ uint32_t crc32c(uint32_t crc, const void *buf, size_t len)
 	/* ISA-L only reads, though its prototype lacks the const. */
 	unsigned char *p = (unsigned char *)(uintptr_t)buf;
 
+	if (likely(len <= CRC_CALL_MAX))
+		return ~crc32_iscsi(p, (int)len, ~crc);
 	crc = ~crc;
 	while (unlikely(len > CRC_CALL_MAX)) {
 		crc = crc32_iscsi(p, (int)CRC_CALL_MAX, crc);

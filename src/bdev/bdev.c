@@ -94,6 +94,10 @@ static int iov_check(const struct bdev *b, const struct bdev_io *io)
 {
 	uint64_t left = io->len_bytes, mask = b->info.mem_align ? b->info.mem_align - 1 : 0;
 
+	if (likely(io->iov_count == 1))
+		return io->iov->iov_len != left || ((uintptr_t)io->iov->iov_base | left) & mask
+		               ? -EINVAL
+		               : 0;
 	for (uint32_t i = 0; i < io->iov_count; i++) {
 		uint64_t len = io->iov[i].iov_len;
 
@@ -108,13 +112,15 @@ static int request_check(const struct bdev *b, const struct bdev_io *io)
 {
 	uint64_t size = b->info.size_bytes;
 
-	if (io->op > BDEV_WRITE_ZEROES || (io->flags & ~BDEV_FUA) ||
-	    (io->flags && io->op != BDEV_WRITE))
-		return -EINVAL;
-	if (b->read_only && io->op != BDEV_READ && io->op != BDEV_FLUSH)
-		return -EROFS;
-	if (io->op == BDEV_FLUSH)
-		return 0;
+	if (io->op != BDEV_READ || io->flags) {
+		if (io->op > BDEV_WRITE_ZEROES || (io->flags & ~BDEV_FUA) ||
+		    (io->flags && io->op != BDEV_WRITE))
+			return -EINVAL;
+		if (b->read_only && io->op != BDEV_FLUSH)
+			return -EROFS;
+		if (io->op == BDEV_FLUSH)
+			return 0;
+	}
 	if (((io->off_bytes | io->len_bytes) & (b->info.block_bytes - 1)) || !io->len_bytes)
 		return -EINVAL;
 	if (io->off_bytes > size || io->len_bytes > size - io->off_bytes)

@@ -303,7 +303,7 @@ static uint32_t new_places(const struct wreq *q, struct cont *c, uint32_t journa
 	if (changing > 1)
 		return journal_blocks;
 	for (uint32_t i = 0; i < q->count; i++)
-		n += blocks_to_place(c, q->mut[i].oid, &q->w[i]);
+		n += blocks_to_place(q->shard, c, q->mut[i].oid, &q->w[i]);
 	return n;
 }
 

@@ -78,16 +78,20 @@ static void put_piece(struct builder *b, uint64_t lblk, uint64_t addr, uint32_t 
 	put_bytes(b, &p, sizeof(p));
 }
 
-/* The place where block @lblk may be overwritten, or 0. */
-static uint64_t place_of(const struct builder *b, struct pst_oid oid, const struct head *h,
-                         struct extent *e, uint64_t lblk)
+/* The place where block @lblk may be overwritten, or 0. @h comes from head_peek(). */
+static uint64_t place_of(const struct builder *b, const struct head *h, struct extent *e,
+                         uint64_t lblk)
 {
 	if (!h->exists)
 		return 0;
-	if (!(e->blocks && lblk >= e->lblk && lblk < e->lblk + e->blocks) &&
-	    !extent_peek(&b->c->tree, h, lblk, e)) {
-		e->blocks = 0;
-		return 0;
+	if (!(e->blocks && lblk >= e->lblk && lblk < e->lblk + e->blocks)) {
+		const struct extent *found = extent_peek(&b->c->tree, h, lblk, e);
+
+		if (!found) {
+			e->blocks = 0;
+			return 0;
+		}
+		*e = *found;
 	}
 	if (lblk < e->lblk || e->birth <= b->c->newest_snap || e->nocsum != b->nocsum)
 		return 0;
@@ -95,16 +99,15 @@ static uint64_t place_of(const struct builder *b, struct pst_oid oid, const stru
 }
 
 /* The journaled blocks of @w that build_write() would give new places now. */
-uint32_t blocks_to_place(struct cont *c, struct pst_oid oid, const struct wmut *w)
+uint32_t blocks_to_place(struct shard *s, struct cont *c, struct pst_oid oid, const struct wmut *w)
 {
 	struct builder b = {.c = c, .nocsum = c->props & PST_PROP_CHECKSUM_OFF};
+	const struct head *h = head_peek(s, &c->tree, oid);
 	struct extent e = {0};
-	struct head h;
 	uint32_t n = 0;
 
-	head_get(&c->tree, oid, &h);
 	for (uint32_t k = 0; k < w->j_count; k++)
-		n += !place_of(&b, oid, &h, &e, w->j[k]->lblk);
+		n += !place_of(&b, h, &e, w->j[k]->lblk);
 	return n;
 }
 
@@ -117,18 +120,18 @@ static uint32_t place_journaled(struct builder *b, const struct wmut *w, struct 
 	uint32_t pieces = 0, k = 0;
 
 	while (k < w->j_count) {
-		uint64_t lblk = w->j[k]->lblk, addr = place_of(b, oid, h, &e, lblk);
+		uint64_t lblk = w->j[k]->lblk, addr = place_of(b, h, &e, lblk);
 		uint32_t n = 1, flags = PIECE_JOURNALED;
 
 		if (addr) {
 			flags |= PIECE_IN_PLACE;
 			while (k + n < w->j_count && w->j[k + n]->lblk == lblk + n &&
 			       (addr + n) % s->l->geo.region_span &&
-			       place_of(b, oid, h, &e, lblk + n) == addr + n)
+			       place_of(b, h, &e, lblk + n) == addr + n)
 				n++;
 		} else {
 			while (k + n < w->j_count && w->j[k + n]->lblk == lblk + n &&
-			       !place_of(b, oid, h, &e, lblk + n))
+			       !place_of(b, h, &e, lblk + n))
 				n++;
 			n = space_alloc(s, SPACE_DATA, n, &addr);
 			pst_assert(n); /* space_check() counted them */

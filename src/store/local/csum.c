@@ -50,7 +50,8 @@ static struct csum_page **bucket(struct csum_cache *c, uint64_t index)
 	return &c->hash[hash_u64(index) & c->hash_mask];
 }
 
-static struct csum_page *page_find(struct csum_cache *c, uint64_t index)
+static inline __attribute__((always_inline)) struct csum_page *page_find(struct csum_cache *c,
+                                                                         uint64_t index)
 {
 	struct csum_page *p = *bucket(c, index);
 

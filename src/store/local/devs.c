@@ -16,37 +16,26 @@ struct place {
 
 static struct place place_of(const struct geometry *g, uint64_t addr, uint32_t blocks)
 {
-	uint64_t region = addr / g->region_span, w = addr % g->region_span;
-	uint64_t base = g->data_start + region * g->region_blocks;
-	struct place p;
+	uint64_t region, w, stripe, in;
 
+	if (g->devs == 1) /* a region spans as many addresses as blocks */
+		return (struct place){0, g->data_start + addr, blocks};
+	region = addr / g->region_span;
+	w = addr % g->region_span;
 	pst_assert_slow(region < g->regions);
-	if (g->devs == 1) {
-		p.dev = 0;
-		p.block = base + w;
-		p.run = blocks;
-	} else {
-		uint64_t stripe = w / g->stripe, in = w % g->stripe;
-
-		p.dev = (unsigned)(stripe % g->devs);
-		p.block = base + stripe / g->devs * g->stripe + in;
-		p.run = (uint32_t)MIN((uint64_t)blocks, g->stripe - in);
-	}
-	return p;
+	stripe = w / g->stripe;
+	in = w % g->stripe;
+	return (struct place){
+	        .dev = (unsigned)(stripe % g->devs),
+	        .block = g->data_start + region * g->region_blocks + stripe / g->devs * g->stripe +
+	                 in,
+	        .run = (uint32_t)MIN((uint64_t)blocks, g->stripe - in),
+	};
 }
 
 uint64_t geo_meta_block(const struct geometry *g, uint64_t addr)
 {
 	return g->data_start + addr / g->region_span * g->region_blocks + addr % g->region_span;
-}
-
-uint64_t geo_csum_page(const struct geometry *g, uint64_t addr, unsigned *ret_slot)
-{
-	uint64_t region = addr / g->region_span;
-	uint32_t w = (uint32_t)(addr % g->region_span);
-
-	*ret_slot = w % CSUMS_PER_PAGE;
-	return region * g->csum_region_pages + w / CSUMS_PER_PAGE;
 }
 
 static struct sub_io *sub_get(struct local *l, struct dio *d)
@@ -175,6 +164,10 @@ static void sub_done(struct bdev_io *io)
 	struct local *l = s->parent->l;
 	int status = io->status;
 
+	if (io->op == BDEV_READ) {
+		sub_end(s, status);
+		return;
+	}
 	/* Now, not when it was submitted: only a flush that begins from now on covers it. */
 	if (s->parent->commits && io->op == BDEV_WRITE)
 		l->dev_dirty[s->dev] = true;
@@ -210,8 +203,34 @@ static bool dio_run(struct local *l, struct dio *d)
 	return true;
 }
 
-void dio_data(struct local *l, struct dio *d, enum bdev_op op, uint64_t addr, uint32_t blocks,
-              void *buf, struct mem_region *region)
+/* All of it on one device: in one request, the embedded one. */
+static void dio_one(struct local *l, struct dio *d, enum bdev_op op, uint64_t block, void *buf,
+                    uint64_t len, struct mem_region *region)
+{
+	struct sub_io *s = &d->first;
+
+	d->l = l;
+	d->status = 0;
+	d->pending = 1;
+	s->parent = d;
+	s->joined = NULL;
+	s->dev = 0;
+	s->iov = (struct iovec){buf, len};
+	s->io.op = (uint8_t)op;
+	s->io.flags = 0;
+	s->io.off_bytes = block << BLOCK_SHIFT;
+	s->io.len_bytes = len;
+	s->io.iov = &s->iov;
+	s->io.iov_count = 1;
+	s->io.region = region;
+	s->io.done = sub_done;
+	*(op == BDEV_READ ? &l->stat.dev_read_bytes : &l->stat.dev_write_bytes) += len;
+	bdev_submit(l->dev[0], &s->io);
+}
+
+static __attribute__((noinline)) void dio_striped(struct local *l, struct dio *d, enum bdev_op op,
+                                                  uint64_t addr, uint32_t blocks, void *buf,
+                                                  struct mem_region *region)
 {
 	bool some;
 
@@ -223,6 +242,16 @@ void dio_data(struct local *l, struct dio *d, enum bdev_op op, uint64_t addr, ui
 	d->todo.region = region;
 	some = dio_run(l, d);
 	pst_assert(some);
+}
+
+void dio_data(struct local *l, struct dio *d, enum bdev_op op, uint64_t addr, uint32_t blocks,
+              void *buf, struct mem_region *region)
+{
+	if (l->geo.devs == 1)
+		dio_one(l, d, op, l->geo.data_start + addr, buf, (uint64_t)blocks << BLOCK_SHIFT,
+		        region);
+	else
+		dio_striped(l, d, op, addr, blocks, buf, region);
 }
 
 void dio_meta_write(struct local *l, struct dio *d, uint64_t dev_block, const struct iovec *iov,

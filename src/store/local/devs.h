@@ -7,6 +7,7 @@
 #define STORE_LOCAL_DEVS_H
 
 #include "bdev/bdev.h"
+#include "store/local/media.h"
 
 struct local;
 
@@ -71,7 +72,14 @@ void dio_meta_read(struct local *l, struct dio *d, unsigned dev, uint64_t dev_bl
 bool dio_flush(struct local *l, struct dio *d, bool dirty_only);
 uint64_t geo_meta_block(const struct geometry *g,
                         uint64_t addr); /* of an address in a meta region */
-uint64_t geo_csum_page(const struct geometry *g, uint64_t addr, unsigned *ret_slot);
+static inline uint64_t geo_csum_page(const struct geometry *g, uint64_t addr, unsigned *ret_slot)
+{
+	uint64_t region = addr / g->region_span;
+	uint32_t w = (uint32_t)(addr % g->region_span);
+
+	*ret_slot = w % CSUMS_PER_PAGE;
+	return region * g->csum_region_pages + w / CSUMS_PER_PAGE;
+}
 /* Blocking forms, for opening and fsck. */
 int meta_write_sync(struct local *l, uint64_t dev_block, const void *buf, uint32_t blocks);
 int meta_read_sync(struct local *l, unsigned dev, uint64_t dev_block, void *buf, uint32_t blocks);

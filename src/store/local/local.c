@@ -46,26 +46,12 @@ void *req_get_part(struct local *l)
 	return req_take(l);
 }
 
-void req_put(struct local *l, void *req)
-{
-	*(void **)req = l->req_free;
-	l->req_free = req;
-	l->reqs--;
-}
-
 /* --- ops --- */
 
 enum pst_outcome op_fail(struct pst_op *op, int status)
 {
 	op->status = status;
 	return PST_DONE;
-}
-
-void op_done(struct local *l, struct pst_op *op, int status)
-{
-	op->status = status;
-	l->ops--;
-	op->done(op);
 }
 
 static void op_durable(struct log_wait *w, int status)
@@ -352,9 +338,9 @@ static enum pst_outcome local_submit(struct store *store, struct pst_op *op)
 	loop_assert(store->loop);
 	if (op->deadline_ns && loop_now(store->loop) > op->deadline_ns)
 		return op_fail(op, -ETIMEDOUT);
-	switch (op->opcode) {
-	case PST_OP_READ:
+	if (likely(op->opcode == PST_OP_READ))
 		return read_submit(l, op);
+	switch (op->opcode) {
 	case PST_OP_WRITE:
 	case PST_OP_BATCH:
 		return write_submit(l, op);

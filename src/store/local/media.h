@@ -450,10 +450,13 @@ _Static_assert(sizeof(struct media_extent) == 14, "an extent is 14 bytes");
 
 static inline uint64_t get48(const uint8_t p[6])
 {
-	uint64_t v = 0;
+	uint32_t low;
+	uint16_t high;
 
-	memcpy(&v, p, 6);
-	return le64toh(v);
+	/* Not by way of a word in memory: a load of more than was stored last has to wait for it. */
+	memcpy(&low, p, 4);
+	memcpy(&high, p + 4, 2);
+	return (uint64_t)le16toh(high) << 32 | le32toh(low);
 }
 static inline void put48(uint8_t p[6], uint64_t v)
 {

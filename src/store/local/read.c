@@ -65,16 +65,22 @@ static void scatter(const struct pst_op *op, const uint8_t *from)
 	}
 }
 
-static int finish(struct shard *s, struct pst_op *op)
+static __attribute__((noinline)) void bounce_end(struct pst_op *op)
+{
+	struct read_state *r = state(op);
+
+	if (!r->status)
+		scatter(op, r->bounce + op->off % BLOCK_BYTES);
+	mem_free(r->bounce);
+}
+
+static inline int finish(struct shard *s, struct pst_op *op)
 {
 	struct read_state *r = state(op);
 
 	reader_exit(s, r->epoch);
-	if (r->bounce) {
-		if (!r->status)
-			scatter(op, r->bounce + op->off % BLOCK_BYTES);
-		mem_free(r->bounce);
-	}
+	if (unlikely(r->bounce))
+		bounce_end(op);
 	if (!r->status)
 		s->l->stat.user_read_bytes += op->ret_len;
 	return r->status;
@@ -110,14 +116,14 @@ static void part_put(struct part *p)
 
 	if (--p->pending)
 		return;
-	if (!p->status && p->verify)
+	if (likely(!p->status && p->verify))
 		verify(p);
 	if (p->status && !r->status)
 		r->status = p->status;
 	req_put(s->l, p);
 	if (--r->pending)
 		return;
-	if (r->more && !r->status) {
+	if (unlikely(r->more && !r->status)) {
 		enum pst_outcome out = go_on_later(s, op);
 
 		if (out == PST_QUEUED)
@@ -171,8 +177,13 @@ static void part_csums_second(struct csum_wait *w, int status, const struct csum
 
 /* --- the beginning --- */
 
-static void csums_capture(struct part *p)
+static inline __attribute__((always_inline)) void csums_capture(struct part *p)
 {
+	if (likely(p->blocks == 1)) {
+		p->known[0] = csum_get(p->shard, p->addr, &p->csum[0]);
+		p->missing = !p->known[0];
+		return;
+	}
 	memset(p->known, 0, DIV_ROUND_UP(p->blocks, 64) * sizeof(p->known[0]));
 	for (uint32_t i = 0; i < p->blocks; i++) {
 		if (csum_get(p->shard, p->addr + i, &p->csum[i]))
@@ -206,8 +217,9 @@ static int csums_load(struct part *p)
 	return err;
 }
 
-static int part_start(struct shard *s, struct pst_op *op, uint64_t lblk, uint64_t addr,
-                      uint32_t blocks, bool nocsum)
+static inline __attribute__((always_inline)) int part_start(struct shard *s, struct pst_op *op,
+                                                            uint64_t lblk, uint64_t addr,
+                                                            uint32_t blocks, bool nocsum)
 {
 	struct read_state *r = state(op);
 	struct part *p;
@@ -215,7 +227,8 @@ static int part_start(struct shard *s, struct pst_op *op, uint64_t lblk, uint64_
 
 	/* One that goes on has just given a request back and takes that again, whatever others took
 	 * meanwhile: nobody would wake it. */
-	p = r->resumed && r->pending == 1 ? req_get_part(s->l) : req_get(s->l);
+	p = unlikely(r->resumed) && r->pending == 1 ? req_get_part(s->l) : req_get(s->l);
+
 	if (!p)
 		return -EAGAIN;
 	p->dio.commits = false;
@@ -283,26 +296,49 @@ static enum pst_outcome go_on(struct shard *s, struct pst_op *op, const struct b
 	r->more = false;
 	r->pending++; /* ours, while parts may not end yet */
 	while (r->next < r->end && !err) {
-		struct extent e;
+		struct extent scratch;
+		const struct extent *e = NULL;
 		uint64_t to = r->end;
-		bool some = h->exists && (peeked ? extent_peek(t, h, r->next, &e)
-		                                 : extent_find(t, op->oid, h, r->next, &e));
 
-		if (!some || e.lblk > r->next) {
-			to = some ? MIN(to, e.lblk) : to;
+		if (h->exists && peeked)
+			e = extent_peek(t, h, r->next, &scratch);
+		else if (h->exists && extent_find(t, op->oid, h, r->next, &scratch))
+			e = &scratch;
+		if (!e || e->lblk > r->next) {
+			to = e ? MIN(to, e->lblk) : to;
 			memset(r->buf + (r->next - r->first) * BLOCK_BYTES, 0,
 			       (to - r->next) * BLOCK_BYTES);
 			r->next = to;
 			continue;
 		}
-		to = MIN(to, e.lblk + e.blocks);
-		err = read_extent(s, op, r->next, e.addr + (r->next - e.lblk),
-		                  (uint32_t)(to - r->next), e.nocsum);
+		to = MIN(to, e->lblk + e->blocks);
+		err = read_extent(s, op, r->next, e->addr + (r->next - e->lblk),
+		                  (uint32_t)(to - r->next), e->nocsum);
 	}
 	r->more = err != 0;
 	if (--r->pending)
 		return PST_QUEUED;
 	return err ? PST_BUSY : PST_DONE;
+}
+
+/* go_on() for the commonest read: of one block, which lies on the device. False: not so simple. */
+static bool read_block(struct shard *s, struct pst_op *op, const struct btree *t,
+                       const struct head *h)
+{
+	struct read_state *r = state(op);
+	const struct extent *e;
+	struct extent scratch;
+	uint64_t addr;
+
+	e = h->exists ? extent_peek(t, h, r->first, &scratch) : NULL;
+	if (!e || e->lblk > r->first)
+		return false;
+	addr = e->addr + (r->first - e->lblk);
+	if ((s->jrnl.count && jrnl_find(s, addr)) ||
+	    part_start(s, op, r->first, addr, 1, e->nocsum))
+		return false;
+	r->next = r->end;
+	return true;
 }
 
 static enum pst_outcome go_on_later(struct shard *s, struct pst_op *op)
@@ -351,6 +387,8 @@ static enum pst_outcome read_begin(struct shard *s, struct pst_op *op, const str
 		r->buf = r->bounce;
 	}
 	r->epoch = reader_enter(s);
+	if (r->end - r->first == 1 && read_block(s, op, t, h))
+		return PST_QUEUED;
 	out = go_on(s, op, t, h, true);
 	if (out == PST_QUEUED)
 		return out;
@@ -368,10 +406,16 @@ static enum pst_outcome read_try(struct shard *s, struct pst_op *op)
 	const struct head *h = &none;
 	const struct btree *t;
 	struct shard *home;
-	int err = cont_view(s->l, op, &home, &t);
+	struct cont *c = cont_find(s, op->cont);
+	int err;
 
-	if (err)
-		return op_fail(op, err);
+	if (likely(c && !op->view)) {
+		t = &c->tree;
+	} else {
+		err = cont_view(s->l, op, &home, &t);
+		if (err)
+			return op_fail(op, err);
+	}
 	if (t)
 		h = head_peek(s, t, op->oid);
 	if (!h->exists && op->flags & PST_F_EXISTING)
@@ -383,6 +427,8 @@ static uint64_t iov_bytes(const struct pst_op *op)
 {
 	uint64_t n = 0;
 
+	if (likely(op->iov_count == 1))
+		return op->iov[0].iov_len;
 	for (uint32_t i = 0; i < op->iov_count; i++)
 		n += op->iov[i].iov_len;
 	return n;

@@ -101,13 +101,11 @@ void head_get(const struct btree *t, struct pst_oid oid, struct head *ret_head)
 	memset(ret_head, 0, sizeof(*ret_head));
 }
 
-const struct head *head_peek(struct shard *s, const struct btree *t, struct pst_oid oid)
+/* Out of line, as other ways that are rarely taken: what they need would be saved and restored by
+ * every hit. */
+static __attribute__((noinline)) const struct head *
+head_load(struct shard *s, const struct btree *t, struct pst_oid oid, struct head_entry *e)
 {
-	struct head_entry *e = &s->head_cache[(oid.lo ^ oid.lo >> 8 ^ oid.hi) % HEAD_CACHE];
-
-	if (e->tree == t && e->version == s->map_version && e->oid.lo == oid.lo &&
-	    e->oid.hi == oid.hi)
-		return &e->h;
 	head_get(t, oid, &e->h);
 	e->h.label = NULL;
 	e->h.label_len = 0;
@@ -117,6 +115,16 @@ const struct head *head_peek(struct shard *s, const struct btree *t, struct pst_
 	e->extents = -1;
 	e->in_page = NULL;
 	return &e->h;
+}
+
+const struct head *head_peek(struct shard *s, const struct btree *t, struct pst_oid oid)
+{
+	struct head_entry *e = &s->head_cache[(oid.lo ^ oid.lo >> 8 ^ oid.hi) % HEAD_CACHE];
+
+	if (e->tree == t && e->version == s->map_version && e->oid.lo == oid.lo &&
+	    e->oid.hi == oid.hi)
+		return &e->h;
+	return head_load(s, t, oid, e);
 }
 
 bool head_touch(struct shard *s, struct btree *t, struct pst_oid oid, uint64_t size_min,
@@ -242,34 +250,46 @@ static void extents_keep(const struct btree *t, struct head_entry *he)
 		he->extents = n;
 }
 
-bool extent_peek(const struct btree *t, const struct head *peeked, uint64_t lblk,
-                 struct extent *ret_ext)
+/* Among those that are kept, of which there is one. */
+static inline const struct extent *extent_among(const struct head_entry *he, uint64_t lblk)
+{
+	const struct extent *e = he->ext, *end = e + he->extents;
+
+	for (size_t n = (size_t)he->extents; n > 1; n -= n / 2) { /* the last at or before lblk */
+		const struct extent *mid = e + n / 2;
+
+		e = mid->lblk <= lblk ? mid : e;
+	}
+	if (lblk >= e->lblk + e->blocks)
+		e++;
+	return e < end ? e : NULL;
+}
+
+static __attribute__((noinline)) const struct extent *extent_peek_rare(const struct btree *t,
+                                                                       struct head_entry *he,
+                                                                       uint64_t lblk,
+                                                                       struct extent *scratch)
+{
+	if (he->extents == -1)
+		extents_keep(t, he);
+	if (he->extents > 0)
+		return extent_among(he, lblk);
+	return he->extents && extent_find(t, he->oid, &he->h, lblk, scratch) ? scratch : NULL;
+}
+
+const struct extent *extent_peek(const struct btree *t, const struct head *peeked, uint64_t lblk,
+                                 struct extent *scratch)
 {
 	struct head_entry *he = container_of((struct head *)peeked, struct head_entry, h);
-	int lo = 0, hi;
 
 	if (peeked->has_extent && lblk < peeked->ext_blocks) {
-		*ret_ext = (struct extent){0, peeked->addr, peeked->ext_blocks, peeked->birth,
+		*scratch = (struct extent){0, peeked->addr, peeked->ext_blocks, peeked->birth,
 		                           peeked->nocsum};
-		return true;
+		return scratch;
 	}
-	if (unlikely(he->extents == -1))
-		extents_keep(t, he);
-	if (he->extents < 0)
-		return extent_find(t, he->oid, peeked, lblk, ret_ext);
-	hi = he->extents;
-	while (lo < hi) { /* the first that ends after lblk */
-		int mid = (lo + hi) / 2;
-
-		if (he->ext[mid].lblk + he->ext[mid].blocks <= lblk)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	if (lo == he->extents)
-		return false;
-	*ret_ext = he->ext[lo];
-	return true;
+	if (unlikely(he->extents <= 0))
+		return extent_peek_rare(t, he, lblk, scratch);
+	return extent_among(he, lblk);
 }
 
 static void extent_put(struct btree *t, struct pst_oid oid, struct head *h, const struct extent *e)

@@ -53,9 +53,10 @@ void head_put(struct btree *t, struct pst_oid oid, const struct head *h);
 /* The extent that maps @lblk, or the first one after it (then ext->lblk > lblk); false: none. */
 bool extent_find(const struct btree *t, struct pst_oid oid, const struct head *h, uint64_t lblk,
                  struct extent *ret_ext);
-/* extent_find() by the cached extents of an object whose head came from head_peek(). */
-bool extent_peek(const struct btree *t, const struct head *peeked, uint64_t lblk,
-                 struct extent *ret_ext);
+/* extent_find() by the cached extents of an object whose head came from head_peek(), valid as long as
+ * that one; @scratch holds what is in no cache. NULL: none. */
+const struct extent *extent_peek(const struct btree *t, const struct head *peeked, uint64_t lblk,
+                                 struct extent *scratch);
 bool extent_decode(const uint8_t *val, size_t len, struct extent *e);
 int head_decode(const uint8_t *val, size_t len, struct head *h);
 int outval_decode(const uint8_t *val, size_t len, struct media_outval *ret);
