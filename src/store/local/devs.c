@@ -212,6 +212,9 @@ static void dio_one(struct local *l, struct dio *d, enum bdev_op op, uint64_t bl
 	d->l = l;
 	d->status = 0;
 	d->pending = 1;
+	d->todo.op = op;
+	d->todo.mirrored = false;
+	d->todo.blocks = 0; /* nothing is left */
 	s->parent = d;
 	s->joined = NULL;
 	s->dev = 0;
