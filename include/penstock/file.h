@@ -42,7 +42,7 @@ struct pst_attr {
 	uint32_t nlink;
 	uint64_t size_bytes, alloc_bytes;
 	uint64_t rdev;
-	uint64_t atime_ns, mtime_ns, ctime_ns, btime_ns; /* since the epoch */
+	int64_t atime_ns, mtime_ns, ctime_ns, btime_ns; /* since 1970; before it, negative */
 };
 
 /* Which of them a call sets. */

@@ -92,6 +92,15 @@ void json_set_text(json_t *o, const char *key, const char *text)
 	json_object_set_new(o, mark, json_true());
 }
 
+json_t *attr_device_json(const char *name, uint64_t size_bytes)
+{
+	json_t *o = json_object();
+
+	json_set_text(o, "name", name);
+	json_object_set_new(o, "size_bytes", json_integer((json_int_t)size_bytes));
+	return o;
+}
+
 json_t *attr_json(const char *name, const struct pst_attr *a, const char *target)
 {
 	json_t *o = json_object();

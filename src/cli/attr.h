@@ -18,4 +18,7 @@ void json_set_text(struct json_t *object, const char *key, const char *text);
 /* An object with all of them; @target may be NULL. */
 struct json_t *attr_json(const char *name, const struct pst_attr *a, const char *target);
 
+/* {"name", "size_bytes"} of a device. */
+struct json_t *attr_device_json(const char *name, uint64_t size_bytes);
+
 #endif

@@ -13,6 +13,7 @@
 #include <uuid/uuid.h>
 
 #include "base/base.h"
+#include "cli/hostfile.h"
 
 /* --- messages --- */
 
@@ -34,13 +35,29 @@ const char *cli_why(int rc)
 	}
 }
 
+/* Names are anything: on a terminal their control characters do nothing. */
+static void print_text(const char *fmt, va_list ap)
+{
+	char *text;
+
+	if (!isatty(STDERR_FILENO) || vasprintf(&text, fmt, ap) < 0) {
+		vfprintf(stderr, fmt, ap);
+		return;
+	}
+	for (char *c = text; *c; c++)
+		if ((unsigned char)*c < 0x20 || *c == 0x7f)
+			*c = '?';
+	fputs(text, stderr);
+	free(text);
+}
+
 static void print_error(struct cli *cli, int rc, const char *fmt, va_list ap)
 {
 	fflush(stdout);
 	fprintf(stderr, "penstock: ");
 	if (cli->command)
 		fprintf(stderr, "%s: ", cli->command->name);
-	vfprintf(stderr, fmt, ap);
+	print_text(fmt, ap);
 	if (rc < 0)
 		fprintf(stderr, ": %s", cli_why(rc));
 	fputc('\n', stderr);
@@ -78,7 +95,7 @@ void cli_note(struct cli *cli, const char *fmt, ...)
 		return;
 	va_start(ap, fmt);
 	fflush(stdout);
-	vfprintf(stderr, fmt, ap);
+	print_text(fmt, ap);
 	fputc('\n', stderr);
 	va_end(ap);
 }
@@ -89,9 +106,10 @@ int cli_open(struct cli *cli, bool read_only)
 {
 	struct pst_client_opts opts;
 	struct pst_err err = {.text = ""};
+	const char *env = getenv("PENSTOCK_STORE");
 	int rc;
 
-	if (!cli->store && !getenv("PENSTOCK_STORE"))
+	if (!cli->store && (!env || !env[0]))
 		return cli_usage(cli, "no store: give -s STORE or set PENSTOCK_STORE");
 	pst_client_opts_default(&opts, sizeof(opts));
 	opts.drive = true;
@@ -126,9 +144,9 @@ int cli_print_json(struct cli *cli, json_t *value)
 	return CLI_OK;
 }
 
-const char *cli_time(uint64_t ns, char buf[32])
+const char *cli_time(int64_t ns, char buf[32])
 {
-	time_t t = (time_t)(ns / NSEC_PER_SEC);
+	time_t t = host_time(ns).tv_sec;
 	struct tm tm;
 
 	localtime_r(&t, &tm);

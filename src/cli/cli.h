@@ -108,10 +108,13 @@ int cli_open(struct cli *cli, bool read_only);
 /* Closes it, if it is open; @status, or CLI_FAILED when closing failed. */
 int cli_close(struct cli *cli, int status);
 
+/* "file", "files": the ending of a plural. */
+#define PLURAL(n) ((n) == 1 ? "" : "s")
+
 /* Prints JSON with a newline, frees it; CLI_OK, or CLI_FAILED when there was no memory. */
 int cli_print_json(struct cli *cli, struct json_t *value);
 /* "2026-11-20 23:59:59" in local time. */
-const char *cli_time(uint64_t ns, char buf[32]);
+const char *cli_time(int64_t ns, char buf[32]);
 /* Control characters in names as "?", so that a name can't write to the terminal; in pipes as is.
  */
 const char *cli_name(const char *name, char *buf, size_t buf_len);

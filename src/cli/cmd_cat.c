@@ -9,6 +9,7 @@
 
 #include "base/base.h"
 #include "cli/cli.h"
+#include "cli/attr.h"
 #include "cli/commands.h"
 
 #define CHUNK_BYTES (1u << 20)
@@ -106,8 +107,12 @@ static int cat_path(struct cat *cat, const char *text)
 	if (status != CLI_OK)
 		return status;
 	rc = pst_fs_stat(cont, 0, p.path, 0, &a);
-	if (rc == 0 && !S_ISREG(a.mode))
-		rc = S_ISDIR(a.mode) ? -EISDIR : -EINVAL;
+	if (rc == 0 && S_ISDIR(a.mode))
+		rc = -EISDIR;
+	if (rc == 0 && !S_ISREG(a.mode)) {
+		pst_cont_close(cont);
+		return cli_fail(cli, 0, "%s: a %s, not a file", text, attr_type_name(a.mode));
+	}
 	if (rc == 0)
 		rc = copy_out(cat, cont, a.ino, a.size_bytes);
 	pst_cont_close(cont);

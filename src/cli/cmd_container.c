@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/base.h"
+#include "cli/attr.h"
 #include "cli/cli.h"
 #include "cli/commands.h"
 
@@ -31,17 +32,22 @@ struct given {
 
 static json_t *to_json(const struct pst_cont_info *c)
 {
+	json_t *o = json_object();
 	char uuid[37];
 
 	cli_uuid(c->uuid, uuid);
-	return json_pack(
-	        "{s:s, s:i, s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "name", c->name,
-	        "id", (int)c->id, "layout", c->layout == PST_LAYOUT_OBJECT ? "object" : "posix",
-	        "uuid", uuid, "checksums", !(c->props & PST_PROP_CHECKSUM_OFF), "created_ns",
-	        (json_int_t)c->ctime_ns, "quota_bytes", (json_int_t)c->quota_bytes, "quota_objects",
-	        (json_int_t)c->quota_objects, "used_bytes", (json_int_t)c->used_bytes,
-	        "used_objects", (json_int_t)c->used_objects, "logical_bytes",
-	        (json_int_t)c->logical_bytes, "snapshots", (json_int_t)c->snapshots);
+	json_set_text(o, "name", c->name);
+	json_object_update_new(
+	        o,
+	        json_pack("{s:i, s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "id",
+	                  (int)c->id, "layout", c->layout == PST_LAYOUT_OBJECT ? "object" : "posix",
+	                  "uuid", uuid, "checksums", !(c->props & PST_PROP_CHECKSUM_OFF),
+	                  "created_ns", (json_int_t)c->ctime_ns, "quota_bytes",
+	                  (json_int_t)c->quota_bytes, "quota_objects", (json_int_t)c->quota_objects,
+	                  "used_bytes", (json_int_t)c->used_bytes, "used_objects",
+	                  (json_int_t)c->used_objects, "logical_bytes",
+	                  (json_int_t)c->logical_bytes, "snapshots", (json_int_t)c->snapshots));
+	return o;
 }
 
 static void print_info(const struct pst_cont_info *c)
@@ -53,10 +59,10 @@ static void print_info(const struct pst_cont_info *c)
 	printf("uuid        %s\n", uuid);
 	printf("layout      %s\n", c->layout == PST_LAYOUT_OBJECT ? "object" : "posix");
 	printf("checksums   %s\n", c->props & PST_PROP_CHECKSUM_OFF ? "off" : "on");
-	printf("created     %s\n", cli_time(c->ctime_ns, when));
-	printf("used        %s in %" PRIu64 " objects (%s of content)\n",
+	printf("created     %s\n", cli_time((int64_t)c->ctime_ns, when));
+	printf("used        %s in %" PRIu64 " object%s (%s of content)\n",
 	       format_size(c->used_bytes, used, sizeof(used)), c->used_objects,
-	       format_size(c->logical_bytes, logical, sizeof(logical)));
+	       PLURAL(c->used_objects), format_size(c->logical_bytes, logical, sizeof(logical)));
 	if (c->quota_bytes)
 		printf("quota       %s\n", format_size(c->quota_bytes, quota, sizeof(quota)));
 	if (c->quota_objects)
@@ -65,6 +71,19 @@ static void print_info(const struct pst_cont_info *c)
 }
 
 /* --- the verbs --- */
+
+/* The root is made by the first look at it in a store that can be written: so that it has this
+ * moment's times also where the next look is one at a snapshot, or from a read-only open. */
+static void make_root(struct cli *cli, const char *name)
+{
+	struct pst_cont *cont;
+	struct pst_attr a;
+
+	if (pst_cont_open(cli->client, name, &cont) < 0)
+		return; /* whoever needs it next will be told why */
+	(void)pst_fs_stat(cont, 0, NULL, 0, &a);
+	pst_cont_close(cont);
+}
 
 static int do_create(struct cli *cli, const char *name, struct given *g)
 {
@@ -78,6 +97,8 @@ static int do_create(struct cli *cli, const char *name, struct given *g)
 		                name);
 	if (rc < 0)
 		return cli_fail(cli, rc, "creating %s", name);
+	if (g->info.layout == PST_LAYOUT_POSIX)
+		make_root(cli, name);
 	return cli->json ? cli_print_json(cli, to_json(&g->info)) : CLI_OK;
 }
 
@@ -89,14 +110,15 @@ struct listing {
 static bool list_one(void *arg, const struct pst_cont_info *c)
 {
 	struct listing *l = arg;
-	char used[32];
+	char used[32], name[PST_NAME_MAX + 1];
 
 	if (l->json)
 		json_array_append_new(l->json, to_json(c));
 	else
-		printf("%-24s %10s %10" PRIu64 " objects  %" PRIu64 " snapshots\n", c->name,
+		printf("%-24s %10s %10" PRIu64 " object%s  %" PRIu64 " snapshot%s\n",
+		       cli_name(c->name, name, sizeof(name)),
 		       format_size(c->used_bytes, used, sizeof(used)), c->used_objects,
-		       c->snapshots);
+		       c->used_objects == 1 ? " " : "s", c->snapshots, PLURAL(c->snapshots));
 	return true;
 }
 

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/base.h"
+#include "cli/attr.h"
 #include "cli/cli.h"
 #include "cli/commands.h"
 #include "client/stack.h"
@@ -72,9 +73,7 @@ static int show(struct cli *cli, const struct stack_devs *devs)
 
 		total += info->size_bytes;
 		if (list)
-			json_array_append_new(list, json_pack("{s:s, s:I}", "name", info->name,
-			                                      "size_bytes",
-			                                      (json_int_t)info->size_bytes));
+			json_array_append_new(list, attr_device_json(info->name, info->size_bytes));
 	}
 	if (cli->json)
 		return cli_print_json(cli, json_pack("{s:I, s:o}", "size_bytes", (json_int_t)total,

@@ -8,6 +8,7 @@
 
 #include "base/base.h"
 #include "cli/check_names.h"
+#include "cli/attr.h"
 #include "cli/cli.h"
 #include "cli/commands.h"
 #include "cli/progress.h"

@@ -53,12 +53,13 @@ const struct cli_command cmd_get = {
         .help = "Into DESTINATION (default: here), if that is a directory; else it is the new\n"
                 "name. Type, mode, times, links, holes and extended attributes are restored;\n"
                 "owners and devices too, for root. Every byte is verified against its checksum.\n"
-                "A file that can't be read whole is reported and not left behind.\n"
+                "A file that can't be read whole is reported and not left behind; a file that\n"
+                "has its name already is replaced when the new one is whole.\n"
                 "\n"
                 "Examples:\n"
                 "  penstock get train:/shards/0001.tar\n"
                 "  penstock get -r train@v1:/ /tmp/train-v1\n",
         .opts = opts,
-        .flags = CLI_PROGRESS,
+        .flags = CLI_JSON | CLI_PROGRESS,
         .run = run,
 };

@@ -75,6 +75,11 @@ static int do_put(struct kv *kv, const char *key, const char *value)
 		return cli_fail(kv->cli, 0, "the value is longer than %d bytes", PST_VALUE_MAX);
 	rc = pst_kv_put(kv->cont, kv->oid, key, (uint32_t)strlen(key), value, (uint32_t)len,
 	                kv->excl ? PST_F_EXCL : 0);
+	if (rc == -EEXIST)
+		return cli_fail(kv->cli, 0, "key \"%s\": it is there already", key);
+	if (rc == -EINVAL || rc == -ENAMETOOLONG)
+		return cli_fail(kv->cli, 0, "key \"%s\": a key has 1 to %d bytes", key,
+		                PST_KEY_MAX);
 	return rc < 0 ? cli_fail(kv->cli, rc, "key \"%s\"", key) : CLI_OK;
 }
 
@@ -108,8 +113,9 @@ static int do_get(struct kv *kv, const char *key)
 	if (rc < 0)
 		return cli_fail(kv->cli, rc, "key \"%s\"", key);
 	if (kv->cli->json)
-		return cli_print_json(kv->cli, json_pack("{s:s, s:o}", "key", key, "value",
-		                                         text_json(value, len)));
+		return cli_print_json(kv->cli, json_pack("{s:o, s:o}", "key",
+		                                         text_json(key, (uint32_t)strlen(key)),
+		                                         "value", text_json(value, len)));
 	fwrite(value, 1, len, stdout);
 	if (isatty(STDOUT_FILENO))
 		putchar('\n');

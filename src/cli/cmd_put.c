@@ -55,10 +55,10 @@ const struct cli_command cmd_put = {
         .args = "[-r] [-j N] [--log FILE] SOURCE... CONTAINER:/path",
         .summary = "Import files and directory trees",
         .help = "Into the destination, if it is a directory; else a single source takes its\n"
-                "name. SOURCE/. is what is in SOURCE. What is kept: content with its holes,\n"
-                "type, mode, owner, group, times, symbolic links, hard links, extended\n"
-                "attributes, FIFOs and devices; sockets are left out with a note. A file that\n"
-                "is there is replaced.\n"
+                "name. SOURCE/. is what is in SOURCE; SOURCE - is the standard input. What is\n"
+                "kept: content with its holes, type, mode, owner, group, times, symbolic links,\n"
+                "hard links, extended attributes, FIFOs and devices; sockets are left out with a\n"
+                "note. A file that is there is replaced.\n"
                 "\n"
                 "Each file appears whole or not at all, and is durable when it is counted and\n"
                 "logged: killed at any moment, put leaves whole files behind. A file that\n"
@@ -68,8 +68,9 @@ const struct cli_command cmd_put = {
                 "Examples:\n"
                 "  penstock put shard.tar train:/shards/0001.tar\n"
                 "  penstock put -r -j 64 /data/imagenet train:/\n"
+                "  tar c samples | penstock put - train:/samples.tar\n"
                 "  penstock put -r --log done.txt photos music train:/media\n",
         .opts = opts,
-        .flags = CLI_PROGRESS,
+        .flags = CLI_JSON | CLI_PROGRESS,
         .run = run,
 };

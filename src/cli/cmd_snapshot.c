@@ -8,14 +8,20 @@
 #include <string.h>
 
 #include "base/base.h"
+#include "cli/attr.h"
 #include "cli/cli.h"
 #include "cli/commands.h"
 
 static json_t *to_json(const struct pst_snap_info *s)
 {
-	return json_pack("{s:s, s:I, s:I, s:I}", "name", s->name, "created_ns",
-	                 (json_int_t)s->ctime_ns, "used_bytes", (json_int_t)s->used_bytes,
-	                 "used_objects", (json_int_t)s->used_objects);
+	json_t *o = json_object();
+
+	json_set_text(o, "name", s->name);
+	json_object_update_new(o,
+	                       json_pack("{s:I, s:I, s:I}", "created_ns", (json_int_t)s->ctime_ns,
+	                                 "used_bytes", (json_int_t)s->used_bytes, "used_objects",
+	                                 (json_int_t)s->used_objects));
+	return o;
 }
 
 struct listing {
@@ -25,14 +31,15 @@ struct listing {
 static bool list_one(void *arg, const struct pst_snap_info *s)
 {
 	struct listing *l = arg;
-	char used[32], when[32];
+	char used[32], when[32], name[PST_NAME_MAX + 1];
 
 	if (l->json)
 		json_array_append_new(l->json, to_json(s));
 	else
-		printf("%-24s %s %10s %10" PRIu64 " objects\n", s->name,
-		       cli_time(s->ctime_ns, when), format_size(s->used_bytes, used, sizeof(used)),
-		       s->used_objects);
+		printf("%-24s %s %10s %10" PRIu64 " object%s\n",
+		       cli_name(s->name, name, sizeof(name)), cli_time((int64_t)s->ctime_ns, when),
+		       format_size(s->used_bytes, used, sizeof(used)), s->used_objects,
+		       PLURAL(s->used_objects));
 	return true;
 }
 
@@ -58,6 +65,10 @@ static int do_create(struct cli *cli, const char *name, const char *snap)
 		return cli_fail(cli, 0, "%s@%s: it is there already", name, snap);
 	if (rc == -ENOENT)
 		return cli_fail(cli, 0, "%s: there is no such container", name);
+	if (rc == -EINVAL)
+		return cli_fail(cli, 0,
+		                "%s@%s: not a good name (no '/', ':', '@' or control characters)",
+		                name, snap);
 	if (rc < 0)
 		return cli_fail(cli, rc, "%s@%s", name, snap);
 	return cli->json ? cli_print_json(cli, to_json(&info)) : CLI_OK;

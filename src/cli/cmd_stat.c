@@ -12,6 +12,7 @@
 #include "cli/attr.h"
 #include "cli/cli.h"
 #include "cli/commands.h"
+#include "cli/hostfile.h"
 
 struct xattrs {
 	struct cli *cli;
@@ -37,19 +38,19 @@ static bool one_xattr(void *arg, const char *name)
 	return true;
 }
 
-static void print_time(const char *what, uint64_t ns)
+static void print_time(const char *what, int64_t ns)
 {
 	char when[32];
 
-	printf("%-9s %s.%09u\n", what, cli_time(ns, when), (unsigned)(ns % NSEC_PER_SEC));
+	printf("%-9s %s.%09ld\n", what, cli_time(ns, when), host_time(ns).tv_nsec);
 }
 
 static void print_attr(const struct pst_attr *a, const char *path, const char *target)
 {
-	char mode[12], alloc[32], buf[PST_PATH_MAX + 1];
+	char mode[12], alloc[32], buf[PST_PATH_MAX + 1], to[PST_PATH_MAX + 1];
 
 	printf("path      %s%s%s\n", cli_name(path, buf, sizeof(buf)), target[0] ? " -> " : "",
-	       target);
+	       cli_name(target, to, sizeof(to)));
 	printf("type      %s\n", attr_type_name(a->mode));
 	printf("mode      %s (%04o)\n", attr_mode_text(a->mode, mode), a->mode & 07777);
 	printf("owner     %u:%u\n", a->uid, a->gid);

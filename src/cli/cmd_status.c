@@ -71,8 +71,7 @@ static json_t *to_json(const struct pst_store_status *s)
 		                                                      fields[i].offset)));
 	for (unsigned i = 0; i < s->devices && i < PST_DEVICES_MAX; i++)
 		json_array_append_new(devices,
-		                      json_pack("{s:s, s:I}", "name", s->device[i].name,
-		                                "size_bytes", (json_int_t)s->device[i].size_bytes));
+		                      attr_device_json(s->device[i].name, s->device[i].size_bytes));
 	json_object_set_new(o, "devices", devices);
 	json_set_text(o, "label", s->label);
 	return o;

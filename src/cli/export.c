@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <jansson.h>
 #include <pthread.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
@@ -611,8 +612,19 @@ static void report(struct export *ex)
 	double seconds = (double)(clock_mono_ns() - ex->progress.start_ns) / 1e9;
 	char size[32], rate[32];
 
-	cli_note(ex->cli, "%" PRIu64 " files (%s), %" PRIu64 " others in %.1f s: %s/s", ex->files,
-	         format_size(ex->bytes, size, sizeof(size)), ex->others, seconds,
+	if (ex->cli->json) {
+		int status = cli_print_json(
+		        ex->cli,
+		        json_pack("{s:b, s:I, s:I, s:I, s:f}", "ok", ex->status == CLI_OK, "files",
+		                  (json_int_t)ex->files, "others", (json_int_t)ex->others, "bytes",
+		                  (json_int_t)ex->bytes, "seconds", seconds));
+
+		ex->status = status == CLI_OK ? ex->status : status;
+		return;
+	}
+	cli_note(ex->cli, "%" PRIu64 " file%s (%s), %" PRIu64 " other%s in %.1f s: %s/s", ex->files,
+	         PLURAL(ex->files), format_size(ex->bytes, size, sizeof(size)), ex->others,
+	         PLURAL(ex->others), seconds,
 	         format_size((uint64_t)((double)ex->bytes / seconds), rate, sizeof(rate)));
 }
 
@@ -649,7 +661,7 @@ static void run(struct export *ex, const struct pst_attr *a)
 	links_make(ex);
 	dirs_finish(ex);
 	progress_end(&ex->progress);
-	if (S_ISDIR(a->mode))
+	if (S_ISDIR(a->mode) || ex->cli->json)
 		report(ex);
 }
 

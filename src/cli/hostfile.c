@@ -9,6 +9,17 @@
 #include <time.h>
 #include <unistd.h>
 
+/* The store's times reach from 1677 to 2262; what is beyond is moved to the nearer end. */
+static int64_t store_time(const struct timespec *t)
+{
+	int64_t ns;
+
+	if (__builtin_mul_overflow((int64_t)t->tv_sec, (int64_t)NSEC_PER_SEC, &ns) ||
+	    __builtin_add_overflow(ns, (int64_t)t->tv_nsec, &ns))
+		return t->tv_sec < 0 ? INT64_MIN : INT64_MAX;
+	return ns;
+}
+
 void host_attr(const struct stat *st, struct pst_attr *ret_attr)
 {
 	*ret_attr = (struct pst_attr){
@@ -18,17 +29,20 @@ void host_attr(const struct stat *st, struct pst_attr *ret_attr)
 	        .nlink = (uint32_t)st->st_nlink,
 	        .size_bytes = (uint64_t)st->st_size,
 	        .rdev = st->st_rdev,
-	        .atime_ns =
-	                (uint64_t)st->st_atim.tv_sec * NSEC_PER_SEC + (uint64_t)st->st_atim.tv_nsec,
-	        .mtime_ns =
-	                (uint64_t)st->st_mtim.tv_sec * NSEC_PER_SEC + (uint64_t)st->st_mtim.tv_nsec,
+	        .atime_ns = store_time(&st->st_atim),
+	        .mtime_ns = store_time(&st->st_mtim),
 	};
 }
 
-struct timespec host_time(uint64_t ns)
+struct timespec host_time(int64_t ns)
 {
-	return (struct timespec){.tv_sec = (time_t)(ns / NSEC_PER_SEC),
-	                         .tv_nsec = (long)(ns % NSEC_PER_SEC)};
+	int64_t s = ns / (int64_t)NSEC_PER_SEC, left = ns % (int64_t)NSEC_PER_SEC;
+
+	if (left < 0) { /* before 1970: the nanoseconds still count forward */
+		s--;
+		left += (int64_t)NSEC_PER_SEC;
+	}
+	return (struct timespec){.tv_sec = (time_t)s, .tv_nsec = (long)left};
 }
 
 /* --- extended attributes --- */

@@ -14,7 +14,7 @@
 #define HOST_ATTRS (PST_ATTR_MODE | PST_ATTR_UID | PST_ATTR_GID | PST_ATTR_ATIME | PST_ATTR_MTIME)
 
 void host_attr(const struct stat *st, struct pst_attr *ret_attr);
-struct timespec host_time(uint64_t ns);
+struct timespec host_time(int64_t ns);
 
 /* Extended attributes, packed: count, then name NUL value for each. */
 struct host_xattr {

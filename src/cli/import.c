@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <jansson.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -365,6 +366,11 @@ static int open_log(struct import *im, const char *path)
 	return im->log_fd < 0 ? cli_fail(im->cli, -errno, "%s", path) : CLI_OK;
 }
 
+bool import_is_input(const char *source)
+{
+	return strcmp(source, "-") == 0;
+}
+
 /* The last component of a source, without the slashes at its end; "." and "..": merged. */
 static char *source_name(const char *source)
 {
@@ -418,12 +424,20 @@ static int find_dest(struct import *im, const struct cli_path *dest, unsigned co
 	return CLI_OK;
 }
 
+static const char what_nameless[] =
+        "the standard input needs a name: CONTAINER:/path, where there is no directory";
+
 static int start_sources(struct import *im, char **sources, unsigned count, char *name)
 {
 	for (unsigned i = 0; i < count; i++) {
-		char *host = cli_join("", sources[i]);
-		char *own = name ? name : source_name(sources[i]);
+		char *host, *own;
 
+		if (!name && import_is_input(sources[i])) {
+			import_complain(im, sources[i], what_nameless, 0);
+			continue;
+		}
+		host = cli_join("", sources[i]);
+		own = name ? name : source_name(sources[i]);
 		name = NULL;
 		if (!host || !own) {
 			mem_free(host);
@@ -432,7 +446,7 @@ static int start_sources(struct import *im, char **sources, unsigned count, char
 		}
 		import_look(im, &im->dest, host, own);
 	}
-	return CLI_OK;
+	return im->status;
 }
 
 static void report(struct import *im)
@@ -440,13 +454,26 @@ static void report(struct import *im)
 	double seconds = (double)(clock_mono_ns() - im->progress.start_ns) / 1e9;
 	char size[32], rate[32];
 
+	if (im->cli->json) {
+		int status = cli_print_json(
+		        im->cli,
+		        json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:f}", "ok", im->status == CLI_OK,
+		                  "files", (json_int_t)im->files, "directories",
+		                  (json_int_t)im->dirs, "others", (json_int_t)im->others, "bytes",
+		                  (json_int_t)im->bytes, "not_tried", (json_int_t)im->skipped,
+		                  "seconds", seconds));
+
+		im->status = status == CLI_OK ? im->status : status;
+		return;
+	}
 	if (!im->recursive && im->files + im->others <= 1)
 		return;
 	cli_note(im->cli,
-	         "%" PRIu64 " files (%s), %" PRIu64 " directories, %" PRIu64
-	         " others in %.1f s: %.0f files/s, %s/s",
-	         im->files, format_size(im->bytes, size, sizeof(size)), im->dirs, im->others,
-	         seconds, (double)(im->files + im->others) / seconds,
+	         "%" PRIu64 " file%s (%s), %" PRIu64 " director%s, %" PRIu64
+	         " other%s in %.1f s: %.0f files/s, %s/s",
+	         im->files, PLURAL(im->files), format_size(im->bytes, size, sizeof(size)), im->dirs,
+	         im->dirs == 1 ? "y" : "ies", im->others, PLURAL(im->others), seconds,
+	         (double)(im->files + im->others) / seconds,
 	         format_size((uint64_t)((double)im->bytes / seconds), rate, sizeof(rate)));
 	if (im->skipped)
 		cli_note(im->cli, "%" PRIu64 " more were not tried", im->skipped);

@@ -99,6 +99,7 @@ struct import_item {
 	struct host_xattrs xattrs;
 	struct import_inode *inode; /* of a file with several names */
 	bool first;                 /* this is the name that makes it */
+	bool input;                 /* the content is the standard input's */
 	bool replaced;              /* a name was in the way once */
 	bool chunked;               /* data is a chunk, not malloc'ed */
 	void *data;
@@ -150,6 +151,9 @@ struct import_opts {
 	bool recursive;
 	const char *log_path;
 };
+
+/* Source "-": the standard input. */
+bool import_is_input(const char *source);
 
 /*
  * Puts each of @sources at @dest; into it, when it is a directory. CLI_OK, CLI_FAILED with

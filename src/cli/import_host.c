@@ -251,6 +251,25 @@ static void item_job_done(struct job *j)
 	import_arrived(container_of(j, struct import_item, job));
 }
 
+/* As cp would make it: with the permissions that the umask leaves, owned by who runs this, now. */
+static void look_at_input(struct import_item *it)
+{
+	mode_t mask = umask(0);
+	struct timespec now;
+
+	umask(mask);
+	clock_gettime(CLOCK_REALTIME, &now);
+	host_attr(&(struct stat){.st_mode = S_IFREG | (0666 & ~mask),
+	                         .st_uid = geteuid(),
+	                         .st_gid = getegid(),
+	                         .st_nlink = 1,
+	                         .st_mtim = now,
+	                         .st_atim = now},
+	          &it->attr);
+	it->kind = IMPORT_BIG;
+	it->input = true;
+}
+
 /* Looks at one name and sends what it finds. @host may be NULL: in @dir. Takes @host and @name. */
 static void look(struct import *im, struct import_dir *dir, char *host, char *name)
 {
@@ -264,7 +283,9 @@ static void look(struct import *im, struct import_dir *dir, char *host, char *na
 	it->host = host;
 	it->name = name;
 	it->job.done = item_job_done;
-	if (lstat(path, &st) < 0) {
+	if (host && import_is_input(host)) {
+		look_at_input(it);
+	} else if (lstat(path, &st) < 0) {
 		error_item(it, -errno, NULL);
 	} else {
 		host_attr(&st, &it->attr);
@@ -464,25 +485,80 @@ void import_scan(struct import_dir *d)
 
 /* --- large files --- */
 
-static int send_chunk(struct import_item *it, int fd, uint64_t off, size_t len)
+static struct import_chunk *chunk_new(struct import_item *it, uint64_t off, size_t len)
 {
 	struct import_chunk *c = mem_calloc(1, sizeof(*c));
-	int rc;
 
 	if (!c)
-		return -ENOMEM;
+		return NULL;
 	c->item = it;
 	c->off = off;
 	c->len = len;
 	c->data = import_chunk_get(it->import);
-	rc = host_pread(fd, c->data, len, off);
+	return c;
+}
+
+/* Sends it if it was filled. */
+static int chunk_end(struct import_chunk *c, int rc)
+{
+	struct import *im = c->item->import;
+
 	if (rc < 0) {
-		import_chunk_put(it->import, c->data);
+		import_chunk_put(im, c->data);
 		mem_free(c);
 		return rc;
 	}
 	c->job.done = import_chunk_arrived;
-	jobs_emit(it->import->pump.jobs, &c->job);
+	jobs_emit(im->pump.jobs, &c->job);
+	return 0;
+}
+
+static int send_chunk(struct import_item *it, int fd, uint64_t off, size_t len)
+{
+	struct import_chunk *c = chunk_new(it, off, len);
+
+	return c ? chunk_end(c, host_pread(fd, c->data, len, off)) : -ENOMEM;
+}
+
+/* Reads until @len bytes or the end: how many, or a negative errno value. */
+static ssize_t read_input(void *buf, size_t len)
+{
+	size_t at = 0;
+
+	while (at < len) {
+		ssize_t n = read(STDIN_FILENO, (char *)buf + at, len - at);
+
+		if (n == 0)
+			break;
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		at += n > 0 ? (size_t)n : 0;
+	}
+	return (ssize_t)at;
+}
+
+/* The size is known at the end. */
+static int stream_input(struct import_item *it)
+{
+	uint64_t off = 0;
+	ssize_t n;
+
+	do {
+		struct import_chunk *c = chunk_new(it, off, 0);
+		int rc;
+
+		if (!c)
+			return -ENOMEM;
+		n = read_input(c->data, IMPORT_SMALL);
+		if (n > 0 && atomic_load_explicit(&it->import->stop, memory_order_relaxed))
+			n = -ECANCELED;
+		c->len = n > 0 ? (size_t)n : 0;
+		rc = chunk_end(c, n > 0 ? 0 : n < 0 ? (int)n : -ENODATA);
+		if (rc < 0 && rc != -ENODATA)
+			return rc;
+		off += n > 0 ? (uint64_t)n : 0;
+	} while (n == IMPORT_SMALL);
+	it->attr.size_bytes = off;
 	return 0;
 }
 
@@ -504,10 +580,8 @@ static int stream_data(struct import_item *it, int fd, uint64_t size)
 	return rc;
 }
 
-/* The item's job: its done() is the end of the file. */
-static void stream_run(struct job *j)
+static int stream_file(struct import_item *it)
 {
-	struct import_item *it = container_of(j, struct import_item, job);
 	char *host = import_item_host(it);
 	struct stat before = {0}, after;
 	int fd = -1, rc = host ? 0 : -ENOMEM;
@@ -535,7 +609,15 @@ static void stream_run(struct job *j)
 	if (fd >= 0)
 		close(fd);
 	mem_free(host);
-	it->stream_status = rc;
+	return rc;
+}
+
+/* The item's job: its done() is the end of the file. */
+static void stream_run(struct job *j)
+{
+	struct import_item *it = container_of(j, struct import_item, job);
+
+	it->stream_status = it->input ? stream_input(it) : stream_file(it);
 }
 
 static void stream_done(struct job *j)

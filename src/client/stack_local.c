@@ -189,6 +189,15 @@ int stack_local_open(struct store **ret_store, const char *text, struct loop *lo
 	for (unsigned i = 0; i < n.count; i++)
 		dev_opts.read_only |= opts && opts->read_only && !spec_is_mem(n.specs[i]);
 	n.engine.read_only = dev_opts.read_only;
+	for (unsigned i = 0; i < n.count; i++) {
+		if (spec_is_mem(n.specs[i]) || (!n.format.shards && !n.format.journal_bytes))
+			continue;
+		rc = err_set(err, -EINVAL,
+		             "options shards and journal are of the formatting of mem: devices: %s "
+		             "has been formatted",
+		             n.specs[i]);
+		goto out_name;
+	}
 	rc = stack_devs_open(&devs, (const char *const *)n.specs, n.count, loop, &dev_opts, err);
 	if (rc < 0)
 		goto out_name;

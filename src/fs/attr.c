@@ -16,10 +16,10 @@ void fs_attr_fill(const struct fs_node *n, struct pst_attr *ret_attr)
 	        .size_bytes = n->st.size_bytes,
 	        .alloc_bytes = n->st.alloc_bytes,
 	        .rdev = n->label.rdev,
-	        .atime_ns = n->label.atime_ns,
-	        .mtime_ns = n->st.mtime_ns,
-	        .ctime_ns = MAX(n->label.ctime_ns, n->st.mtime_ns),
-	        .btime_ns = n->label.btime_ns,
+	        .atime_ns = (int64_t)n->label.atime_ns,
+	        .mtime_ns = (int64_t)n->st.mtime_ns,
+	        .ctime_ns = MAX((int64_t)n->label.ctime_ns, (int64_t)n->st.mtime_ns),
+	        .btime_ns = (int64_t)n->label.btime_ns,
 	};
 }
 
@@ -108,7 +108,7 @@ void fs_label_apply(struct fs_label *l, const struct pst_op *op)
 	if (op->attr_mask & PST_ATTR_GID)
 		l->gid = op->attr.gid;
 	if (op->attr_mask & PST_ATTR_ATIME)
-		l->atime_ns = op->attr.atime_ns;
+		l->atime_ns = (uint64_t)op->attr.atime_ns;
 }
 
 static enum fs_act setattr_done(struct fs_req *r)
@@ -144,7 +144,7 @@ static enum fs_act setattr_found(struct fs_req *r)
 	if (op->attr_mask & PST_ATTR_SIZE)
 		fs_resize(r, n->ino, op->attr.size_bytes);
 	if (op->attr_mask & PST_ATTR_MTIME)
-		fs_set_mtime(r, n->ino, op->attr.mtime_ns);
+		fs_set_mtime(r, n->ino, (uint64_t)op->attr.mtime_ns);
 	else if (op->attr_mask & PST_ATTR_SIZE)
 		fs_set_mtime(r, n->ino, r->now_ns);
 	return fs_commit(r, n->ino, setattr_done);

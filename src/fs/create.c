@@ -42,7 +42,8 @@ static void put_node(struct fs_req *r, struct fs_node *n)
 		fs_resize(r, n->ino, op->attr.size_bytes);
 	if (S_ISLNK(n->label.mode))
 		fs_resize(r, n->ino, op->name2_len);
-	fs_set_mtime(r, n->ino, op->attr_mask & PST_ATTR_MTIME ? op->attr.mtime_ns : r->now_ns);
+	fs_set_mtime(r, n->ino,
+	             op->attr_mask & PST_ATTR_MTIME ? (uint64_t)op->attr.mtime_ns : r->now_ns);
 }
 
 static enum fs_act made(struct fs_req *r)

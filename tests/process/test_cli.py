@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import pathlib
+import pty
 import random
 import shutil
 import signal
@@ -286,6 +287,7 @@ def test_open_refused():
         s.fails("-s", "local:", "status", store=False)
         s.fails("-s", s.uri + "?nonsense=1", "status", say="nonsense", store=False)
         s.fails("-s", s.uri + "?csum_cache=x", "status", say="csum_cache", store=False)
+        s.fails("-s", s.uri + "?shards=2", "status", say="formatted", store=False)
         s.ok("-s", s.uri + "?csum_cache=8m", "status", store=False)
 
 
@@ -533,6 +535,95 @@ def test_get_destinations():
                               cwd=s.dir, capture_output=True)
         assert done.returncode == 1 and b"limited: writing: File too large" in done.stderr, done
         assert not (s.dir / "limited").exists(), "half a file is no file"
+
+
+def test_standard_input():
+    with Store() as s:
+        for data in (b"", b"hello\n", os.urandom(5_000_003), os.urandom(2 << 20)):
+            report = json.loads(s.run("put", "-", "t:/in", "--json", input=data).out)
+            assert report["ok"] and report["files"] == 1 and report["bytes"] == len(data), report
+            assert s.run("cat", "t:/in").stdout == data
+        at = s.json("stat", "t:/in")
+        assert at["type"] == "file" and abs(at["mtime_ns"] / 1e9 - time.time()) < 300, at
+        s.ok("mkdir", "t:/d")
+        for dest in ("t:/", "t:/d"):
+            s.fails("put", "-", dest, say="needs a name", input=b"x")
+        s.fails("put", "-", "t:/big", say="no space", input=bytes(range(256)) * 4096 * 220)
+        assert s.ok("ls", "t:/").split() == ["d", "in"]
+        done = subprocess.run(["bash", "-c", 'exec "$@" <&-', "-"] + s.command("put", "-", "t:/c"),
+                              cwd=s.dir, capture_output=True)
+        assert done.returncode == 1, done.stderr
+        write(s.dir / "many/x", b"1")
+        assert s.json("put", "-r", "many", "t:/")["files"] == 1
+        assert s.json("get", "-r", "t:/many", "back")["files"] == 1
+
+
+def test_times():
+    """Before 1970, and a root that is as old as its container."""
+    with Store() as s:
+        for name, ns in (("before", -1_500_000_000_000_000_001), ("zero", 0), ("minus", -1),
+                         ("late", 7_000_000_000_123_456_789)):
+            os.utime(write(s.dir / "d" / name, b"x"), ns=(ns, ns))
+        before = listing(s.dir / "d")
+        s.ok("put", "-r", "d", "t:/")
+        s.ok("get", "-r", "t:/d", "out")
+        assert listing(s.dir / "out") == before
+        s.ok("verify", "d", "t:/d")
+        if os.stat(s.dir / "d/before").st_mtime < 0:  # the host's file system knows such times
+            assert "1922-06-2" in s.ok("stat", "t:/d/before"), s.ok("stat", "t:/d/before")
+            assert s.json("stat", "t:/d/minus")["mtime_ns"] == -1
+        s.ok("container", "create", "new")
+        assert abs(s.json("stat", "new:/")["mtime_ns"] / 1e9 - time.time()) < 300
+        s.ok("snapshot", "create", "new@v")
+        assert s.json("stat", "new@v:/")["mtime_ns"] == s.json("stat", "new:/")["mtime_ns"]
+
+
+def test_names_that_are_no_text():
+    """Any bytes are a name: JSON stays JSON, and a terminal is not written to by a name."""
+    with Store(container=None) as s:
+        name = "c\udcff"
+        s.ok("container", "create", name)
+        assert s.json("container", "list")[0]["name"] == "c\u00ff"
+        s.ok("snapshot", "create", name + "@s")
+        assert s.json("snapshot", "list", name)[0]["name"] == "s"
+        s.ok("kv", "put", name + ":7", "k\udcfe", "v")
+        assert s.json("kv", "get", name + ":7", "k\udcfe")["key"] == "hex:6bfe"
+        s.fails("kv", "put", name + ":7", "k" * 321, "v", say="320 bytes")
+        s.fails("snapshot", "create", name + "@a/b", say="not a good name")
+        master, slave = pty.openpty()
+        done = subprocess.run(s.command("ls", name + ":/\x1b[31mred\x07"), cwd=s.dir, stderr=slave,
+                              stdout=slave)
+        os.close(slave)
+        said = os.read(master, 4096)
+        os.close(master)
+        assert done.returncode == 1 and b"?[31mred?" in said and b"\x1b" not in said, said
+
+
+def test_interrupted():
+    """SIGINT in the middle of a put: it says so, ends by the signal, and what is there is whole."""
+    with Store() as s:
+        write(s.dir / "d/large", os.urandom(1 << 20) * 100)
+        for i in range(50):
+            write(s.dir / "d" / ("f%02d" % i), b"%d" % i * 1000)
+        for sig in (signal.SIGINT, signal.SIGTERM):
+            slow = "local:fault:%s?delay_us=100000" % (s.dir / "s.pst")
+            log = s.dir / ("log%d" % sig)
+            put = subprocess.Popen([PENSTOCK, "-s", slow, "put", "-r", "--log", log, "d", "t:/"],
+                                   cwd=s.dir, stderr=subprocess.PIPE)
+            while put.poll() is None and not (log.exists() and log.stat().st_size):
+                time.sleep(0.001)
+            put.send_signal(sig)
+            err = put.communicate()[1]
+            assert (put.returncode, err) == (-sig, b"penstock: put: interrupted\n"), (put.returncode, err)
+            s.ok("status")  # opens for writing: recovers
+            s.ok("verify", "t:/")
+            there = s.ok("ls", "t:/d").split()
+            for line in log.read_text().splitlines():
+                assert line.rsplit("/", 1)[1] in there, line
+            assert s.run("fsck", "s.pst", store=False).returncode == 0
+            s.ok("rm", "-r", "t:/d")
+        s.ok("put", "-r", "d", "t:/")
+        s.ok("verify", "d", "t:/d")
 
 
 def test_sources_that_are_odd():
