@@ -311,6 +311,18 @@ def instructions(setup):
                   ops=r["ops"])
 
 
+def nvme_hot_path(setup):
+    say("instructions per NVMe read in the host driver (callgrind)")
+    out = run([os.path.join(setup.root, "bench/nvme-instr"), "--json", "--program",
+               os.path.join(setup.build, "bench/nvme_instr")])
+    for r in json.loads(out):
+        setup.add("nvme_" + r["case"],
+                  "instructions, NVMe host, %s read, batch %d, submit and complete" %
+                  ("128 KiB" if r["bytes"] > 4096 else "512 byte", r["batch"]),
+                  "callgrind, null controller", r["wanted"], False, [r["instructions"]],
+                  unit="instructions")
+
+
 def recovery(setup):
     sizes = [50000, 200000] if setup.quick else [250000, 1000000]
     points = []
@@ -334,6 +346,7 @@ def recovery(setup):
 
 
 ROWS = [("instructions", instructions, []),
+        ("nvme_hot_path", nvme_hot_path, []),
         ("read", random_read, ["million"]),
         ("stack", whole_stack, ["raw"]),
         ("sequential", sequential, ["big"]),
