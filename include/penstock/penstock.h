@@ -12,6 +12,7 @@
 #include "penstock/file.h"
 #include "penstock/kv.h"
 #include "penstock/mem.h"
+#include "penstock/nvme.h"
 #include "penstock/object.h"
 #include "penstock/types.h"
 #include "penstock/version.h"

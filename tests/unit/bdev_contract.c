@@ -456,6 +456,8 @@ static void test_random_against_model(void **state)
 static void test_open_without_memory(void **state)
 {
 	struct fix *f = *state;
+	/* A controller whose memory is out says only that there was an error. */
+	bool far = strncmp(f->c->spec, "nvme", 4) == 0;
 
 	bdev_close(f->b);
 	for (uint64_t n = 1;; n++) {
@@ -472,7 +474,7 @@ static void test_open_without_memory(void **state)
 			return;
 		}
 		if (rc) {
-			assert_int_equal(rc, -ENOMEM);
+			assert_true(rc == -ENOMEM || (rc == -EIO && far));
 			assert_true(strlen(err.text) > 0);
 		} else {
 			put(f, 0, f->bb, 1);

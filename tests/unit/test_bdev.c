@@ -159,6 +159,17 @@ static struct bdev_case cases[] = {
         {"uring:buffered", "uring:" FILE_SPEC "?direct=0", false, no_file},
         {"bare path", FILE_SPEC, false, no_file},
         {"fault:uring:", "fault:uring:" FILE_SPEC "?delay_jitter_us=20", false, no_file},
+        {"nvme+loop:", "nvme+loop:mem:2m?name=contract", true, forget},
+        {"nvme+loop:512", "nvme+loop:mem:2m?name=contract&block=512&mdts=8k&entries=4", true,
+         forget},
+        {"nvme+loop:prp", "nvme+loop:mem:2m?name=contract&sgl=0&mdts=16k", true, forget},
+        {"nvme+loop:strict", "nvme+loop:mem:2m?name=contract&strict=1&shadow=1&entries=8", true,
+         forget},
+        {"nvme+loop:faults",
+         "nvme+loop:mem:2m?name=contract&timeout=800&"
+         "faults=dup:every=3;cid:every=41,count=3;status:code=6,every=7;drop:every=53,count=3",
+         true, forget},
+        {"nvme+loop:uring:", "nvme+loop:uring:" FILE_SPEC "?lba=4096", false, no_file},
 };
 
 static void put_path(struct bdev_case *c)

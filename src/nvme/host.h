@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * host - the driver: one controller behind a transport, its admin queue, its I/O queues, and what
+ * happens when it stops answering. penstock/nvme.h and the bdev stand on it.
+ *
+ * A host belongs to its loop and works in its turns: nothing here blocks but what says so. The hot
+ * path (penstock/nvme_queue.h) is the callers' own: they submit and reap on queues that they took
+ * from nvme_host_queue_new(). What the host does to those queues, it does from its poller.
+ *
+ *   life of a host         made by
+ *   NEW       -> DISABLING     nvme_host_new, host_reset
+ *   DISABLING -> ENABLING      CSTS.RDY is 0: commands under way are answered for (H2)
+ *   ENABLING  -> SETUP         CSTS.RDY is 1
+ *   SETUP     -> LIVE          Identify, Number of Queues, shadow doorbells, events
+ *   LIVE      -> DISABLING     a command took too long, CSTS.CFS, nvme_host_reset()
+ *   any       -> DEAD          removed (registers read all ones), or resets failed
+ *
+ *  H1  A queue's memory and doorbells are the controller's only in LIVE queues; a queue that is not
+ *      is stopped and its doorbells lead nowhere.
+ *  H2  What was under way when the controller was disabled completes exactly once: with what the
+ *      controller had written, else with NVME_SC_PATH_ABORTED (to be sent again), or with
+ *      NVME_SC_PATH_HOST and Do Not Retry when the host is DEAD. Only after the controller said
+ *      that it is disabled, or was cut off from memory: so no transfer comes late.
+ *  H3  A stopped queue is created again once its owner reaped all that was under way.
+ *  H4  A command that takes longer than the timeout is aborted; one that is still there after two
+ *      ticks more resets the controller.
+ */
+#ifndef NVME_HOST_H
+#define NVME_HOST_H
+
+#include "nvme/transport.h"
+#include "penstock/nvme.h"
+
+enum nvme_host_state {
+	NVME_HOST_DISABLING,
+	NVME_HOST_ENABLING,
+	NVME_HOST_SETUP,
+	NVME_HOST_LIVE,
+	NVME_HOST_DEAD,
+};
+
+#define NVME_HOST_ABORTS 4u /* under way at once */
+
+/* An admin command under way. Its data is memory of the host's own: see nvme_host_admin(). */
+struct nvme_admin {
+	struct nvme_cmd cmd;
+	void (*done)(struct nvme_admin *a);
+	uint16_t status; /* as struct pst_nvme_done has it */
+	uint32_t dw0;
+	bool busy;
+	struct list link; /* the host's: waiting for room */
+};
+
+enum nvme_hq_state {
+	HQ_WAITING, /* to be created, once empty and the host LIVE */
+	HQ_CREATING,
+	HQ_LIVE,
+	HQ_FAILED,
+	HQ_DELETING,
+	HQ_GONE,
+};
+
+/* A queue as the host keeps it; its priv is this. */
+struct nvme_hq {
+	struct pst_nvme_queue q;
+	struct nvme_host *host;
+	enum nvme_hq_state state;
+	struct mem_region *region;
+	uint64_t dma, sq_dma, cq_dma;
+	struct pst_nvme_slot *slot;
+	uint16_t *aborted; /* by slot: cid that was aborted, plus one */
+	struct nvme_admin admin;
+	struct list link;
+	bool creating_sq, own_memory;
+};
+
+struct nvme_host {
+	struct loop *loop;
+	struct nvme_transport *t;
+	struct pst_nvme_opts o;
+	enum nvme_host_state state;
+	int error;       /* why it is DEAD */
+	unsigned resets; /* in all */
+	unsigned tries;  /* since it was LIVE */
+	bool ever_live, detaching, reset_wanted;
+	struct loop_poller poller;
+	struct loop_timer tick, wait;
+	uint64_t wait_until_ns; /* for CSTS.RDY */
+	/* what it offers */
+	uint64_t cap;
+	uint32_t page_shift, dstrd, entries_max, queues_max, io_max_bytes;
+	bool sgl, shadow, vwc;
+	struct nvme_id_ctrlr *id; /* in buffer memory, so a copy of it is kept */
+	/* admin */
+	struct nvme_hq admin_q;
+	struct list admin_waiting;
+	struct nvme_admin setup;
+	unsigned setup_step;
+	struct mem_region
+	        *buf; /* one page for the set-up, one for callers, two of shadow doorbells */
+	uint64_t buf_dma;
+	bool buf_busy;
+	/* asynchronous events */
+	struct nvme_admin event;
+	struct nvme_admin event_log;
+	void (*event_fn)(void *arg, uint32_t dw0);
+	void *event_arg;
+	/* I/O queues */
+	struct list queues;
+	uint64_t qids[2];          /* used ones, by bits */
+	volatile uint32_t nowhere; /* doorbell of stopped queues */
+	struct nvme_admin abort[NVME_HOST_ABORTS];
+};
+
+#define NVME_HOST_BUF_SETUP  0u
+#define NVME_HOST_BUF_CALLER 1u
+#define NVME_HOST_BUF_SHADOW 2u
+#define NVME_HOST_BUF_EVENT  3u
+#define NVME_HOST_BUF_INDEX  4u
+#define NVME_HOST_BUF_PAGES  5u
+#define NVME_HOST_QUEUES_MAX 127u
+#define NVME_HOST_TICKS      8u /* of the timeout: how finely it is looked at */
+
+/* Takes @t over, also on failure. Blocks (turns the loop) until the controller is LIVE. */
+int nvme_host_new(struct nvme_host **ret_host, struct nvme_transport *t,
+                  const struct pst_nvme_opts *opts, struct pst_err *err);
+/* Queues were given back. Shuts the controller down. Turns the loop. Accepts NULL. */
+void nvme_host_free(struct nvme_host *h);
+/* Asks for a reset; it happens in the loop's turns. */
+void nvme_host_reset(struct nvme_host *h);
+
+/* Sends a->cmd (id and PRPs as they are) to the admin queue; a->done runs from a later turn, always,
+ * with NVME_SC_PATH_ABORTED when the controller was reset meanwhile. */
+void nvme_host_admin_send(struct nvme_host *h, struct nvme_admin *a);
+/* Blocks: a command with up to one page of data in or out. 0, or the status as a negative errno
+ * (and in *ret_status); *ret_dw0. Both may be NULL. */
+int nvme_host_admin(struct nvme_host *h, const struct nvme_cmd *cmd, void *data, size_t len_bytes,
+                    uint32_t *ret_dw0, uint16_t *ret_status);
+
+/* Blocks until it is LIVE. */
+int nvme_host_queue_new(struct nvme_host *h, const struct pst_nvme_queue_opts *opts,
+                        struct nvme_hq **ret_q);
+/* Nothing is under way on it (asserted). Blocks. */
+void nvme_host_queue_free(struct nvme_hq *hq);
+
+int nvme_host_namespace(struct nvme_host *h, uint32_t nsid, struct pst_nvme_namespace *ret_ns);
+
+/* A status as an errno value: 0, or what to tell a caller. True: worth sending again. */
+int nvme_status_errno(uint16_t status);
+bool nvme_status_retry(uint16_t status);
+
+/* --- host_queue.c, for host.c --- */
+
+int hq_layout(struct nvme_hq *hq, struct nvme_host *h, uint16_t qid, uint32_t entries,
+              const struct pst_nvme_queue_opts *opts);
+void hq_release(struct nvme_hq *hq);
+void hq_stop(struct nvme_hq *hq);
+/* Answers for all that is under way (H2). */
+void hq_answer(struct nvme_hq *hq, uint16_t status);
+void hq_doorbells(struct nvme_hq *hq);
+int hq_poll(struct nvme_hq *hq); /* its way from HQ_WAITING to HQ_LIVE */
+/* One tick: what takes too long is aborted; true when the controller should be reset. */
+bool hq_tick(struct nvme_hq *hq);
+
+/* --- host_admin.c, for host.c --- */
+
+int admin_poll(struct nvme_host *h);
+void admin_fail_waiting(struct nvme_host *h, uint16_t status);
+void host_setup_begin(struct nvme_host *h);
+void host_events_arm(struct nvme_host *h);
+void host_abort(struct nvme_host *h, uint16_t qid, uint16_t cid);
+void host_live(struct nvme_host *h); /* the set-up's end */
+void host_dead(struct nvme_host *h, int error);
+
+#endif

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * transport - how a host driver reaches a controller that has registers and queues in memory: an
+ * ops table, filled by loop (a controller in this process, or in another one through shared
+ * memory) and later by pcie.
+ */
+#ifndef NVME_TRANSPORT_H
+#define NVME_TRANSPORT_H
+
+#include "loop/loop.h"
+#include "mem/mem.h"
+#include "nvme/spec.h"
+
+struct nvme_transport;
+
+struct nvme_transport_ops {
+	const char *name;
+	/* Registers. A device that is gone reads as all ones; writes to it are lost. */
+	uint32_t (*read32)(struct nvme_transport *t, uint32_t off);
+	uint64_t (*read64)(struct nvme_transport *t, uint32_t off);
+	void (*write32)(struct nvme_transport *t, uint32_t off, uint32_t value);
+	void (*write64)(struct nvme_transport *t, uint32_t off, uint64_t value);
+	/* The doorbell @off bytes behind NVME_REG_DOORBELL, as memory to store to; NULL: beyond what
+	 * the device maps. */
+	volatile uint32_t *(*doorbell)(struct nvme_transport *t, uint32_t off);
+	/*
+	 * Makes @r reachable for the controller, contiguous from *ret_dma on, until unmapped.
+	 * -ENOTSUP: not this kind of memory (use t->mem_kind); others as the carrier has them.
+	 */
+	int (*map)(struct nvme_transport *t, struct mem_region *r, uint64_t *ret_dma);
+	void (*unmap)(struct nvme_transport *t, struct mem_region *r, uint64_t dma);
+	/* From now on the controller reaches no memory of ours, whatever it does. */
+	void (*cut)(struct nvme_transport *t);
+	/* Lets a controller in this process work. Returns how many things it did. */
+	int (*poll)(struct nvme_transport *t);
+	/* Asks to be woken: returns false when something came meanwhile, so don't sleep. */
+	bool (*may_sleep)(struct nvme_transport *t);
+	/* After doorbells were rung: wakes a controller that sleeps. */
+	void (*rung)(struct nvme_transport *t);
+	void (*close)(struct nvme_transport *t); /* frees @t; all memory is unmapped */
+};
+
+struct nvme_transport {
+	const struct nvme_transport_ops *ops;
+	struct loop *loop;
+	enum mem_kind mem_kind; /* of memory that map() takes */
+	bool identity; /* the controller reaches all of this process at its own addresses */
+};
+
+#endif
