@@ -314,6 +314,67 @@ static void quota(void **state)
 	eng_end(&e);
 }
 
+/* What a batch adds is what is there after it, whatever its entries do to each other; and never more
+ * than the quota allows. */
+static void quota_of_batches(void **state)
+{
+	struct eng e = {.dev_bytes = 16 * MIB};
+	struct pst_cont_info info;
+	uint32_t c;
+#define W(o, blk, n)                                                                       \
+	{                                                                                  \
+		.kind = PST_ARRAY_WRITE, .oid = oid_of(o), .off = (blk)*BB, .len = (n)*BB, \
+		.val = buf, .val_len = (n)*BB                                              \
+	}
+#define PUT(o, k, n)                                                                      \
+	{                                                                                 \
+		.kind = PST_KV_PUT, .oid = oid_of(o), .key = k, .key_len = 1, .val = buf, \
+		.val_len = n                                                              \
+	}
+#define DEL(o) MUT_OFF(PST_OBJ_DELETE, oid_of(o), 0, 0)
+	struct {
+		struct pst_mut m[4];
+		uint32_t count;
+		int status;
+		uint64_t used; /* after it: blocks */
+	} step[] = {
+	        {{W(1, 0, 6), W(1, 2, 8)}, 2, 0, 10},   /* overlapping */
+	        {{W(1, 0, 10), W(1, 0, 10)}, 2, 0, 10}, /* again */
+	        {{W(1, 0, 1), W(2, 0, 1)}, 2, -EDQUOT, 10},
+	        {{DEL(1), W(1, 0, 4), W(2, 0, 7)}, 3, -EDQUOT, 10}, /* what goes comes back */
+	        {{DEL(1), W(1, 0, 4), W(2, 0, 6)}, 3, 0, 10},
+	        {{MUT_OFF(PST_ARRAY_PUNCH, oid_of(1), 0, 4 * BB), W(1, 0, 4), W(3, 0, 1)},
+	         3,
+	         -EDQUOT,
+	         10},
+	        {{MUT_OFF(PST_ARRAY_RESIZE, oid_of(1), 2 * BB, 0), W(3, 0, 2)}, 2, 0, 10},
+	        {{W(3, 0, 8), MUT_OFF(PST_ARRAY_RESIZE, oid_of(3), 2 * BB, 0)}, 2, 0, 10},
+	        {{DEL(2), PUT(4, "a", 9000), PUT(4, "b", 9000)}, 3, 0, 10},
+	        {{PUT(4, "a", 9000)}, 1, 0, 10}, /* in its own place */
+	        {{PUT(4, "a", 20000)}, 1, -EDQUOT, 10},
+	        {{PUT(4, "a", 20000), PUT(4, "a", 5000)}, 2, 0, 9},
+	        {{DEL(4), PUT(4, "a", 20000), W(5, 0, 2)}, 3, -EDQUOT, 9},
+	        {{DEL(4), PUT(4, "a", 20000), W(5, 0, 1)}, 3, 0, 10},
+	        {{MUT_KEY(PST_KV_DEL, oid_of(4), "a", 0), W(5, 1, 5)}, 2, 0, 10},
+	};
+
+	eng_start(&e);
+	assert_int_equal(ops_cont_create(e.store, "a", &c), 0);
+	assert_int_equal(ops_cont_quota(e.store, c, 10 * BB, 0), 0);
+	for (unsigned i = 0; i < ARRAY_LEN(step); i++) {
+		int r = ops_batch(e.store, c, step[i].m, step[i].count);
+
+		assert_int_equal(ops_cont_get(e.store, c, &info), 0);
+		if (r != step[i].status || info.used_bytes != step[i].used * BB)
+			fail_msg("step %u: %d, %llu blocks", i, r,
+			         (unsigned long long)(info.used_bytes / BB));
+	}
+	eng_end(&e);
+#undef W
+#undef PUT
+#undef DEL
+}
+
 /* --- the index's memory --- */
 
 static void key_put(struct eng *e, uint32_t c, uint64_t i, int *ret)
@@ -378,6 +439,7 @@ int main(int argc, char **argv)
 	        cmocka_unit_test(snapshot_goes_during_a_checkpoint),
 	        cmocka_unit_test(container_gives_its_space_back),
 	        cmocka_unit_test(quota),
+	        cmocka_unit_test(quota_of_batches),
 	        cmocka_unit_test(index_is_full),
 	};
 

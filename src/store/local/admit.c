@@ -143,7 +143,7 @@ bool batch_holds(const struct btree *t, const struct pst_mut *m)
 /* --- limits --- */
 
 /* Blocks of [first, end) that the array has mapped. */
-static uint64_t mapped(const struct btree *t, struct pst_oid oid, uint64_t first, uint64_t end,
+uint64_t mapped_blocks(const struct btree *t, struct pst_oid oid, uint64_t first, uint64_t end,
                        uint32_t *ret_extents)
 {
 	uint64_t n = 0;
@@ -165,7 +165,7 @@ static void demand_array(const struct wreq *q, uint32_t i, const struct cont *c,
 {
 	const struct pst_mut *m = &q->mut[i];
 	const struct wmut *w = &q->w[i];
-	uint64_t first = 0, end = 0, was;
+	uint64_t first, end;
 	uint32_t extents = 0;
 
 	d->journal_blocks += w->j_count;
@@ -173,32 +173,15 @@ static void demand_array(const struct wreq *q, uint32_t i, const struct cont *c,
 	                              (w->j_count + w->run_count) * sizeof(struct media_piece) +
 	                              (w->j_count + w->direct_blocks) * 4 + 24);
 	d->csum_pages += 2 + (w->j_count + w->direct_blocks) / CSUMS_PER_PAGE;
-	switch (m->kind) {
-	case PST_ARRAY_WRITE:
-	case PST_ARRAY_APPEND:
-		first = w->off / BLOCK_BYTES;
-		end = DIV_ROUND_UP(w->off + w->len, BLOCK_BYTES);
-		break;
-	case PST_ARRAY_PUNCH:
-		first = DIV_ROUND_UP(w->off, BLOCK_BYTES);
-		end = (w->off + w->len) / BLOCK_BYTES;
-		break;
-	case PST_ARRAY_RESIZE:
-		first = DIV_ROUND_UP(w->off, BLOCK_BYTES);
-		end = UINT64_MAX;
-		break;
-	case PST_OBJ_DELETE:
-		end = UINT64_MAX;
-		break;
-	}
 	/* The common small write knows its answer without looking. */
-	if (is_write(m) && w->j_count && !w->direct_blocks && !c->quota_blocks) {
+	if (is_write(m) && w->j_count && !w->direct_blocks) {
 		d->tree_changes += 4 + 2 * w->j_count;
 		return;
 	}
-	was = first < end ? mapped(&c->tree, m->oid, first, end, &extents) : 0;
+	array_range(q, i, &first, &end);
+	if (first < end)
+		(void)mapped_blocks(&c->tree, m->oid, first, end, &extents);
 	d->tree_changes += 6 + 2 * (w->j_count + w->run_count) + 2 * MIN(extents, 16) + extents / 4;
-	d->growth_blocks += is_write(m) ? (int64_t)(end - first) - (int64_t)was : -(int64_t)was;
 }
 
 static uint32_t count_keys(const struct btree *t, struct pst_oid oid)
@@ -268,13 +251,13 @@ void batch_demand(const struct wreq *q, const struct cont *c, struct demand *d)
 			                                   MIN(m->val_len, BT_VALUE_MAX),
 			                           8);
 			d->tree_changes += 4;
-			if (q->w[i].has_out)
-				d->growth_blocks += DIV_ROUND_UP(m->val_len, BLOCK_BYTES);
 		}
 		if (c->quota_objects)
 			d->new_objects += objects_made(q, i, c);
 	}
 	d->new_blocks = d->journal_blocks;
+	if (c->quota_blocks)
+		d->growth_blocks = batch_growth(q, c);
 }
 
 static int quota_check(const struct cont *c, const struct demand *d)

@@ -627,6 +627,13 @@ struct demand { /* what committing takes, at most */
 int batch_mut_check(const struct pst_mut *m, uint64_t *bytes);
 int batch_data_check(const struct pst_mut *m, uint64_t *bytes);
 bool batch_holds(const struct btree *t, const struct pst_mut *m); /* true for changes */
+/* Blocks that array entry @i gives or takes, as it was resolved; first == end: none. */
+void array_range(const struct wreq *q, uint32_t i, uint64_t *ret_first, uint64_t *ret_end);
+/* Blocks of [first, end) that the array has mapped; counts the extents in *ret_extents too. */
+uint64_t mapped_blocks(const struct btree *t, struct pst_oid oid, uint64_t first, uint64_t end,
+                       uint32_t *ret_extents);
+/* Blocks by which the container's used space changes. */
+int64_t batch_growth(const struct wreq *q, const struct cont *c);
 void batch_demand(const struct wreq *q, const struct cont *c, struct demand *ret_demand);
 /* Everything that can stand in the way: 0, -EAGAIN (later), -EDQUOT, -ENOSPC, -ENOMEM, -E2BIG. */
 int batch_admit(struct wreq *q, struct cont *c, const struct demand *d);
