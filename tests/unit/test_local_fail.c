@@ -299,6 +299,40 @@ static void each_allocation_of_a_checkpoint(void **state)
 	}
 }
 
+/* Memory does not come back: closing and opening end, with an error, and nothing is lost. */
+static void no_memory_any_more(void **state)
+{
+	struct world w = {.e = {.dev_bytes = 16 * MIB, .devs = 2, .plain = true}};
+	unsigned closed = 0, late = 0;
+
+	world_start(&w);
+	for (unsigned n = 1; n < 40; n++) {
+		assert_int_equal(run(&w, K_BATCH, n), 0);
+		eng_log_clear();
+		(void)mem_alloc_fail_at(n, true);
+		if (eng_close(&w.e)) {
+			assert_true(eng_logged("too long for memory"));
+			closed++;
+		}
+		(void)mem_alloc_fail_at(0, false);
+		eng_open_devs(&w.e);
+		(void)mem_alloc_fail_at(8 * n, true);
+		if (local_open(&w.e.store, w.e.loop, w.e.dev, w.e.devs, &w.e.opts, &w.e.err)) {
+			w.e.store = NULL;
+			late += strstr(w.e.err.text, "too long for memory") != NULL;
+		}
+		(void)mem_alloc_fail_at(0, false);
+		if (!w.e.store) {
+			eng_close_devs(&w.e);
+			eng_open(&w.e);
+		}
+		(void)ops_cont_open(w.e.store, "a", &w.cont);
+	}
+	world_check(&w);
+	assert_true(closed && late);
+	world_end(&w);
+}
+
 /* --- requests --- */
 
 /* Request @n of @kinds fails during an op of kind @k and the checkpoint after it. False: there were
@@ -423,6 +457,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(each_allocation),
 	        cmocka_unit_test(each_allocation_of_a_checkpoint),
+	        cmocka_unit_test(no_memory_any_more),
 	        cmocka_unit_test(each_write),
 	        cmocka_unit_test(each_flush),
 	        cmocka_unit_test(each_read),

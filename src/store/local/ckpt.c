@@ -455,3 +455,37 @@ void ckpt_step(struct shard *s)
 		return;
 	}
 }
+
+/* --- waiting --- */
+
+#define PATIENCE_NS (10 * NSEC_PER_SEC)
+
+static bool anyone_waits(const struct local *l)
+{
+	for (unsigned i = 0; i < l->geo.shards; i++)
+		if (!list_empty(&l->shard[i]->ckpt.waiters))
+			return true;
+	return false;
+}
+
+int ckpt_wait_all(struct local *l)
+{
+	uint64_t since = loop_now(l->store.loop), before = 0;
+
+	while (!l->stopped && anyone_waits(l)) {
+		uint64_t done = l->stat.dev_write_bytes + l->stat.dev_read_bytes +
+		                l->stat.dev_flushes + l->stat.checkpoints;
+
+		if (done != before || io_inflight(l)) {
+			before = done;
+			since = loop_now(l->store.loop);
+		} else if (loop_now(l->store.loop) - since > PATIENCE_NS) {
+			/* What puts a checkpoint off without any request is want of memory. */
+			local_stop(l, -ENOMEM, "a checkpoint has waited too long for memory");
+			break;
+		}
+		if (loop_turn(l->store.loop, NSEC_PER_SEC) < 0)
+			local_stop(l, -EIO, "the loop failed");
+	}
+	return l->stopped ? l->stop_status : 0;
+}

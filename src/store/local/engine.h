@@ -662,6 +662,10 @@ void ckpt_want(struct shard *s);
 bool ckpt_due(const struct shard *s);    /* the log or a cache is filling up */
 bool ckpt_needed(const struct shard *s); /* something is not in the last one */
 void ckpt_step(struct shard *s);
+/* Turns the loop until nobody waits for a checkpoint. The stop's status; one that makes no progress
+ * for want of memory stops the store. */
+int ckpt_wait_all(struct local *l);
+bool io_inflight(const struct local *l);
 int ckpt_init(struct shard *s);
 void ckpt_done(struct shard *s);
 int devices_identify(struct local *l, struct bdev *const *devs, unsigned count,

@@ -605,7 +605,7 @@ void local_free(struct local *l)
 	mem_free(l);
 }
 
-static bool io_inflight(const struct local *l)
+bool io_inflight(const struct local *l)
 {
 	for (unsigned i = 0; i < l->geo.devs; i++)
 		if (l->dev[i]->inflight)
@@ -629,7 +629,6 @@ static void closed(struct log_wait *w, int status)
 static int checkpoint_all(struct local *l)
 {
 	struct log_wait w[SHARDS_MAX] = {0};
-	bool left = true;
 
 	for (unsigned i = 0; i < l->geo.shards; i++) {
 		struct shard *s = l->shard[i];
@@ -640,14 +639,7 @@ static int checkpoint_all(struct local *l)
 		list_push(&s->ckpt.waiters, &w[i].link);
 		ckpt_want(s);
 	}
-	while (left && !l->stopped) {
-		left = false;
-		for (unsigned i = 0; i < l->geo.shards; i++)
-			left |= !list_empty(&l->shard[i]->ckpt.waiters);
-		if (left && loop_turn(l->store.loop, NSEC_PER_SEC) < 0)
-			local_stop(l, -EIO, "the loop failed");
-	}
-	return l->stopped ? l->stop_status : 0;
+	return ckpt_wait_all(l);
 }
 
 static int local_close(struct store *store)

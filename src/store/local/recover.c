@@ -629,11 +629,8 @@ static int fresh_start(struct local *l, struct pst_err *err)
 		list_push(&l->shard[i]->ckpt.waiters, &w[i].link);
 		ckpt_want(l->shard[i]);
 	}
-	for (unsigned i = 0; i < l->geo.shards && !l->stopped; i++)
-		while (!list_empty(&l->shard[i]->ckpt.waiters) && !l->stopped)
-			if (loop_turn(l->store.loop, NSEC_PER_SEC) < 0)
-				local_stop(l, -EIO, "the loop failed");
-	if (l->stopped)
+	r = ckpt_wait_all(l);
+	if (r)
 		r = err_set(err, l->stop_status, "recovery failed: %s", l->stop_why);
 	l->opening = false;
 	l->stop_told = l->stopped;
