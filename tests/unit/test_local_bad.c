@@ -128,6 +128,65 @@ static void devices_missing_or_mixed(void **state)
 	eng_end(&e);
 }
 
+/* --- superblocks that somebody made by hand --- */
+
+/* Gives device @dev of the closed store another number of devices and index. */
+static void forge(struct eng *e, unsigned dev, uint32_t count, uint32_t index)
+{
+	struct media_super *s = malloc(BB);
+	uint64_t blocks = e->dev_bytes / BB;
+
+	assert_non_null(s);
+	eng_peek(e, dev, super_place(0, blocks), s, 1);
+	s->dev_count = le32_make(count);
+	s->dev_index = le32_make(index);
+	super_seal(s);
+	for (unsigned i = 0; i < SUPER_COPIES; i++)
+		eng_poke(e, dev, super_place(i, blocks), s, 1);
+	free(s);
+}
+
+/* Their checksums match, and what they say of the devices does not: refused, and no harm done. */
+static void forged_device_numbers(void **state)
+{
+	static const struct {
+		uint32_t count[2], index[2];
+	} t[] = {
+	        {{0, 0}, {0, 1}},  {{17, 17}, {0, 1}},      {{UINT32_MAX, UINT32_MAX}, {0, 1}},
+	        {{1, 1}, {0, 0}},  {{1, 2}, {0, 1}},        {{2, 1}, {0, 0}},
+	        {{3, 3}, {0, 1}},  {{3, 3}, {0, 2}},        {{16, 16}, {15, 14}},
+	        {{2, 2}, {0, 0}},  {{2, 2}, {1, 1}},        {{2, 2}, {0, 2}},
+	        {{2, 2}, {16, 1}}, {{2, 2}, {0, 1u << 31}}, {{2, 2}, {UINT32_MAX, 0}},
+	};
+	struct eng e = {.dev_bytes = 8 * MIB, .devs = 2};
+	struct local_fsck_opts fo = {0};
+	struct local_fsck_report rep;
+	uint32_t c;
+
+	eng_start(&e);
+	assert_int_equal(ops_cont_create(e.store, "a", &c), 0);
+	assert_int_equal(eng_close(&e), 0);
+	for (unsigned i = 0; i < ARRAY_LEN(t); i++) {
+		int r;
+
+		for (unsigned d = 0; d < 2; d++)
+			forge(&e, d, t[i].count[d], t[i].index[d]);
+		r = eng_try_open(&e);
+		if (r != -EBADMSG && r != -ENXIO)
+			fail_msg("case %u: %d", i, r);
+		assert_true(e.err.text[0]);
+		eng_open_devs(&e);
+		r = local_fsck(e.loop, e.dev, 2, &fo, &rep, &e.err);
+		assert_true(r == -EBADMSG || r == -ENXIO);
+		eng_close_devs(&e);
+	}
+	for (unsigned d = 0; d < 2; d++) /* in whatever order they are given */
+		forge(&e, d, 2, d);
+	eng_open(&e);
+	assert_int_equal(ops_cont_open(e.store, "a", &c), 0);
+	eng_end(&e);
+}
+
 /* --- bits that flip --- */
 
 #define LEN (40 * BB)
@@ -544,6 +603,7 @@ int main(int argc, char **argv)
 	        cmocka_unit_test(devices_missing_or_mixed),
 	        cmocka_unit_test(flip_in_data),
 	        cmocka_unit_test(scrub_finds_each_block),
+	        cmocka_unit_test(forged_device_numbers),
 	        cmocka_unit_test(flip_in_a_large_value),
 	        cmocka_unit_test(scrub_of_a_busy_store),
 	        cmocka_unit_test(flip_in_an_index_page),

@@ -272,6 +272,89 @@ static void batch_beyond_the_journal(void **state)
 	pair_end(&p);
 }
 
+/* --- what a batch takes of the index's memory --- */
+
+/* The last batch did with what was reserved for it. */
+static void expect_reserved(struct eng *e)
+{
+	const struct bt_env *env = &eng_local(e)->shard[0]->env;
+
+	assert_int_equal(env->overdrafts, 0);
+	assert_true(env->reserved > 0);
+}
+
+/* Objects of one block, until there is no space; then every second goes: what is free lies in single
+ * blocks. */
+static void shatter_free_space(struct eng *e, uint32_t c)
+{
+	uint64_t n = 0;
+
+	while (!eng_put(e, c, oid_of(1000 + n), 0, BB, n))
+		n++;
+	assert_true(n > 500);
+	for (uint64_t i = 0; i < n; i += 2) {
+		struct pst_mut del = MUT_OFF(PST_OBJ_DELETE, oid_of(1000 + i), 0, 0);
+
+		assert_int_equal(ops_batch(e->store, c, &del, 1), 0);
+	}
+	eng_settle(e);
+}
+
+/*
+ * Small writes into the middle of large extents that a snapshot shares, block by block, since there is
+ * nothing but single free blocks; each time right after a checkpoint, so that every page is shared
+ * too. With them keys of the greatest length, which split leaves.
+ */
+static void tree_changes_at_worst(void **state)
+{
+	struct eng e = {.dev_bytes = 20 * MIB, .format = {.journal_bytes = 8 * MIB}};
+	static uint8_t buf[20 * BB];
+	char key[PST_KEY_MAX + 1];
+	uint32_t c;
+
+	eng_start(&e);
+	memset(key, 'k', PST_KEY_MAX);
+	key[PST_KEY_MAX] = 0;
+	assert_int_equal(ops_cont_create(e.store, "a", &c), 0);
+	for (uint64_t o = 1; o <= 8; o++)
+		assert_int_equal(eng_put(&e, c, oid_of(o), 0, 48 * BB, o), 0);
+	shatter_free_space(&e, c);
+	assert_int_equal(ops_snap_create(e.store, "a", "s", NULL), 0);
+	for (unsigned round = 0; round < 12; round++) {
+		struct pst_mut m[12];
+		uint32_t n = 0;
+
+		eng_checkpoint(&e);
+		for (uint64_t o = 1; o <= (round % 2 ? 1 : 4); o++) {
+			uint64_t at = (3 + 5 * (round / 2)) * BB + 100;
+
+			m[n++] = (struct pst_mut)MUT_WRITE(oid_of(o + round % 8 / 4 * 4), at, buf,
+			                                   (round % 3 * 6 + 1) * BB);
+			key[0] = (char)('a' + round);
+			key[1] = (char)('a' + o);
+			m[n++] = (struct pst_mut)MUT_PUT(oid_of(o), key, buf, 400);
+			m[n++] = (struct pst_mut){.kind = PST_SET_LABEL,
+			                          .oid = oid_of(o),
+			                          .val = buf,
+			                          .val_len = 1 + round};
+		}
+		assert_int_equal(ops_batch(e.store, c, m, n), 0);
+		expect_reserved(&e);
+	}
+	for (uint64_t o = 1; o <= 8; o++) { /* with all their pieces and keys */
+		struct pst_mut cut = MUT_OFF(PST_ARRAY_PUNCH, oid_of(o), 2 * BB + 1, 40 * BB);
+		struct pst_mut del = MUT_OFF(PST_OBJ_DELETE, oid_of(o), 0, 0);
+
+		eng_checkpoint(&e);
+		assert_int_equal(ops_batch(e.store, c, &cut, 1), 0);
+		expect_reserved(&e);
+		eng_checkpoint(&e);
+		assert_int_equal(ops_batch(e.store, c, &del, 1), 0);
+		expect_reserved(&e);
+	}
+	eng_end(&e);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -280,6 +363,7 @@ int main(int argc, char **argv)
 	        cmocka_unit_test(random_batches),
 	        cmocka_unit_test(any_write_over_a_snapshot),
 	        cmocka_unit_test(batch_beyond_the_journal),
+	        cmocka_unit_test(tree_changes_at_worst),
 	};
 
 	if (argc > 1) /* one case alone */

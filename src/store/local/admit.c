@@ -161,6 +161,23 @@ uint64_t mapped_blocks(const struct btree *t, struct pst_oid oid, uint64_t first
 	return n;
 }
 
+/*
+ * How many changes of the tree an array entry makes, for bt_reserve(). It wants to know of puts, each
+ * of which may split a leaf, and of leaves that are touched, each of which may have to be copied.
+ *
+ * A write of j journaled blocks and r runs is applied as at most m = j + r pieces, in ascending order.
+ * Each puts its extent and what it leaves on the right of one that it cuts: 2m. What it leaves on the
+ * left of one is put once for the whole write: pieces that follow each other find the last one's right
+ * rest, and where there are blocks between them an extent ends there (in place or not is true of all
+ * of an extent, and so is whether it is shared). With the head that is 2m + 2 puts.
+ * What is deleted is either such a rest, in a leaf that was touched when it was put, or one of the K
+ * extents that were there. Deleting takes copies of leaves only. Keys that follow each other lie in at
+ * most K + 2 leaves: as many as puts, while K <= j. A punch, a resize and a delete may pass over more.
+ * Of two neighbouring leaves one at least is a quarter full (a delete that leaves less merges them,
+ * unless the other is more than half full); so extents, of which a hundred fit in a leaf, lie in fewer
+ * than K / 4 + 2 leaves, and keys, three or more to a leaf, in at most 2 K / 3 + 2. For c changes
+ * bt_reserve() has 3 c pages at least where there are as many: copies, new leaves, roots.
+ */
 static void demand_array(const struct wreq *q, uint32_t i, const struct cont *c, struct demand *d)
 {
 	const struct pst_mut *m = &q->mut[i];
