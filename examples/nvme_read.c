@@ -49,7 +49,7 @@ int main(int argc, char **argv)
 	struct pst_nvme *nvme = NULL;
 	struct pst_nvme_queue *q = NULL;
 	struct pst_nvme_namespace ns;
-	struct pst_err err = {0};
+	struct pst_err err;
 	void *buf = NULL;
 	uint64_t dma = 0;
 	int rc = pst_nvme_open(&nvme, argc > 1 ? argv[1] : "loop:mem:64m", NULL, &err);

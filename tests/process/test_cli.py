@@ -841,6 +841,103 @@ def test_bench_sees_wrong_data():
                 "--iodepth", "4", "--seed", "2", say="wrong data")
 
 
+def perf_checks(r, devices, queues):
+    assert r["ios"] > 0 and r["cpu_us_per_io"] > 0 and r["errors"] == 0, r
+    assert len(r["devices"]) == devices and all(len(d["queues"]) == queues for d in r["devices"])
+    total = sum(q["ios"] for d in r["devices"] for q in d["queues"])
+    assert total == r["ios"], (total, r["ios"])
+    for name in ("read_latency_us", "write_latency_us"):
+        lat = r.get(name)
+        if lat:
+            order = [lat[k] for k in ("min", "p50", "p90", "p99", "p999", "max")]
+            assert order == sorted(order) and order[0] > 0, lat
+            assert sum(n for _, n in lat["histogram_ns"]) == lat["count"], lat
+
+
+def test_perf():
+    with Store() as s:
+        write(s.dir / "dev", bytes(8 << 20))
+        for device, path in (("mem:8m", "bdev"), ("nvme+loop:mem:8m?block=512", "nvme"),
+                             ("nvme+loop:mem:8m?strict=1&sgl=0", "nvme"),
+                             ("uring:dev?direct=0", "bdev"), ("nvme+loop:./dev?direct=0", "nvme")):
+            for rw in ("read", "write", "randread", "randwrite", "randrw"):
+                r = s.json("perf", device, "--rw", rw, "--iosize", "8k", "--qdepth", "16", "--queues",
+                           "2", "--batch", "4", "--runtime", "0.1", "--verify", "--prepare", "--force",
+                           store=False)
+                perf_checks(r, 1, 2)
+                assert r["devices"][0]["path"] == path, r
+                v = r["verified"]
+                assert v["wrong"] == 0 and v["prepared_bytes"] == 8 << 20, v
+                assert v["read_again_bytes"] == 8 << 20, v
+                assert (v["reads"] > 1024) == ("read" in rw or rw == "randrw"), v
+        r = s.json("perf", "null:1t", "nvme+loop:null:16t", "--rw", "randrw", "--mix", "90", "--runtime",
+                   "0.2", store=False)
+        perf_checks(r, 2, 1)
+        share = r["read_latency_us"]["count"] / r["ios"]
+        assert 0.85 < share < 0.95, share
+        r = s.json("perf", "null:1g", "--rw", "randread", "--rate", "2000", "--runtime", "0.5", store=False)
+        assert 800 <= r["ios"] <= 1100, r["ios"]
+        out = s.ok("perf", "nvme+loop:null:1g", "--rw", "randread", "--runtime", "0.1", "--queues", "3",
+                   store=False)
+        assert len([l for l in out.splitlines() if l.startswith("nvme+loop:null:1g")]) == 3, out
+
+
+def test_perf_refuses():
+    with Store() as s:
+        write(s.dir / "dev", b"x" + bytes((4 << 20) - 1))
+        before = (s.dir / "dev").read_bytes()
+        s.fails("perf", "uring:dev?direct=0", "--rw", "randwrite", "--runtime", "0.1", say="--force",
+                store=False)
+        s.fails("perf", "uring:dev?direct=0", "--rw", "read", "--prepare", "--runtime", "0.1", say="--force",
+                store=False)
+        s.ok("perf", "uring:dev?direct=0", "--rw", "randread", "--runtime", "0.1", store=False)
+        assert (s.dir / "dev").read_bytes() == before
+        for args in (["--rw", "sideways"], [], ["--rw", "read", "--verify"], ["--rw", "read", "--iosize", "1000"],
+                     ["--rw", "read", "--qdepth", "4", "--batch", "5"], ["--rw", "read", "--mix", "101"]):
+            s.fails("perf", "mem:8m", *args, status=2, store=False)
+        s.fails("perf", "--rw", "read", status=2, store=False)
+        s.fails("perf", "nvme+loop:mem:8m?mdts=4k", "--rw", "read", "--iosize", "8k", say="4096", store=False)
+        s.fails("perf", "mem:64k", "--rw", "read", say="too small", store=False)
+
+
+def test_perf_sees_what_is_wrong():
+    """Bits that flip are found while it runs; a controller that drops, repeats and fails is survived; one
+    that goes away is an error, soon."""
+    with Store() as s:
+        s.fails("perf", "fault:mem:8m?bit_flip=0.01", "--rw", "randrw", "--verify", "--runtime", "0.5",
+                say="wrong data", store=False)
+        s.fails("perf", "nvme+loop:fault:mem:8m?bit_flip=0.01", "--rw", "randrw", "--verify", "--runtime",
+                "0.5", say="wrong data", store=False)
+        r = s.json("perf", "nvme+loop:mem:8m?timeout=200&faults=drop:after=5000,count=2;dup:every=50;fatal:after=20000",
+                   "--rw", "randrw", "--verify", "--runtime", "1.5", store=False)
+        perf_checks(r, 1, 1)
+        assert r["verified"]["wrong"] == 0 and r["devices"][0]["queues"][0]["retries"] > 0, r
+        start = time.monotonic()
+        s.fails("perf", "nvme+loop:mem:8m?timeout=200&faults=remove:after=2000", "--rw", "randread",
+                "--runtime", "30", say="No such device", store=False)
+        assert time.monotonic() - start < 20
+
+
+def test_store_on_nvme():
+    """A store whose device is a controller in this process, over a file."""
+    with Store() as s:
+        with open(s.dir / "n.img", "wb") as f:
+            f.truncate(192 << 20)
+        device = "nvme+loop:%s?direct=0" % (s.dir / "n.img")
+        s.ok("format", device, store=False)
+        s.uri = "local:" + device
+        s.ok("container", "create", "n")
+        data = {("d/f%d" % i): random.Random(i).randbytes(i * 5000) for i in range(40)}
+        (s.dir / "d").mkdir()
+        for name, body in data.items():
+            write(s.dir / name, body)
+        s.ok("put", "-r", "d", "n:/")
+        s.ok("verify", "n:/")
+        s.ok("get", "-r", "n:/d", "back")
+        for name, body in data.items():
+            assert (s.dir / "back" / name[2:]).read_bytes() == body, name
+
+
 def test_status_and_scrub():
     with Store() as s:
         write(s.dir / "f", os.urandom(1_000_000))

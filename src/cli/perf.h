@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * perf - measuring devices: what to do, and what came out. perf_dev.c submits to block devices and to
+ * NVMe queues, perf_run.c keeps them busy and judges the data, cmd_perf.c talks to people.
+ *
+ * Data is bench_pattern.c's: it names its device, place and write.
+ */
+#ifndef CLI_PERF_H
+#define CLI_PERF_H
+
+#include "base/hist.h"
+#include "bdev/bdev.h"
+#include "cli/cli.h"
+#include "penstock/nvme.h"
+
+struct perf_params {
+	const char *rw;
+	bool reads, writes, random;
+	uint64_t iosize, qdepth, queues, batch, size, rate, seed, mix;
+	double runtime_s;
+	bool verify, prepare, force;
+};
+
+struct perf;
+struct perf_dev;
+struct perf_queue;
+
+struct perf_req {
+	struct perf_queue *q;
+	uint64_t block; /* of p.iosize bytes */
+	uint64_t start_ns;
+	uint32_t generation;
+	bool write;
+	int status;
+	uint8_t *buf; /* its own */
+	uint64_t dma; /* NVMe */
+	struct iovec iov;
+	struct bdev_io io;
+};
+
+struct perf_queue {
+	struct perf_dev *dev;
+	unsigned index;
+	struct perf_req *reqs;
+	struct perf_req **ready; /* not under way */
+	struct perf_req **came;  /* completed, not judged */
+	unsigned ready_count, came_count, inflight;
+	uint64_t next_block; /* sequential: each queue has its part */
+	struct pst_nvme_queue *nvme;
+	struct hist read_lat, write_lat; /* ns */
+	uint64_t retries;
+};
+
+struct perf_dev {
+	struct perf *perf;
+	const char *name;
+	unsigned index;
+	uint64_t blocks, size_bytes;
+	uint32_t align;
+	/* One of these: */
+	struct bdev *bdev;
+	struct pst_nvme *nvme;
+	struct pst_nvme_namespace ns;
+	struct mem_region *region;
+	void *memory;
+	uint64_t memory_dma;
+	struct perf_queue *queues;
+	uint32_t *
+	        generation; /* verify: of each block's last acknowledged write in this run; 0: none */
+	uint8_t *busy;      /* verify: blocks with a command under way */
+};
+
+struct perf {
+	struct cli *cli;
+	struct perf_params p;
+	struct loop *loop; /* of block devices */
+	struct perf_dev *devs;
+	unsigned dev_count;
+	struct rng rng;
+	/* results */
+	double seconds, cpu_user_s, cpu_sys_s;
+	uint64_t errors, verify_errors, verified, issued;
+	uint64_t prepared_bytes, checked_bytes;
+};
+
+/* --- perf_dev.c --- */
+
+/* CLI_OK, or a status with the message printed. */
+int perf_dev_open(struct perf_dev *d, const char *name);
+void perf_dev_close(struct perf_dev *d); /* accepts one that was not opened; nothing is under way */
+/* Sends the last @count of q->ready. Returns how many went. */
+unsigned perf_send(struct perf_queue *q, unsigned count);
+/* Lets devices work, and moves what completed to q->came. -ENODEV when a device is gone. */
+int perf_poll(struct perf *perf, struct perf_dev *d);
+
+/* --- perf_run.c --- */
+
+/* All of it: prepare, measure, verify again. CLI_OK or CLI_FAILED, with the message printed. */
+int perf_run(struct perf *perf);
+
+#endif

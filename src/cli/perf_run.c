@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * perf_run - keeps the devices busy for as long as asked, and judges what comes back.
+ *
+ * One thread drives everything. The clock is read once per batch that is sent and once per turn that
+ * reaps, not per command: a latency is off by at most what one such step takes.
+ *
+ * With verify a block has at most one command under way, each write has a generation of its own, and
+ * a read must bring the last acknowledged one. A block that this run has not written proves nothing
+ * and is not counted as verified.
+ */
+#include "cli/bench.h"
+#include "cli/perf.h"
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define STALL_NS (60 * NSEC_PER_SEC) /* nothing completes for so long: given up */
+#define LINE_NS  (NSEC_PER_SEC / 2)
+
+struct run {
+	struct perf *perf;
+	uint64_t now, start, end, progress_ns, line_ns;
+	uint64_t done, line_done;
+	uint32_t generation;
+	/* A pass over all blocks, in order: prepare (writes) and the last verification (reads). */
+	bool pass, pass_writes;
+	bool measuring, line;
+	int rc;
+};
+
+static uint64_t cpu_ns(const struct timeval *t)
+{
+	return (uint64_t)t->tv_sec * NSEC_PER_SEC + (uint64_t)t->tv_usec * NSEC_PER_USEC;
+}
+
+/* --- what comes next --- */
+
+static bool next_block(struct run *run, struct perf_queue *q, uint64_t *ret_block)
+{
+	struct perf_dev *d = q->dev;
+	uint64_t part = d->blocks / run->perf->p.queues, first = part * q->index;
+	uint64_t last = q->index + 1 == run->perf->p.queues ? d->blocks : first + part;
+
+	if (run->pass) {
+		while (q->next_block < last && !run->pass_writes && !d->generation[q->next_block])
+			q->next_block++; /* not written by us */
+		if (q->next_block >= last)
+			return false;
+		*ret_block = q->next_block++;
+		return true;
+	}
+	if (run->perf->p.random) {
+		*ret_block = rng_below(&run->perf->rng, d->blocks);
+	} else {
+		*ret_block = q->next_block;
+		q->next_block = q->next_block + 1 == last ? first : q->next_block + 1;
+	}
+	return true;
+}
+
+static bool is_write(struct run *run)
+{
+	const struct perf_params *p = &run->perf->p;
+
+	if (run->pass)
+		return run->pass_writes;
+	if (p->reads && p->writes)
+		return rng_below(&run->perf->rng, 100) >= p->mix;
+	return p->writes;
+}
+
+/* Fills in the request; false when there is nothing more to do now. */
+static bool prepare(struct run *run, struct perf_queue *q, struct perf_req *r)
+{
+	const struct perf_params *p = &run->perf->p;
+	struct perf_dev *d = q->dev;
+
+	do {
+		if (!next_block(run, q, &r->block))
+			return false;
+	} while (d->busy && d->busy[r->block]); /* twice as many blocks as commands: it ends */
+	r->write = is_write(run);
+	if (d->busy)
+		d->busy[r->block] = 1;
+	if (r->write) {
+		r->generation = ++run->generation ? run->generation : ++run->generation;
+		bench_fill(r->buf, p->iosize, d->index, r->block * p->iosize, r->generation);
+	}
+	return true;
+}
+
+/* Commands that the rate allows now. */
+static unsigned allowance(const struct run *run)
+{
+	uint64_t rate = run->perf->p.rate, due;
+
+	if (!rate || !run->measuring)
+		return UINT32_MAX;
+	due = (uint64_t)((double)(run->now - run->start) / 1e9 * (double)rate) + 1;
+	return due > run->perf->issued ? (unsigned)MIN(due - run->perf->issued, UINT32_MAX) : 0;
+}
+
+static void submit(struct run *run, struct perf_queue *q)
+{
+	const struct perf_params *p = &run->perf->p;
+	unsigned left = MIN(q->ready_count, allowance(run));
+
+	/* Whole batches, unless there is nothing else to wait for. */
+	if (left < p->batch && q->inflight && !p->rate)
+		return;
+	while (left) {
+		unsigned n = 0, count = MIN(left, (unsigned)p->batch), sent;
+
+		/* The last ones of q->ready are sent, last first. */
+		while (n < count && prepare(run, q, q->ready[q->ready_count - 1 - n]))
+			n++;
+		run->now = clock_mono_ns();
+		for (unsigned i = 0; i < n; i++)
+			q->ready[q->ready_count - 1 - i]->start_ns = run->now;
+		sent = n ? perf_send(q, n) : 0;
+		run->perf->issued += sent;
+		/* What did not go (a controller that is being reset) is made anew later. */
+		for (unsigned i = 0; i < n - sent; i++)
+			if (q->dev->busy)
+				q->dev->busy[q->ready[q->ready_count - 1 - i]->block] = 0;
+		if (sent < count)
+			return;
+		left -= sent;
+	}
+}
+
+/* --- what came back --- */
+
+static void judge(struct run *run, struct perf_req *r)
+{
+	struct perf_dev *d = r->q->dev;
+	uint64_t off = r->block * run->perf->p.iosize;
+	uint32_t want = d->generation ? d->generation[r->block] : 0, got = 0;
+
+	if (!want)
+		return;
+	run->perf->verified++;
+	if (bench_check(r->buf, run->perf->p.iosize, d->index, off, &got) && got == want)
+		return;
+	if (run->perf->verify_errors++ < 10)
+		cli_fail(run->perf->cli, 0, "%s: wrong data at byte %llu", d->name,
+		         (unsigned long long)off);
+}
+
+static void complete(struct run *run, struct perf_req *r)
+{
+	struct perf_queue *q = r->q;
+	struct perf_dev *d = q->dev;
+
+	q->inflight--;
+	if (r->status == -EAGAIN || r->status == -ETIMEDOUT) {
+		/* As any host would: once more. The block stays its own, a read reads anew. */
+		q->retries++;
+		q->ready[q->ready_count++] = r;
+		run->perf->issued += perf_send(q, 1);
+		if (q->ready_count && q->ready[q->ready_count - 1] == r && d->busy)
+			d->busy[r->block] = 0; /* its queue is stopped: another block later */
+		if (q->ready_count && q->ready[q->ready_count - 1] == r && r->write &&
+		    d->generation)
+			d->generation[r->block] = 0; /* written or not: nobody knows */
+		return;
+	}
+	if (r->status && run->perf->errors++ < 10)
+		cli_fail(run->perf->cli, r->status, "%s: byte %llu", d->name,
+		         (unsigned long long)(r->block * run->perf->p.iosize));
+	if (d->generation && r->write)
+		d->generation[r->block] = r->status ? 0 : r->generation;
+	else if (!r->status)
+		judge(run, r);
+	if (d->busy)
+		d->busy[r->block] = 0;
+	if (run->measuring && !r->status)
+		hist_add(r->write ? &q->write_lat : &q->read_lat, run->now - r->start_ns);
+	run->done++;
+	q->ready[q->ready_count++] = r;
+}
+
+static void receive(struct run *run, struct perf_dev *d)
+{
+	for (unsigned i = 0; i < run->perf->p.queues; i++) {
+		struct perf_queue *q = &d->queues[i];
+		unsigned n = q->came_count;
+
+		q->came_count = 0; /* nothing arrives while these are looked at */
+		if (n)
+			run->progress_ns = run->now;
+		for (unsigned k = 0; k < n; k++)
+			complete(run, q->came[k]);
+	}
+}
+
+/* --- the turns --- */
+
+static void live_line(struct run *run)
+{
+	double s = (double)(run->now - run->line_ns) / 1e9;
+	double iops = (double)(run->done - run->line_done) / s;
+	char rate[32];
+
+	if (!run->line || run->now - run->line_ns < LINE_NS)
+		return;
+	format_size((uint64_t)(iops * (double)run->perf->p.iosize), rate, sizeof(rate));
+	fprintf(stderr, "%s%.0f s of %.0f  %.0f IOPS  %s/s%s",
+	        isatty(STDERR_FILENO) ? "\r\033[K" : "", (double)(run->now - run->start) / 1e9,
+	        run->perf->p.runtime_s, iops, rate, isatty(STDERR_FILENO) ? "" : "\n");
+	run->line_ns = run->now;
+	run->line_done = run->done;
+}
+
+static unsigned inflight(const struct perf *perf)
+{
+	unsigned n = 0;
+
+	for (unsigned d = 0; d < perf->dev_count; d++)
+		for (unsigned i = 0; i < perf->p.queues; i++)
+			n += perf->devs[d].queues[i].inflight;
+	return n;
+}
+
+/* One turn over all devices. @more: submit, too. */
+static void turn(struct run *run, bool more)
+{
+	struct perf *perf = run->perf;
+
+	for (unsigned n = 0; n < perf->dev_count && !run->rc; n++) {
+		struct perf_dev *d = &perf->devs[n];
+
+		for (unsigned i = 0; more && i < perf->p.queues; i++)
+			submit(run, &d->queues[i]);
+		run->rc = perf_poll(perf, d);
+		run->now = clock_mono_ns();
+		receive(run, d);
+	}
+	live_line(run);
+	if (run->now - run->progress_ns > STALL_NS && inflight(perf))
+		run->rc = -ETIMEDOUT;
+	if (perf->errors > 1000 || perf->verify_errors > 1000)
+		run->rc = -EIO;
+}
+
+static void drain(struct run *run)
+{
+	run->progress_ns = run->now = clock_mono_ns();
+	while (inflight(run->perf) && !run->rc)
+		turn(run, false);
+}
+
+static int measure(struct run *run)
+{
+	struct perf *perf = run->perf;
+	struct rusage before, after;
+
+	run->measuring = true;
+	getrusage(RUSAGE_SELF, &before);
+	run->now = run->start = run->line_ns = run->progress_ns = clock_mono_ns();
+	run->end = run->start + (uint64_t)(perf->p.runtime_s * 1e9);
+	while (run->now < run->end && !run->rc)
+		turn(run, true);
+	getrusage(RUSAGE_SELF, &after);
+	perf->seconds = (double)(run->now - run->start) / 1e9;
+	perf->cpu_user_s = (double)(cpu_ns(&after.ru_utime) - cpu_ns(&before.ru_utime)) / 1e9;
+	perf->cpu_sys_s = (double)(cpu_ns(&after.ru_stime) - cpu_ns(&before.ru_stime)) / 1e9;
+	run->measuring = false; /* what is still under way does not count */
+	if (run->line && isatty(STDERR_FILENO))
+		fputs("\r\033[K", stderr);
+	run->line = false;
+	if (!run->rc)
+		drain(run);
+	return run->rc;
+}
+
+/* Lets what is under way end. A device that keeps commands for ever also keeps their memory, so
+ * that there is nothing left but to stop at once. */
+static void give_up(struct run *run)
+{
+	uint64_t until = clock_mono_ns() + STALL_NS / 6;
+
+	while (inflight(run->perf) && run->now < until) {
+		run->rc = 0;
+		turn(run, false);
+	}
+	if (inflight(run->perf)) {
+		cli_fail(run->perf->cli, 0, "commands never came back");
+		_exit(CLI_FAILED);
+	}
+}
+
+/* All blocks in order: each written (prepare), or each that was written read again (verify). */
+static int pass(struct run *run, bool writes, uint64_t *ret_bytes)
+{
+	struct perf *perf = run->perf;
+	uint64_t before = run->done, sent;
+	unsigned waiting;
+
+	run->pass = true;
+	run->pass_writes = writes;
+	for (unsigned n = 0; n < perf->dev_count; n++)
+		for (unsigned i = 0; i < perf->p.queues; i++)
+			perf->devs[n].queues[i].next_block =
+			        perf->devs[n].blocks / perf->p.queues * i;
+	run->now = run->progress_ns = clock_mono_ns();
+	do {
+		sent = perf->issued;
+		waiting = inflight(perf);
+		turn(run, true);
+		/* Over when a turn that waited for nothing found nothing to send. */
+	} while ((perf->issued != sent || waiting) && !run->rc);
+	for (unsigned n = 0; n < perf->dev_count; n++)
+		for (unsigned i = 0; i < perf->p.queues; i++)
+			perf->devs[n].queues[i].next_block =
+			        perf->devs[n].blocks / perf->p.queues * i;
+	run->pass = false;
+	*ret_bytes = (run->done - before) * perf->p.iosize;
+	return run->rc;
+}
+
+/* The beginning of a device that is to be written: empty, or --force. */
+static int guard(struct perf *perf, struct perf_dev *d)
+{
+	struct perf_queue *q = &d->queues[0];
+	struct perf_req *r = q->ready[q->ready_count - 1];
+	uint8_t set = 0;
+
+	r->block = 0;
+	r->write = false;
+	memset(r->buf, 0, perf->p.iosize);
+	if (perf_send(q, 1) != 1)
+		return cli_fail(perf->cli, -EBUSY, "%s", d->name);
+	while (!q->came_count)
+		if (perf_poll(perf, d))
+			return cli_fail(perf->cli, -ENODEV, "%s", d->name);
+	q->came_count = 0;
+	q->inflight--;
+	q->ready[q->ready_count++] = r;
+	if (r->status)
+		return cli_fail(perf->cli, r->status, "%s: reading its beginning", d->name);
+	for (size_t i = 0; i < perf->p.iosize; i++)
+		set |= r->buf[i];
+	if (!set)
+		return CLI_OK;
+	return cli_fail(perf->cli, 0, "%s holds data, which this would overwrite: --force",
+	                d->name);
+}
+
+int perf_run(struct perf *perf)
+{
+	const struct perf_params *p = &perf->p;
+	struct run run = {.perf = perf};
+	int rc = 0;
+
+	run.line = !perf->cli->quiet && (isatty(STDERR_FILENO) || perf->cli->progress);
+	rng_seed(&perf->rng, p->seed);
+	for (unsigned n = 0; n < perf->dev_count; n++)
+		if ((p->writes || p->prepare) && !p->force && guard(perf, &perf->devs[n]) != CLI_OK)
+			return CLI_FAILED;
+	if (p->prepare)
+		rc = pass(&run, true, &perf->prepared_bytes);
+	perf->issued = 0;
+	if (!rc)
+		rc = measure(&run);
+	if (!rc && p->verify)
+		rc = pass(&run, false, &perf->checked_bytes);
+	if (rc) {
+		give_up(&run);
+		return cli_fail(perf->cli, rc, "the run was given up");
+	}
+	return perf->errors || perf->verify_errors ? CLI_FAILED : CLI_OK;
+}
