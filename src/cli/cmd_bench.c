@@ -220,9 +220,13 @@ static void print_results(const struct bench *b)
 	double cpu = r->cpu_user_s + r->cpu_sys_s;
 	char bs[32], rate[32], before[32], after[32];
 
-	printf("%s %s, depth %" PRIu64 ", %" PRIu64 " jobs, %s: %" PRIu64 " ops in %.2f s\n",
+	printf("%s %s, depth %" PRIu64 ", %" PRIu64 " job%s%s: %" PRIu64 " ops in %.2f s\n",
 	       b->p.rw, format_size(b->p.bs, bs, sizeof(bs)), b->p.depth, b->p.jobs,
-	       b->p.is_volatile ? "volatile" : "durable", r->ops, r->seconds);
+	       PLURAL(b->p.jobs),
+	       !b->p.writes       ? ""
+	       : b->p.is_volatile ? ", volatile"
+	                          : ", durable",
+	       r->ops, r->seconds);
 	printf("rate     %.0f ops/s, %s/s\n", (double)r->ops / r->seconds,
 	       format_size((uint64_t)((double)r->bytes / r->seconds), rate, sizeof(rate)));
 	print_lat("reads", &r->read_lat);

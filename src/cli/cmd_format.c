@@ -13,6 +13,7 @@
 #include "cli/attr.h"
 #include "cli/cli.h"
 #include "cli/commands.h"
+#include "cli/hostfile.h"
 #include "client/stack.h"
 #include "store/local/local.h"
 
@@ -88,23 +89,6 @@ static int show(struct cli *cli, const struct stack_devs *devs)
 
 /* --- before anything is made or written --- */
 
-/* The host's path of "uring:PATH?..." or "fault:PATH?...", to be freed; NULL: it has none. */
-static char *host_path(const char *spec)
-{
-	size_t scheme;
-	char *path;
-
-	while (strncmp(spec, "uring:", 6) == 0 || strncmp(spec, "fault:", 6) == 0)
-		spec += 6;
-	scheme = strspn(spec, "abcdefghijklmnopqrstuvwxyz0123456789+-");
-	if (spec[scheme] == ':')
-		return NULL;
-	path = cli_join("", spec);
-	if (path)
-		path[strcspn(path, "?")] = 0;
-	return path;
-}
-
 /* Opens a device that is there and looks whether it may be formatted. */
 static int look_at(struct cli *cli, struct loop *loop, const char *spec, const struct format *f)
 {
@@ -136,7 +120,7 @@ static int look(struct cli *cli, struct loop *loop, const struct format *f,
 	struct stat st;
 
 	for (int i = 0; i < cli->arg_count && status == CLI_OK; i++) {
-		char *path = host_path(cli->args[i]);
+		char *path = host_device_path(cli->args[i]);
 
 		if (strchr(cli->args[i], ','))
 			status = cli_fail(cli, 0,

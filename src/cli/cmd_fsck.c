@@ -78,15 +78,17 @@ static int show(struct fsck *f)
 		if (cli_print_json(f->cli, o) != CLI_OK)
 			return CLI_FAILED;
 	} else {
-		printf("%s: %" PRIu64 " findings, %" PRIu64 " repaired; %" PRIu64
-		       " containers, %" PRIu64 " snapshots, %" PRIu64 " objects, %" PRIu64
-		       " keys, %" PRIu64 " extents, %" PRIu64 " names of %" PRIu64
-		       " inodes, %" PRIu64 " data blocks verified\n",
+		printf("%s: %" PRIu64 " finding%s, %" PRIu64 " repaired; %" PRIu64
+		       " container%s, %" PRIu64 " snapshot%s, %" PRIu64 " object%s, %" PRIu64
+		       " key%s, %" PRIu64 " extent%s, %" PRIu64 " name%s of %" PRIu64
+		       " inode%s, %" PRIu64 " data block%s verified\n",
 		       findings == 0          ? "clean"
 		       : findings == repaired ? "repaired"
 		                              : "DAMAGED",
-		       findings, repaired, r->containers, r->snapshots, r->objects, r->keys,
-		       r->extents, n->names, n->inodes, r->blocks);
+		       findings, PLURAL(findings), repaired, r->containers, PLURAL(r->containers),
+		       r->snapshots, PLURAL(r->snapshots), r->objects, PLURAL(r->objects), r->keys,
+		       PLURAL(r->keys), r->extents, PLURAL(r->extents), n->names, PLURAL(n->names),
+		       n->inodes, PLURAL(n->inodes), r->blocks, PLURAL(r->blocks));
 	}
 	return findings > repaired ? CLI_FAILED : CLI_OK;
 }

@@ -33,7 +33,7 @@ static void bad(struct pst_scrub_report *r, uint32_t cont, struct pst_oid oid, u
 	struct scrub *s = container_of(r, struct scrub, report);
 
 	progress_clear(&s->progress);
-	cli_fail(s->cli, status, "container %u, object %" PRIx64 ".%" PRIx64 ", byte %" PRIu64,
+	cli_fail(s->cli, status, "container %u, object 0x%" PRIx64 ".0x%" PRIx64 ", byte %" PRIu64,
 	         cont, oid.hi, oid.lo, off);
 	s->told++;
 }
@@ -76,10 +76,10 @@ static int show(struct scrub *s)
 		if (cli_print_json(s->cli, o) != CLI_OK)
 			return CLI_FAILED;
 	} else {
-		printf("scrubbed %s, %" PRIu64 " objects in %.1f s: %" PRIu64 " errors, %" PRIu64
+		printf("scrubbed %s, %" PRIu64 " object%s in %.1f s: %" PRIu64 " error%s, %" PRIu64
 		       " repaired\n",
-		       format_size(r->done_bytes, size, sizeof(size)), r->objects, seconds,
-		       r->errors, r->repaired);
+		       format_size(r->done_bytes, size, sizeof(size)), r->objects,
+		       PLURAL(r->objects), seconds, r->errors, PLURAL(r->errors), r->repaired);
 	}
 	return r->errors > r->repaired ? CLI_FAILED : CLI_OK;
 }

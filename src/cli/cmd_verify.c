@@ -32,13 +32,14 @@ static int show(struct cli *cli, const struct compare_result *r, bool compared, 
 		return cli_print_json(cli, o) == CLI_OK ? status : CLI_FAILED;
 	}
 	cli_note(cli,
-	         "%s %" PRIu64 " files (%s), %" PRIu64 " directories, %" PRIu64
-	         " others in %.1f s (%s/s): %" PRIu64 " differences, %" PRIu64 " errors",
-	         compared ? "compared" : "verified", r->files,
-	         format_size(r->bytes, size, sizeof(size)), r->dirs, r->others, r->seconds,
+	         "%s %" PRIu64 " file%s (%s), %" PRIu64 " director%s, %" PRIu64
+	         " other%s in %.1f s (%s/s): %" PRIu64 " difference%s, %" PRIu64 " error%s",
+	         compared ? "compared" : "verified", r->files, PLURAL(r->files),
+	         format_size(r->bytes, size, sizeof(size)), r->dirs, r->dirs == 1 ? "y" : "ies",
+	         r->others, PLURAL(r->others), r->seconds,
 	         format_size(r->seconds > 0 ? (uint64_t)((double)r->bytes / r->seconds) : 0, rate,
 	                     sizeof(rate)),
-	         r->differences, r->errors);
+	         r->differences, PLURAL(r->differences), r->errors, PLURAL(r->errors));
 	return status;
 }
 

@@ -349,15 +349,18 @@ static void names_free(struct host_names *n)
 	mem_free(n);
 }
 
-static struct host_names *names_read(const char *host)
+static struct host_names *names_read(struct compare *cmp, const char *host)
 {
 	struct host_names *n = mem_calloc(1, sizeof(*n));
 	DIR *dir = opendir(host);
-	struct dirent *e;
+	struct dirent *e = NULL;
 	size_t cap = 0;
 
 	pst_assert(n);
-	while (dir && (e = readdir(dir))) {
+	/* What can't be listed may hold anything. That it is no directory has been told. */
+	if (!dir && errno != ENOTDIR && errno != ENOENT)
+		error(cmp, host, strerror(errno), 0);
+	while (dir && (errno = 0, e = readdir(dir))) {
 		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
 			continue;
 		if (n->count == cap) {
@@ -367,6 +370,8 @@ static struct host_names *names_read(const char *host)
 		}
 		n->name[n->count++] = cli_join("", e->d_name);
 	}
+	if (dir && errno)
+		error(cmp, host, strerror(errno), 0);
 	if (dir)
 		closedir(dir);
 	if (n->count)
@@ -397,8 +402,8 @@ static void names_tell(struct compare *cmp, struct walk_dir *d)
 			continue;
 		path = store_path(cmp, d, n->name[i]);
 		host = host_path(cmp, d, n->name[i]);
-		if (lstat(host, &st) == 0 && !S_ISSOCK(st.st_mode)) /* put leaves sockets out */
-			differ(cmp, path, "not in the store");
+		if (lstat(host, &st) < 0 ? errno != ENOENT : !S_ISSOCK(st.st_mode))
+			differ(cmp, path, "not in the store"); /* (put leaves sockets out) */
 		mem_free(path);
 		mem_free(host);
 	}
@@ -445,7 +450,7 @@ static bool enter(struct walk_dir *d)
 	host = host_path(cmp, d, "");
 	in = compare_attrs(cmp, path, host, &d->attr);
 	if (in)
-		d->user = names_read(host);
+		d->user = names_read(cmp, host);
 	mem_free(path);
 	mem_free(host);
 	return in;

@@ -9,6 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cli/cli.h"
+
 /* The store's times reach from 1677 to 2262; what is beyond is moved to the nearer end. */
 static int64_t store_time(const struct timespec *t)
 {
@@ -226,4 +228,22 @@ bool host_next_data(int fd, uint64_t off, uint64_t size, uint64_t *ret_off, uint
 	*ret_off = (uint64_t)data;
 	*ret_len = (uint64_t)(hole - data);
 	return *ret_len > 0;
+}
+
+/* --- devices --- */
+
+char *host_device_path(const char *spec)
+{
+	size_t scheme;
+	char *path;
+
+	while (strncmp(spec, "uring:", 6) == 0 || strncmp(spec, "fault:", 6) == 0)
+		spec += 6;
+	scheme = strspn(spec, "abcdefghijklmnopqrstuvwxyz0123456789+-");
+	if (spec[scheme] == ':')
+		return NULL;
+	path = cli_join("", spec);
+	if (path)
+		path[strcspn(path, "?")] = 0;
+	return path;
 }

@@ -37,6 +37,14 @@ void host_xattrs_done(struct host_xattrs *x);
  * when it changed again meanwhile, or another negative errno value.
  */
 int host_stat_before(int fd, struct stat *ret_st);
+/* Which file it is, by whatever name. */
+struct host_file {
+	dev_t dev;
+	ino_t ino;
+};
+/* The host's path of a device string such as "uring:PATH?..." or "fault:PATH?...", to be freed;
+ * NULL: it has none. */
+char *host_device_path(const char *spec);
 /* Did the file change between two looks? */
 bool host_changed(const struct stat *before, const struct stat *after);
 /* Exactly @len bytes at @off: 0, -errno, or -ESTALE when the file is shorter now. */

@@ -354,6 +354,22 @@ static void close_memory(struct import *im)
 	pst_mem_free(im->cli->client, im->chunk_base);
 }
 
+static void find_own(struct import *im)
+{
+	struct pst_store_status st;
+
+	if (pst_client_status(im->cli->client, &st) < 0)
+		return;
+	for (unsigned i = 0; i < st.devices && i < PST_DEVICES_MAX; i++) {
+		char *path = host_device_path(st.device[i].name);
+		struct stat file;
+
+		if (path && stat(path, &file) == 0)
+			im->own[im->own_count++] = (struct host_file){file.st_dev, file.st_ino};
+		mem_free(path);
+	}
+}
+
 static int open_log(struct import *im, const char *path)
 {
 	im->log_fd = -1;
@@ -522,6 +538,8 @@ int import_run(struct cli *cli, char **sources, unsigned count, const struct cli
 	status = open_log(&im, opts->log_path);
 	if (status == CLI_OK)
 		status = open_memory(&im);
+	if (status == CLI_OK)
+		find_own(&im);
 	if (status == CLI_OK)
 		status = find_dest(&im, dest, count, &name);
 	if (status == CLI_OK)

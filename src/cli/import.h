@@ -108,9 +108,10 @@ struct import_item {
 	unsigned xattr_at;
 	uint64_t chunks_out; /* streaming: chunks that are being written */
 	int stream_status;   /* the worker's, for the main thread to see when streamed */
-	bool streamed;       /* the worker has read it all */
-	char *path;          /* for the log, when it is made */
-	struct list link;    /* in inode->waiting, then in import->made or flushing */
+	const char *stream_what;
+	bool streamed;    /* the worker has read it all */
+	char *path;       /* for the log, when it is made */
+	struct list link; /* in inode->waiting, then in import->made or flushing */
 };
 
 struct import {
@@ -140,7 +141,9 @@ struct import {
 	char *chunk_base;
 	void *chunk[IMPORT_CHUNKS];
 	unsigned chunks_free;
-	struct import_inode **inodes; /* hash table */
+	struct import_inode **inodes;          /* hash table */
+	struct host_file own[PST_DEVICES_MAX]; /* the store lies in them: left out */
+	unsigned own_count;
 	size_t inode_mask;
 };
 

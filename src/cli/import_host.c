@@ -17,6 +17,7 @@
 
 #define READ_ATTEMPTS 3
 
+static const char what_own[] = "the store lies in it; left out";
 static const char what_vanished[] = "it vanished while it was imported";
 static const char what_changed[] = "it changed while it was read; not stored";
 static const char what_socket[] = "a socket; skipped";
@@ -212,6 +213,15 @@ static int read_symlink(struct import_item *it, const char *host)
 	return 0;
 }
 
+/* A store that is put into itself would never come to an end. */
+static bool is_own(const struct import *im, const struct stat *st)
+{
+	for (unsigned i = 0; i < im->own_count; i++)
+		if (im->own[i].dev == st->st_dev && im->own[i].ino == st->st_ino)
+			return true;
+	return false;
+}
+
 static int look_by_type(struct import_item *it, const char *host, const struct stat *st)
 {
 	int rc;
@@ -222,6 +232,8 @@ static int look_by_type(struct import_item *it, const char *host, const struct s
 			return error_item(it, -EISDIR, what_dir);
 	} else if (S_ISSOCK(st->st_mode)) {
 		return error_item(it, 0, what_socket);
+	} else if (is_own(it->import, st)) {
+		return error_item(it, 0, what_own);
 	} else if (st->st_nlink > 1) {
 		it->inode = inode_claim(it->import, st, &it->first);
 		if (!it->inode)
@@ -601,11 +613,11 @@ static int stream_file(struct import_item *it)
 	if (rc == 0 && fstat(fd, &after) < 0)
 		rc = -errno;
 	if (rc == -ESTALE || rc == -EAGAIN || (rc == 0 && host_changed(&before, &after))) {
-		it->what = what_changed;
+		it->stream_what = what_changed;
 		rc = -ESTALE;
 	}
 	if (rc == -ENOENT)
-		it->what = what_vanished;
+		it->stream_what = what_vanished;
 	if (fd >= 0)
 		close(fd);
 	mem_free(host);
@@ -627,6 +639,7 @@ static void stream_done(struct job *j)
 	it->streamed = true;
 	if (it->stream_status < 0 && it->status == 0) {
 		it->status = it->stream_status;
+		it->what = it->stream_what;
 		it->host_error = it->status != -ECANCELED;
 	}
 	import_make(it);

@@ -537,6 +537,28 @@ def test_get_destinations():
         assert not (s.dir / "limited").exists(), "half a file is no file"
 
 
+def test_verify_sees_all():
+    """What verify can't list is no match, and the store's own file is left out of itself."""
+    with Store() as s:
+        (s.dir / "deep").mkdir()
+        fd = os.open(s.dir / "deep", os.O_DIRECTORY)
+        for _ in range(20):  # deeper than a path is long
+            os.mkdir("n" * 250, dir_fd=fd)
+            inner = os.open("n" * 250, os.O_DIRECTORY, dir_fd=fd)
+            os.close(fd)
+            fd = inner
+        os.close(fd)
+        done = s.run("put", "-r", "deep", "t:/")
+        assert done.returncode == 1 and "too long" in done.err
+        done = s.run("verify", "deep", "t:/deep")
+        assert done.returncode == 1, "not all of it is in the store: " + done.err[-200:]
+        write(s.dir / "here/small", b"x")
+        os.link(s.dir / "s.pst", s.dir / "here/again")
+        done = s.run("put", "-r", "here", "t:/")
+        assert done.returncode == 0 and "here/again: the store lies in it" in done.err, done.err
+        assert s.ok("ls", "t:/here").split() == ["small"]
+
+
 def test_standard_input():
     with Store() as s:
         for data in (b"", b"hello\n", os.urandom(5_000_003), os.urandom(2 << 20)):
