@@ -78,6 +78,13 @@ struct rig *rig_ready(void)
 	return r;
 }
 
+/* One poll and one turn, in which time may pass. */
+static void step(struct rig *r, uint64_t ns)
+{
+	nvme_ctrlr_poll(r->ctrlr);
+	loop_turn(r->loop, ns);
+}
+
 /* --- memory and registers --- */
 
 void *rig_mem(struct rig *r, size_t len, size_t align)
@@ -136,16 +143,14 @@ void rig_disable(struct rig *r)
 {
 	reg_set(r, NVME_REG_CC, rig_reg(r, NVME_REG_CC) & ~NVME_CC_EN);
 	for (unsigned i = 0; i < 100 && (rig_reg(r, NVME_REG_CSTS) & NVME_CSTS_RDY); i++)
-		rig_run(r, 2);
+		step(r, NSEC_PER_MSEC);
 	assert_int_equal(rig_reg(r, NVME_REG_CSTS), 0);
 }
 
 void rig_run(struct rig *r, unsigned turns)
 {
-	while (turns--) {
-		nvme_ctrlr_poll(r->ctrlr);
-		loop_turn(r->loop, 0);
-	}
+	while (turns--)
+		step(r, 0);
 }
 
 void rig_io_queue(struct rig *r, struct rig_queue *q, uint16_t qid, uint32_t entries)
@@ -212,7 +217,7 @@ struct nvme_cqe rig_wait(struct rig *r, struct rig_queue *q)
 	for (unsigned i = 0; i < 1000; i++) {
 		if (rig_reap(q, &cqe))
 			return cqe;
-		rig_run(r, 1);
+		step(r, NSEC_PER_MSEC);
 	}
 	fail_msg("queue %u: no completion", q->qid);
 	return cqe;

@@ -59,7 +59,7 @@ uint64_t rig_addr(const struct rig *r, const void *p);
 uint32_t rig_reg(struct rig *r, uint32_t off);
 void rig_enable(struct rig *r, uint32_t cc_more);
 void rig_disable(struct rig *r);
-/* Polls and turns until nothing happens any more, or @turns are over. */
+/* Polls and turns @turns times; no time passes. */
 void rig_run(struct rig *r, unsigned turns);
 void rig_io_queue(struct rig *r, struct rig_queue *q, uint16_t qid, uint32_t entries);
 
