@@ -131,14 +131,19 @@ static inline void list_splice(struct list *to, struct list *from)
 }
 #define list_entry(n, type, member)    container_of(n, type, member)
 #define list_first(head, type, member) list_entry((head)->next, type, member)
-#define list_for_each(it, head, member)                                                     \
-	for (it = list_entry((head)->next, __typeof__(*it), member); &it->member != (head); \
+/* &it->member, where @it may be the entry "of the head": one that is not there, and not aligned as
+ * its type may ask. */
+#define list_link_of(it, member) \
+	((struct list *)(void *)((char *)(it) + offsetof(__typeof__(*(it)), member)))
+#define list_for_each(it, head, member)                              \
+	for (it = list_entry((head)->next, __typeof__(*it), member); \
+	     list_link_of(it, member) != (head);                     \
 	     it = list_entry(it->member.next, __typeof__(*it), member))
-#define list_for_each_safe(it, tmp, head, member)                       \
-	for (it = list_entry((head)->next, __typeof__(*it), member),    \
-	    tmp = list_entry(it->member.next, __typeof__(*it), member); \
-	     &it->member != (head);                                     \
-	     it = tmp, tmp = list_entry(it->member.next, __typeof__(*it), member))
+#define list_for_each_safe(it, tmp, head, member)                                      \
+	for (it = list_entry((head)->next, __typeof__(*it), member),                   \
+	    tmp = list_entry(list_link_of(it, member)->next, __typeof__(*it), member); \
+	     list_link_of(it, member) != (head);                                       \
+	     it = tmp, tmp = list_entry(list_link_of(it, member)->next, __typeof__(*it), member))
 
 /* --- little-endian fields of on-media and on-wire structures --- */
 

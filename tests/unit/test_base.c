@@ -330,6 +330,36 @@ struct item {
 	struct list link;
 };
 
+struct aligned_item {
+	struct list link;
+	int value;
+} __attribute__((aligned(64)));
+
+/* A head is no entry and need not lie where one could: for the sanitizers to see. */
+static void test_list_aligned(void **state)
+{
+	struct list heads[5];
+	struct aligned_item it[2] = {{.value = 1}, {.value = 2}}, *p, *tmp;
+
+	for (int h = 0; h < 5; h++) {
+		int sum = 0;
+
+		list_init(&heads[h]);
+		list_for_each (p, &heads[h], link)
+			sum += 100;
+		list_push(&heads[h], &it[0].link);
+		list_push(&heads[h], &it[1].link);
+		list_for_each (p, &heads[h], link)
+			sum += p->value;
+		list_for_each_safe (p, tmp, &heads[h], link) {
+			sum += p->value;
+			list_del(&p->link);
+		}
+		assert_int_equal(sum, 6);
+		assert_true(list_empty(&heads[h]));
+	}
+}
+
 static void test_list(void **state)
 {
 	struct list a, b;
@@ -442,6 +472,7 @@ int main(void)
 	        cmocka_unit_test(test_err),
 	        cmocka_unit_test(test_log),
 	        cmocka_unit_test(test_list),
+	        cmocka_unit_test(test_list_aligned),
 	        cmocka_unit_test(test_alloc_fails_when_asked),
 	        cmocka_unit_test(test_alloc_aligned),
 	        cmocka_unit_test(test_clocks),

@@ -219,14 +219,11 @@ bool csum_drop_region(struct shard *s, uint64_t region)
 
 void csum_drop_foreign(struct shard *s)
 {
-	struct list *head = &s->csum.clock, *next;
+	struct csum_page *p, *next;
 
-	/* By its links: an entry "of the head" would be one that is not aligned as pages are. */
-	for (struct list *l = head->next; l != head; l = next) {
-		struct csum_page *p = list_entry(l, struct csum_page, clock);
+	list_for_each_safe (p, next, &s->csum.clock, clock) {
 		const struct region *r = &s->l->region[p->index / s->l->geo.csum_region_pages];
 
-		next = l->next;
 		if (r->class != SPACE_DATA || r->owner != s->id)
 			page_discard(&s->csum, p);
 	}
@@ -549,16 +546,13 @@ struct csum_writer { /* waits for the base of a partial page */
 
 void csum_write_begin(struct shard *s)
 {
-	const struct list *head = &s->csum.clock;
+	struct csum_page *p;
 
-	for (struct list *l = head->next; l != head; l = l->next) { /* as in csum_drop_foreign() */
-		struct csum_page *p = list_entry(l, struct csum_page, clock);
-
+	list_for_each (p, &s->csum.clock, clock)
 		if (p->dirty) {
 			list_del(&p->to_write);
 			list_push(&s->csum.to_write, &p->to_write);
 		}
-	}
 }
 
 static void written(struct dio *d)
