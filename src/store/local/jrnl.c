@@ -14,6 +14,7 @@
  */
 #include "store/local/engine.h"
 
+#define APPLY_IOS_MIN    4
 #define APPLY_IOS_MAX    32
 #define APPLY_RUN_BLOCKS 64
 #define APPLY_BATCH      2048
@@ -333,18 +334,40 @@ static uint32_t run_length(struct shard *s)
 	return run;
 }
 
+/*
+ * How many writes home may be under way. They compete with the log for the device, and who waits
+ * for the log is in a hurry: few while there is room, more as it gets short, so that the two come
+ * to an even pace before anybody has to wait. All when somebody waits for the checkpoint.
+ */
+static uint32_t ios_max(const struct shard *s)
+{
+	const struct jrnl *n = &s->jrnl;
+	uint64_t log = log_used(s) * 64 / s->log.blocks;
+	uint64_t dram = n->allocated * 64 / n->limit, full = MAX(log, dram);
+
+	if (!list_empty(&s->ckpt.waiters) || full >= 44)
+		return APPLY_IOS_MAX;
+	return full <= 32 ? APPLY_IOS_MIN
+	                  : APPLY_IOS_MIN +
+	                            (uint32_t)(full - 32) * (APPLY_IOS_MAX - APPLY_IOS_MIN) / 12;
+}
+
 void jrnl_apply_step(struct shard *s)
 {
 	struct jrnl *n = &s->jrnl;
+	uint32_t most;
 
-	if (!jrnl_wants_apply(s) || n->applying > APPLY_IOS_MAX / 2 || s->l->stopped)
+	if (!jrnl_wants_apply(s) || s->l->stopped)
+		return;
+	most = ios_max(s);
+	if (n->applying > most / 2)
 		return;
 	if (n->batch_at == n->batch_count) {
 		if (!n->look)
 			return;
 		batch_fill(s);
 	}
-	while (n->batch_at < n->batch_count && n->applying < APPLY_IOS_MAX) {
+	while (n->batch_at < n->batch_count && n->applying < most) {
 		uint32_t run = 1;
 
 		if (may_go(n->batch[n->batch_at])) {
