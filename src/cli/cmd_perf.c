@@ -261,11 +261,12 @@ static void print_results(const struct perf *perf, const struct hist *reads,
 
 static int results(struct perf *perf)
 {
-	struct hist *reads = mem_alloc(2 * sizeof(*reads)), *writes = reads + 1;
+	struct hist *reads = mem_alloc(2 * sizeof(*reads)), *writes;
 	int status = CLI_OK;
 
 	if (!reads)
 		return cli_fail(perf->cli, -ENOMEM, "the results");
+	writes = reads + 1;
 	hist_init(reads);
 	hist_init(writes);
 	for (unsigned n = 0; n < perf->dev_count; n++)
