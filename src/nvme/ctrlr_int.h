@@ -263,6 +263,68 @@ void req_drop(struct nvme_req *r);
 void req_post(struct nvme_req *r, bool free_it);
 void irqs_send(struct nvme_ctrlr *c);
 
+/* --- the end of a command, inline for those that end well --- */
+
+static inline uint32_t ring_next(uint32_t i, uint32_t size)
+{
+	return i + 1 == size ? 0 : i + 1;
+}
+
+static inline bool cq_is_full(const struct ctrlr_cq *cq)
+{
+	return ring_next(cq->tail, cq->size) == cq->head;
+}
+
+/* There is room. Two stores: the second one holds the phase bit, and all before it is seen by a
+ * host that reads it with acquire (data, dword 0). */
+static inline void cqe_write(struct nvme_ctrlr *c, const struct ctrlr_sq *sq, struct ctrlr_cq *cq,
+                             uint16_t cid, uint32_t dw0, uint16_t status)
+{
+	le64 *e = (le64 *)(void *)&cq->entries[cq->tail];
+	uint64_t high = sq->head | (uint64_t)sq->qid << 16 | (uint64_t)cid << 32 |
+	                (uint64_t)(uint16_t)(status << 1 | cq->phase) << 48;
+
+	__atomic_store_n(&e[0], le64_make(dw0), __ATOMIC_RELAXED);
+	__atomic_store_n(&e[1], le64_make(high), __ATOMIC_RELEASE);
+	if (++cq->tail == cq->size) {
+		cq->tail = 0;
+		cq->phase ^= 1;
+	}
+	c->completions++;
+	if (cq->irq_enabled)
+		c->irqs_due = cq->notify = true;
+}
+
+static inline void req_free(struct nvme_req *r)
+{
+	struct ctrlr_sq *sq = r->sq;
+
+	sq->taken--;
+	r->c->taken--;
+	r->next = *sq->pool;
+	*sq->pool = r;
+}
+
+/* As req_complete(@r, 0), for an I/O command that has its namespace and does not hold the gate. */
+static inline void req_done(struct nvme_req *r)
+{
+	struct nvme_ctrlr *c = r->c;
+	struct nvme_ns *ns = r->ns;
+	struct ctrlr_cq *cq = r->sq->cq;
+
+	if (unlikely(r->bounce || r->fault || !ctrlr_lives(c) || cq_is_full(cq) ||
+	             !list_empty(&ns->gate))) {
+		req_complete(r, 0);
+		return;
+	}
+	ns->users--;
+	ns->mutators -= r->mutates;
+	r->mutates = false;
+	r->ns = NULL;
+	cqe_write(c, r->sq, cq, le16_get(r->cmd.cid), 0, 0);
+	req_free(r);
+}
+
 /* --- ctrlr_qadmin.c: commands return a status, or PENDING --- */
 
 /* The admin queues, from AQA, ASQ and ACQ. 0 or -EINVAL, -ENOMEM. */

@@ -43,7 +43,8 @@ static __attribute__((noinline, cold)) uint16_t ns_status(const struct nvme_ns *
 	return ns->leaving ? ERR(NVME_SC_INVALID_NS) : NVME_SC_FORMATTING;
 }
 
-uint16_t io_ns(struct nvme_req *r, struct nvme_ns **ret_ns)
+static inline __attribute__((always_inline)) uint16_t ns_find(struct nvme_req *r,
+                                                              struct nvme_ns **ret_ns)
 {
 	uint32_t nsid = cdw(r->cmd.nsid);
 	struct nvme_ns *ns = NULL;
@@ -61,8 +62,13 @@ uint16_t io_ns(struct nvme_req *r, struct nvme_ns **ret_ns)
 	return 0;
 }
 
-uint16_t io_range(const struct nvme_req *r, const struct nvme_ns *ns, uint64_t *ret_off,
-                  uint64_t *ret_len)
+uint16_t io_ns(struct nvme_req *r, struct nvme_ns **ret_ns)
+{
+	return ns_find(r, ret_ns);
+}
+
+static inline __attribute__((always_inline)) uint16_t
+range_find(const struct nvme_req *r, const struct nvme_ns *ns, uint64_t *ret_off, uint64_t *ret_len)
 {
 	uint64_t slba = cdw(r->cmd.cdw10) | (uint64_t)cdw(r->cmd.cdw11) << 32;
 	uint32_t nlb = NVME_RW_NLB(cdw(r->cmd.cdw12)) + 1;
@@ -71,6 +77,34 @@ uint16_t io_range(const struct nvme_req *r, const struct nvme_ns *ns, uint64_t *
 		return ERR(NVME_SC_LBA_RANGE);
 	*ret_off = slba << ns->lba_shift;
 	*ret_len = (uint64_t)nlb << ns->lba_shift;
+	return 0;
+}
+
+uint16_t io_range(const struct nvme_req *r, const struct nvme_ns *ns, uint64_t *ret_off,
+                  uint64_t *ret_len)
+{
+	return range_find(r, ns, ret_off, ret_len);
+}
+
+/* Most data lie in one page: then no walk is needed. The rest is data_map()'s, errors too. */
+static inline __attribute__((always_inline)) uint16_t data_find(struct nvme_req *r, uint64_t len)
+{
+	struct nvme_ctrlr *c = r->c;
+	uint64_t prp1 = le64_get(r->cmd.prp1);
+	void *mem;
+
+	if (unlikely(len > c->data_max))
+		return ERR(NVME_SC_INVALID_FIELD);
+	if (unlikely((r->cmd.flags & NVME_CMD_PSDT_MASK) || (prp1 & 3) ||
+	             (prp1 & (c->page_bytes - 1)) + len > c->page_bytes))
+		return data_map(r, (uint32_t)len);
+	mem = c->dma(c->dma_arg, prp1, len);
+	if (unlikely(!mem))
+		return ERR(NVME_SC_DATA_TRANSFER);
+	r->iov[0].iov_base = mem;
+	r->iov[0].iov_len = len;
+	r->iov_count = 1;
+	r->len = (uint32_t)len;
 	return 0;
 }
 
@@ -142,14 +176,17 @@ static void read_done(struct bdev_io *io)
 	}
 	if (unlikely(r->bounce) && ctrlr_lives(r->c))
 		data_put(r, r->bounce, r->len);
-	req_complete(r, 0);
+	req_done(r);
 }
 
 static void write_done(struct bdev_io *io)
 {
 	struct nvme_req *r = io_req(io);
 
-	req_complete(r, unlikely(io->status) ? bdev_status(r, io->status) : 0);
+	if (unlikely(io->status))
+		req_complete(r, bdev_status(r, io->status));
+	else
+		req_done(r);
 }
 
 /* --- Read, Write --- */
@@ -179,12 +216,12 @@ static void read_start(struct nvme_req *r)
 	struct nvme_ctrlr *c = r->c;
 	struct nvme_ns *ns = NULL;
 	uint64_t off = 0, len = 0;
-	uint16_t st = io_ns(r, &ns);
+	uint16_t st = ns_find(r, &ns);
 
 	if (likely(!st))
-		st = io_range(r, ns, &off, &len);
+		st = range_find(r, ns, &off, &len);
 	if (likely(!st))
-		st = len > c->data_max ? ERR(NVME_SC_INVALID_FIELD) : data_map(r, (uint32_t)len);
+		st = data_find(r, len);
 	if (unlikely(st)) {
 		req_complete(r, st);
 		return;
@@ -222,12 +259,12 @@ static void write_start(struct nvme_req *r)
 	struct nvme_ctrlr *c = r->c;
 	struct nvme_ns *ns = NULL;
 	uint64_t off = 0, len = 0;
-	uint16_t st = io_ns(r, &ns);
+	uint16_t st = ns_find(r, &ns);
 
 	if (likely(!st))
-		st = io_range(r, ns, &off, &len);
+		st = range_find(r, ns, &off, &len);
 	if (likely(!st))
-		st = len > c->data_max ? ERR(NVME_SC_INVALID_FIELD) : data_map(r, (uint32_t)len);
+		st = data_find(r, len);
 	if (likely(!st) && unlikely(ns->read_only))
 		st = ERR(NVME_SC_NS_PROTECTED);
 	if (unlikely(st)) {
@@ -344,10 +381,11 @@ static void flush_start(struct nvme_req *r)
 
 void io_start(struct nvme_req *r)
 {
-	switch (r->cmd.opc) {
-	case NVME_IO_READ:
+	if (likely(r->cmd.opc == NVME_IO_READ)) {
 		read_start(r);
-		break;
+		return;
+	}
+	switch (r->cmd.opc) {
 	case NVME_IO_WRITE:
 		write_start(r);
 		break;

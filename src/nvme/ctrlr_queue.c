@@ -11,47 +11,7 @@ static inline uint32_t db_load(const le32 *db)
 	return le32_get(__atomic_load_n(db, __ATOMIC_ACQUIRE));
 }
 
-static inline uint32_t ring_next(uint32_t i, uint32_t size)
-{
-	return i + 1 == size ? 0 : i + 1;
-}
-
 /* --- completions out --- */
-
-static inline bool cq_is_full(const struct ctrlr_cq *cq)
-{
-	return ring_next(cq->tail, cq->size) == cq->head;
-}
-
-/* There is room. Two stores: the second one holds the phase bit, and all before it is seen by a
- * host that reads it with acquire (data, dword 0). */
-static inline void cqe_write(struct nvme_ctrlr *c, const struct ctrlr_sq *sq, struct ctrlr_cq *cq,
-                             uint16_t cid, uint32_t dw0, uint16_t status)
-{
-	le64 *e = (le64 *)(void *)&cq->entries[cq->tail];
-	uint64_t high = sq->head | (uint64_t)sq->qid << 16 | (uint64_t)cid << 32 |
-	                (uint64_t)(uint16_t)(status << 1 | cq->phase) << 48;
-
-	__atomic_store_n(&e[0], le64_make(dw0), __ATOMIC_RELAXED);
-	__atomic_store_n(&e[1], le64_make(high), __ATOMIC_RELEASE);
-	if (++cq->tail == cq->size) {
-		cq->tail = 0;
-		cq->phase ^= 1;
-	}
-	c->completions++;
-	if (cq->irq_enabled)
-		c->irqs_due = cq->notify = true;
-}
-
-static inline void req_free(struct nvme_req *r)
-{
-	struct ctrlr_sq *sq = r->sq;
-
-	sq->taken--;
-	r->c->taken--;
-	r->next = *sq->pool;
-	*sq->pool = r;
-}
 
 /* What few commands leave behind. */
 static void req_clean(struct nvme_req *r)
