@@ -219,7 +219,7 @@ def instr_chart(row):
     left, right, height = 210, 440, 19
     svg = Svg(500, 78 + height * len(top), "Instructions of " + row["title"])
     svg.text(0, 15, row["title"], css="t")
-    svg.text(0, 34, "%.0f counted, %g wanted; left out: %s" % (
+    svg.text(0, 34, "%.0f for the op, %g wanted; left out: %s" % (
         row["median"], row["wanted"], ", ".join("%s %.0f" % kv for kv in sorted(
             row["left_out"].items(), key=lambda kv: -kv[1])[:2])), css="d")
     most = max(c for _, c in top)
@@ -344,7 +344,9 @@ def page(results):
         cards.append(windows_chart(by["overwrite_long"]))
     if "recovery" in by:
         cards.append(recovery_chart(by["recovery"]))
-    instr = [instr_chart(by[k]) for k in ("instr_read", "instr_write") if k in by]
+    instr = [instr_chart(by[k]) 
+             for k in ("instr_read", "instr_read_small", "instr_write", "instr_write_small")
+             if k in by]
 
     def grid(parts):
         return '<div class="grid">%s</div>' % "".join('<div class="card">%s</div>' % c

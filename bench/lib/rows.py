@@ -298,17 +298,20 @@ def small_import(setup):
 def instructions(setup):
     say("instructions per op (callgrind)")
     ops = 6000 if setup.quick else 20000
-    out = run([os.path.join(setup.root, "bench/instr"), "--json", "--program", setup.engine,
-               "--ops", str(ops), "--objects", "4096" if setup.quick else "16384"])
-    for r in json.loads(out):
-        read = r["rw"] == "randread"
-        setup.add("instr_read" if read else "instr_write",
-                  "instructions, 4 KiB %s, submit to completion" %
-                  ("read" if read else "overwrite"),
-                  "callgrind, mem device", 700 if read else 1500, False,
-                  [r["instructions"] - r["background"]], unit="instructions",
-                  background=r["background"], left_out=r["left_out"], top=r["top"],
-                  ops=r["ops"])
+    small = "4096" if setup.quick else "16384"
+    for key, what, objects, size in (("", "of large objects", "16", "4m"),
+                                     ("_small", "of %s small ones" % small, small, "4k")):
+        out = run([os.path.join(setup.root, "bench/instr"), "--json", "--program", setup.engine,
+                   "--ops", str(ops), "--objects", objects, "--object-size", size])
+        for r in json.loads(out):
+            read = r["rw"] == "randread"
+            setup.add(("instr_read" if read else "instr_write") + key,
+                      "instructions, 4 KiB %s %s, submit to completion" %
+                      ("read" if read else "overwrite", what),
+                      "callgrind, mem device", 700 if read else 1500, False,
+                      [r["instructions"] - r["background"]], unit="instructions",
+                      background=r["background"], left_out=r["left_out"], top=r["top"],
+                      ops=r["ops"])
 
 
 def nvme_hot_path(setup):
