@@ -283,17 +283,23 @@ static void expect_reserved(struct eng *e)
 	assert_true(env->reserved > 0);
 }
 
+/* The large objects lie far apart in the index, among the small ones. */
+static struct pst_oid large(uint64_t o)
+{
+	return oid_of(1000 + 100 * o);
+}
+
 /* Objects of one block, until there is no space; then every second goes: what is free lies in single
  * blocks. */
 static void shatter_free_space(struct eng *e, uint32_t c)
 {
 	uint64_t n = 0;
 
-	while (!eng_put(e, c, oid_of(1000 + n), 0, BB, n))
+	while (!eng_put(e, c, oid_of(1001 + 2 * n), 0, BB, n))
 		n++;
 	assert_true(n > 500);
 	for (uint64_t i = 0; i < n; i += 2) {
-		struct pst_mut del = MUT_OFF(PST_OBJ_DELETE, oid_of(1000 + i), 0, 0);
+		struct pst_mut del = MUT_OFF(PST_OBJ_DELETE, oid_of(1001 + 2 * i), 0, 0);
 
 		assert_int_equal(ops_batch(e->store, c, &del, 1), 0);
 	}
@@ -317,7 +323,7 @@ static void tree_changes_at_worst(void **state)
 	key[PST_KEY_MAX] = 0;
 	assert_int_equal(ops_cont_create(e.store, "a", &c), 0);
 	for (uint64_t o = 1; o <= 8; o++)
-		assert_int_equal(eng_put(&e, c, oid_of(o), 0, 48 * BB, o), 0);
+		assert_int_equal(eng_put(&e, c, large(o), 0, 48 * BB, o), 0);
 	shatter_free_space(&e, c);
 	assert_int_equal(ops_snap_create(e.store, "a", "s", NULL), 0);
 	for (unsigned round = 0; round < 12; round++) {
@@ -328,13 +334,13 @@ static void tree_changes_at_worst(void **state)
 		for (uint64_t o = 1; o <= (round % 2 ? 1 : 4); o++) {
 			uint64_t at = (3 + 5 * (round / 2)) * BB + 100;
 
-			m[n++] = (struct pst_mut)MUT_WRITE(oid_of(o + round % 8 / 4 * 4), at, buf,
+			m[n++] = (struct pst_mut)MUT_WRITE(large(o + round % 8 / 4 * 4), at, buf,
 			                                   (round % 3 * 6 + 1) * BB);
 			key[0] = (char)('a' + round);
 			key[1] = (char)('a' + o);
-			m[n++] = (struct pst_mut)MUT_PUT(oid_of(o), key, buf, 400);
+			m[n++] = (struct pst_mut)MUT_PUT(large(o), key, buf, 400);
 			m[n++] = (struct pst_mut){.kind = PST_SET_LABEL,
-			                          .oid = oid_of(o),
+			                          .oid = large(o),
 			                          .val = buf,
 			                          .val_len = 1 + round};
 		}
@@ -342,8 +348,8 @@ static void tree_changes_at_worst(void **state)
 		expect_reserved(&e);
 	}
 	for (uint64_t o = 1; o <= 8; o++) { /* with all their pieces and keys */
-		struct pst_mut cut = MUT_OFF(PST_ARRAY_PUNCH, oid_of(o), 2 * BB + 1, 40 * BB);
-		struct pst_mut del = MUT_OFF(PST_OBJ_DELETE, oid_of(o), 0, 0);
+		struct pst_mut cut = MUT_OFF(PST_ARRAY_PUNCH, large(o), 2 * BB + 1, 40 * BB);
+		struct pst_mut del = MUT_OFF(PST_OBJ_DELETE, large(o), 0, 0);
 
 		eng_checkpoint(&e);
 		assert_int_equal(ops_batch(e.store, c, &cut, 1), 0);
