@@ -7,12 +7,12 @@
 #include <jansson.h>
 
 #include "base/base.h"
-#include "cli/check_names.h"
 #include "cli/attr.h"
 #include "cli/cli.h"
 #include "cli/commands.h"
 #include "cli/progress.h"
 #include "client/stack.h"
+#include "fs/check.h"
 #include "store/local/local.h"
 
 enum { OPT_REPAIR, OPT_METADATA };
@@ -29,7 +29,8 @@ struct fsck {
 	struct progress progress;
 	json_t *findings;
 	struct local_fsck_report report;
-	struct check_names names;
+	struct fs_check_report names;
+	const char *where; /* the container, with the snapshot, whose names are checked */
 };
 
 static void finding(void *arg, const char *text, bool repaired)
@@ -59,7 +60,7 @@ static void progress(void *arg, uint64_t done, uint64_t total)
 static int show(struct fsck *f)
 {
 	const struct local_fsck_report *r = &f->report;
-	const struct check_names *n = &f->names;
+	const struct fs_check_report *n = &f->names;
 	uint64_t findings = r->findings + n->findings, repaired = r->repaired + n->repaired;
 
 	if (f->findings) {
@@ -73,7 +74,7 @@ static int show(struct fsck *f)
 		        (json_int_t)r->extents, "blocks", (json_int_t)r->blocks, "checksum_errors",
 		        (json_int_t)r->csum_errors, "log_frames", (json_int_t)r->frames,
 		        "log_records", (json_int_t)r->records, "inodes", (json_int_t)n->inodes,
-		        "names", (json_int_t)n->names, "orphans", (json_int_t)n->orphans);
+		        "names", (json_int_t)n->entries, "orphans", (json_int_t)n->orphans);
 
 		if (cli_print_json(f->cli, o) != CLI_OK)
 			return CLI_FAILED;
@@ -87,8 +88,9 @@ static int show(struct fsck *f)
 		                              : "DAMAGED",
 		       findings, PLURAL(findings), repaired, r->containers, PLURAL(r->containers),
 		       r->snapshots, PLURAL(r->snapshots), r->objects, PLURAL(r->objects), r->keys,
-		       PLURAL(r->keys), r->extents, PLURAL(r->extents), n->names, PLURAL(n->names),
-		       n->inodes, PLURAL(n->inodes), r->blocks, PLURAL(r->blocks));
+		       PLURAL(r->keys), r->extents, PLURAL(r->extents), n->entries,
+		       PLURAL(n->entries), n->inodes, PLURAL(n->inodes), r->blocks,
+		       PLURAL(r->blocks));
 	}
 	return findings > repaired ? CLI_FAILED : CLI_OK;
 }
@@ -110,37 +112,143 @@ static int check_devices(struct fsck *f, struct loop *loop)
 	return rc < 0 ? cli_fail(cli, err.text[0] ? 0 : rc, "%s", err.text) : CLI_OK;
 }
 
-/* The namespace's part: above it, so only where the store can be opened and its objects trusted. */
-static int check_tree(struct fsck *f)
+/* --- the namespace's part: above the store, so only where it can be opened and its objects trusted --- */
+
+struct view { /* a container, or a snapshot of one */
+	struct view *next;
+	uint32_t cont;
+	uint64_t id;
+	char name[2 * PST_NAME_MAX + 2];
+};
+
+struct views {
+	struct view *first, **end;
+	struct store *store;
+	uint32_t cont;
+	const char *name; /* of the container whose snapshots are listed */
+	int rc;
+};
+
+static int view_add(struct views *v, uint32_t cont, uint64_t id, const char *name, const char *snap)
 {
+	struct view *w = mem_calloc(1, sizeof(*w));
+
+	if (!w)
+		return -ENOMEM;
+	w->cont = cont;
+	w->id = id;
+	(void)snprintf(w->name, sizeof(w->name), "%s%s%s", name, snap ? "@" : "", snap ? snap : "");
+	*v->end = w;
+	v->end = &w->next;
+	return 0;
+}
+
+static bool snap_entry(struct pst_op *op, const struct pst_entry *e)
+{
+	struct views *v = op->user;
+
+	v->rc = view_add(v, v->cont, e->snap->view, v->name, e->snap->name);
+	return v->rc == 0;
+}
+
+static bool cont_entry(struct pst_op *op, const struct pst_entry *e)
+{
+	struct views *v = op->user;
+	struct pst_op snaps = {
+	        .opcode = PST_OP_SNAP_LIST, .cont = e->id, .entry = snap_entry, .user = v};
+
+	if (e->cont->layout != PST_LAYOUT_POSIX)
+		return true;
+	v->cont = e->id;
+	v->name = e->cont->name;
+	v->rc = view_add(v, v->cont, 0, v->name, NULL);
+	/* Lists of containers and snapshots are in memory: they end at once. */
+	if (!v->rc)
+		pst_assert(store_submit(v->store, &snaps) == PST_DONE);
+	if (!v->rc)
+		v->rc = snaps.status;
+	return v->rc == 0;
+}
+
+static void name_finding(void *arg, const char *text, bool repaired)
+{
+	struct fsck *f = arg;
+	char *line = NULL;
+
+	if (asprintf(&line, "%s: %s", f->where, text) >= 0)
+		finding(f, line, repaired);
+	else
+		finding(f, text, repaired);
+	free(line);
+}
+
+static int check_view(struct fsck *f, struct store *store, const struct view *w)
+{
+	struct fs_check_opts o = {
+	        .repair = f->opts.repair && !w->id, .finding = name_finding, .arg = f};
+	struct fs_check_report one = {0}, *sum = &f->names;
+	struct pst_err err = {.text = ""};
+	int rc;
+
+	f->where = w->name;
+	rc = fs_check(store, w->cont, w->id, &o, &one, &err);
+	if (rc < 0)
+		return cli_fail(f->cli, err.text[0] ? 0 : rc, "checking the names of %s: %s",
+		                w->name, err.text);
+	sum->findings += one.findings;
+	sum->repaired += one.repaired;
+	sum->inodes += one.inodes;
+	sum->directories += one.directories;
+	sum->entries += one.entries;
+	sum->orphans += one.orphans;
+	return CLI_OK;
+}
+
+static int check_views(struct fsck *f, struct store *store)
+{
+	struct views v = {.store = store};
+	struct pst_op conts = {.opcode = PST_OP_CONT_LIST, .entry = cont_entry, .user = &v};
+	int status = CLI_OK;
+
+	v.end = &v.first;
+	pst_assert(store_submit(store, &conts) == PST_DONE);
+	if (!v.rc)
+		v.rc = conts.status;
+	if (v.rc < 0)
+		status = cli_fail(f->cli, v.rc, "listing the containers");
+	while (v.first) {
+		struct view *w = v.first;
+
+		if (status == CLI_OK)
+			status = check_view(f, store, w);
+		v.first = w->next;
+		mem_free(w);
+	}
+	return status;
+}
+
+static int check_tree(struct fsck *f, struct loop *loop)
+{
+	struct bdev_open_opts dev_opts = {.read_only = !f->opts.repair};
+	struct local_opts lo = {.read_only = !f->opts.repair};
+	struct pst_err err = {.text = ""};
 	struct cli *cli = f->cli;
-	char *uri = cli_join("local:", "");
-	const char *where;
+	struct stack_devs devs;
+	struct store *store;
 	int status, rc;
 
-	for (int i = 0; uri && i < cli->arg_count; i++) {
-		char *longer = mem_realloc(uri, strlen(uri) + strlen(cli->args[i]) + 2);
-
-		if (!longer) {
-			mem_free(uri);
-			uri = NULL;
-			break;
-		}
-		uri = longer;
-		strcat(strcat(uri, i ? "," : ""), cli->args[i]);
-	}
-	if (!uri)
-		return cli_fail(cli, -ENOMEM, "memory");
-	cli->store = uri;
-	status = cli_open(cli, !f->opts.repair);
-	mem_free(uri);
-	cli->store = NULL;
-	if (status != CLI_OK)
-		return status;
-	rc = check_names(cli->client, &f->names, &where);
+	rc = stack_devs_open(&devs, (const char *const *)cli->args, (unsigned)cli->arg_count, loop,
+	                     &dev_opts, &err);
 	if (rc < 0)
-		status = cli_fail(cli, rc, "checking the names of %s", where);
-	return cli_close(cli, status);
+		return cli_fail(cli, err.text[0] ? 0 : rc, "%s", err.text);
+	rc = local_open(&store, loop, devs.dev, devs.count, &lo, &err);
+	if (rc < 0) {
+		stack_devs_close(&devs);
+		return cli_fail(cli, err.text[0] ? 0 : rc, "%s", err.text);
+	}
+	status = check_views(f, store);
+	rc = store_close(store);
+	return rc < 0 && status == CLI_OK ? cli_fail(cli, rc, "closing the store") : status;
 }
 
 static int check(struct fsck *f, struct loop *loop)
@@ -151,7 +259,7 @@ static int check(struct fsck *f, struct loop *loop)
 	progress_start(&f->progress, f->cli, "checking");
 	status = check_devices(f, loop);
 	if (status == CLI_OK && f->report.findings - f->report.repaired == f->report.csum_errors)
-		status = check_tree(f);
+		status = check_tree(f, loop);
 	else if (status == CLI_OK)
 		cli_note(f->cli, "note: names are not checked before that is repaired");
 	progress_end(&f->progress);
@@ -179,7 +287,6 @@ static int run(struct cli *cli, int argc, char **argv)
 	status = cli_operand_count(cli, 1, PST_DEVICES_MAX);
 	if (status != CLI_OK)
 		return status;
-	f.names = (struct check_names){.repair = f.opts.repair, .finding = finding, .arg = &f};
 	f.opts.finding = finding;
 	f.opts.progress = progress;
 	f.opts.arg = &f;
