@@ -104,6 +104,12 @@ struct pst_nvme_cqe {
 	uint16_t sqhd, sqid;
 	uint16_t cid, status; /* bit 0 of the status: the phase */
 };
+/* Id and status of an entry as one word, whatever the compiler assumes of types. */
+#ifdef __GNUC__
+typedef volatile uint32_t __attribute__((__may_alias__)) pst_nvme_cqe_word;
+#else
+typedef volatile uint32_t pst_nvme_cqe_word;
+#endif
 
 /*
  * What the queue knows of a command under way, by command id. The lower half of an id is zero, so
@@ -533,7 +539,7 @@ PST_NVME_FN bool pst_nvme_reap_next(struct pst_nvme_reap *r, struct pst_nvme_don
 {
 	struct pst_nvme_cqe *e = r->next;
 	/* Id and status in one load. From here on bit 16 says that it is new. */
-	uint32_t last = *(volatile uint32_t *)(void *)&e->cid ^ r->phase;
+	uint32_t last = *(pst_nvme_cqe_word *)(void *)&e->cid ^ r->phase;
 	uint32_t id = last << 16;
 	struct pst_nvme_slot *s;
 
@@ -581,7 +587,7 @@ PST_NVME_FN uint32_t pst_nvme_reap_end(struct pst_nvme_reap *r)
 /* Whether a completion waits: look before you sleep. */
 PST_NVME_FN bool pst_nvme_reap_waits(const struct pst_nvme_queue *q)
 {
-	return (*(volatile uint32_t *)(void *)&q->cq_next->cid ^ q->phase) & PST_NVME_PHASE;
+	return (*(pst_nvme_cqe_word *)(void *)&q->cq_next->cid ^ q->phase) & PST_NVME_PHASE;
 }
 
 /* --- time: coarse, counted in ticks of the caller's choice --- */
