@@ -67,9 +67,14 @@
 #define PST_NVME_WMB() __atomic_thread_fence(__ATOMIC_SEQ_CST)
 #define PST_NVME_RMB() __atomic_thread_fence(__ATOMIC_SEQ_CST)
 #endif
-/* A store that must be seen before a later load (shadow doorbells). */
+/* A store that must be seen before a later load (shadow doorbells). By name where it is known:
+ * ThreadSanitizer's compilers refuse the general fence. */
 #if defined(__CUDA_ARCH__)
 #define PST_NVME_MB() __threadfence_system()
+#elif defined(__aarch64__)
+#define PST_NVME_MB() __asm__ volatile("dmb osh" ::: "memory")
+#elif defined(__x86_64__) || defined(__i386__)
+#define PST_NVME_MB() __asm__ volatile("mfence" ::: "memory")
 #else
 #define PST_NVME_MB() __atomic_thread_fence(__ATOMIC_SEQ_CST)
 #endif

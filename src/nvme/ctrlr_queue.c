@@ -144,12 +144,14 @@ static uint32_t sq_event_idx(struct nvme_ctrlr *c, struct ctrlr_sq *sq, uint32_t
 {
 	uint32_t idx = c->opts.sleepy ? db : (db - 1) & 0xffff;
 
-	__atomic_store_n(sq->event_idx, le32_make(idx), __ATOMIC_RELAXED);
-	if (!c->opts.sleepy)
+	if (!c->opts.sleepy) {
+		__atomic_store_n(sq->event_idx, le32_make(idx), __ATOMIC_RELAXED);
 		return db;
-	/* Pairs with the host's barrier between its shadow store and its look at EventIdx. */
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	return db_load(sq->db);
+	}
+	/* The load after the store: pairs with the host's barrier between its shadow store and its
+	 * look at EventIdx. */
+	(void)__atomic_exchange_n(sq->event_idx, le32_make(idx), __ATOMIC_SEQ_CST);
+	return le32_get(__atomic_load_n(sq->db, __ATOMIC_SEQ_CST));
 }
 
 static void sq_doorbell(struct nvme_ctrlr *c, struct ctrlr_sq *sq, uint32_t db)
