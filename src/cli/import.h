@@ -72,7 +72,8 @@ enum import_kind {
 enum import_step {
 	STEP_CREATE,
 	STEP_STAT,   /* a directory that is there already */
-	STEP_UNLINK, /* a name that is in the way of a symbolic link or device */
+	STEP_RENAME, /* a symbolic link or device, made beside the name that it takes */
+	STEP_UNLINK, /* or dropped again */
 	STEP_NAMELESS,
 	STEP_STREAM,
 	STEP_XATTRS,
@@ -100,8 +101,9 @@ struct import_item {
 	struct import_inode *inode; /* of a file with several names */
 	bool first;                 /* this is the name that makes it */
 	bool input;                 /* the content is the standard input's */
-	bool replaced;              /* a name was in the way once */
-	bool chunked;               /* data is a chunk, not malloc'ed */
+	unsigned replaces;          /* a name was in the way: it is made as `beside` first */
+	char beside[48];
+	bool chunked; /* data is a chunk, not malloc'ed */
 	void *data;
 	size_t len;
 	uint64_t ino; /* made, in the store */
@@ -127,6 +129,7 @@ struct import {
 	int status;
 	_Atomic bool stop; /* nothing more can be stored: workers come to an end */
 	struct import_dir dest;
+	uint64_t beside; /* names of that kind that were made up */
 	uint64_t files, dirs, others, bytes, skipped;
 
 	struct list made, flushing; /* items that a flush is to cover, or is covering */

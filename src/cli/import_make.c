@@ -3,19 +3,25 @@
  * import_make - the steps by which an item comes into the store:
  *
  *   file     CREATE                                              (new, small, plain: one op)
- *   file     NAMELESS -> XATTRS -> SYNC -> LINK -> RELEASE       (the name exists, or it has
- * xattrs) large    NAMELESS -> STREAM -> XATTRS -> ATTRS -> SYNC -> LINK -> RELEASE symlink,
- * special   CREATE [-> UNLINK -> CREATE] -> XATTRS link     CREATE, when the first name of the file
- * is there dir      CREATE [-> STAT]; then it is scanned
+ *   file     NAMELESS -> XATTRS -> SYNC -> LINK -> RELEASE       (the name exists, or it has xattrs)
+ *   large    NAMELESS -> STREAM -> XATTRS -> ATTRS -> SYNC -> LINK -> RELEASE
+ *   symlink, special
+ *            CREATE -> XATTRS; where the name exists: CREATE beside it -> XATTRS -> RENAME
+ *   link     CREATE, when the first name of the file is there
+ *   dir      CREATE [-> STAT]; then it is scanned
  *
- * Whatever fails after NAMELESS goes to RELEASE, which drops what was made.
+ * Whatever fails after NAMELESS goes to RELEASE, and what was made beside a name to UNLINK, which drop
+ * what was made. What the name stood for stays until something whole takes its place.
  */
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdio.h>
+#include <unistd.h>
 
 #include "cli/import.h"
 
-#define LINK_ATTRS (HOST_ATTRS & ~PST_ATTR_MODE)
+#define LINK_ATTRS   (HOST_ATTRS & ~PST_ATTR_MODE)
+#define BESIDE_TRIES 8
 
 static void go(struct import_item *it, enum import_step step);
 
@@ -25,6 +31,7 @@ static int start_create(struct import_item *it, struct pst_cq *cq)
 {
 	struct pst_cont *cont = it->import->cont;
 	uint64_t dir = it->dir->ino;
+	const char *name = it->replaces ? it->beside : it->name;
 	void *t = &it->task;
 
 	switch (it->kind) {
@@ -32,13 +39,13 @@ static int start_create(struct import_item *it, struct pst_cq *cq)
 		return pst_fs_mkdir_async(cont, dir, it->name, &it->attr, HOST_ATTRS,
 		                          PST_F_VOLATILE, NULL, cq, t);
 	case IMPORT_SYMLINK:
-		return pst_fs_symlink_async(cont, dir, it->name, it->data, &it->attr, LINK_ATTRS,
+		return pst_fs_symlink_async(cont, dir, name, it->data, &it->attr, LINK_ATTRS,
 		                            PST_F_VOLATILE, NULL, cq, t);
 	case IMPORT_LINK:
 		return pst_fs_link_async(cont, it->inode->ino, NULL, dir, it->name,
 		                         PST_F_REPLACE | PST_F_VOLATILE, cq, t);
 	default:
-		return pst_fs_create_async(cont, dir, it->name, &it->attr, HOST_ATTRS, it->data,
+		return pst_fs_create_async(cont, dir, name, &it->attr, HOST_ATTRS, it->data,
 		                           it->len, PST_F_EXCL | PST_F_VOLATILE, NULL, cq, t);
 	}
 }
@@ -55,7 +62,10 @@ static int start(struct pump_task *t, struct pst_cq *cq)
 	case STEP_STAT:
 		return pst_fs_stat_async(cont, it->dir->ino, it->name, 0, &it->found, cq, t);
 	case STEP_UNLINK:
-		return pst_fs_unlink_async(cont, it->dir->ino, it->name, PST_F_VOLATILE, cq, t);
+		return pst_fs_unlink_async(cont, it->dir->ino, it->beside, PST_F_VOLATILE, cq, t);
+	case STEP_RENAME:
+		return pst_fs_rename_async(cont, it->dir->ino, it->beside, it->dir->ino, it->name,
+		                           PST_F_VOLATILE, cq, t);
 	case STEP_NAMELESS:
 		return pst_fs_create_async(cont, 0, NULL, &it->attr, HOST_ATTRS, it->data, it->len,
 		                           PST_F_VOLATILE, NULL, cq, t);
@@ -103,13 +113,22 @@ static void dir_made(struct import_item *it, uint64_t ino, const struct pst_attr
 	import_item_end(it);
 }
 
+/* A name for what is made beside another: one that nobody would choose. */
+static void beside_next(struct import_item *it)
+{
+	(void)snprintf(it->beside, sizeof(it->beside), ".penstock-put.%ld.%llu", (long)getpid(),
+	               (unsigned long long)it->import->beside++);
+	it->replaces++;
+}
+
 static void create_done(struct import_item *it, const struct pst_event *e)
 {
 	if (e->status == -EEXIST && it->kind == IMPORT_FILE) {
 		go(it, STEP_NAMELESS);
-	} else if (e->status == -EEXIST && !it->replaced && it->kind != IMPORT_DIR) {
-		it->replaced = true;
-		go(it, STEP_UNLINK);
+	} else if (e->status == -EEXIST && it->replaces < BESIDE_TRIES &&
+	           (it->kind == IMPORT_SYMLINK || it->kind == IMPORT_SPECIAL)) {
+		beside_next(it);
+		go(it, STEP_CREATE);
 	} else if (e->status < 0) {
 		it->status = e->status;
 		import_item_end(it);
@@ -117,6 +136,8 @@ static void create_done(struct import_item *it, const struct pst_event *e)
 		it->ino = e->off;
 		if (it->xattrs.count > 0 && it->kind != IMPORT_FILE)
 			go(it, STEP_XATTRS);
+		else if (it->replaces)
+			go(it, STEP_RENAME);
 		else
 			import_item_end(it);
 	}
@@ -148,6 +169,8 @@ static void next_step(struct import_item *it)
 		go(it, STEP_RELEASE);
 		return;
 	case STEP_RELEASE:
+	case STEP_UNLINK:
+	case STEP_RENAME:
 		import_item_end(it);
 		return;
 	default:
@@ -155,6 +178,8 @@ static void next_step(struct import_item *it)
 	}
 	if (it->xattr_at < it->xattrs.count)
 		go(it, STEP_XATTRS);
+	else if (named && it->replaces)
+		go(it, STEP_RENAME);
 	else if (named)
 		import_item_end(it);
 	else
@@ -169,6 +194,8 @@ static void failed(struct import_item *it, int status)
 		it->status = status;
 	if (nameless && it->ino && it->step != STEP_RELEASE)
 		go(it, STEP_RELEASE);
+	else if (it->replaces && it->step != STEP_UNLINK)
+		go(it, STEP_UNLINK);
 	else
 		import_item_end(it);
 }
@@ -199,8 +226,6 @@ static void done(struct pump_task *t, const struct pst_event *e)
 		create_done(it, e);
 	} else if (e->status < 0) {
 		failed(it, e->status);
-	} else if (it->step == STEP_UNLINK) {
-		go(it, STEP_CREATE);
 	} else {
 		if (it->step == STEP_NAMELESS)
 			it->ino = e->off;

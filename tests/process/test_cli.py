@@ -1004,6 +1004,43 @@ def test_fsck():
         assert s.run("scrub").returncode == 1
 
 
+def test_put_over_links():
+    """A symbolic link or device takes the place of what has its name, or leaves it as it is."""
+    with Store() as s:
+        src = s.dir / "src"
+        src.mkdir()
+        os.symlink("one", src / "link")
+        os.mkfifo(src / "pipe")
+        write(src / "was_file", b"content")
+        s.ok("put", "-r", "src", "t:/")
+        (src / "link").unlink()
+        (src / "was_file").unlink()
+        os.symlink("two", src / "link")
+        os.symlink("three", src / "was_file")
+        s.ok("put", "-r", "src", "t:/")
+        names = sorted(s.ok("ls", "t:/src").split())
+        assert names == ["link", "pipe", "was_file"], names
+        s.ok("get", "-r", "t:/src", "out")
+        assert os.readlink(s.dir / "out/link") == "two"
+        assert os.readlink(s.dir / "out/was_file") == "three"
+        assert stat.S_ISFIFO((s.dir / "out/pipe").lstat().st_mode)
+        # Nothing new may be made: what is there stays.
+        s.ok("container", "set", "t", "--quota-objects", "1")
+        (src / "link").unlink()
+        os.symlink("four", src / "link")
+        s.fails("put", src / "link", "t:/src/link")
+        names = sorted(s.ok("ls", "t:/src").split())
+        assert names == ["link", "pipe", "was_file"], names
+        s.ok("container", "set", "t", "--quota-objects", "0")
+        # A directory is not replaced, and nothing is left beside it.
+        s.ok("mkdir", "t:/src/dir")
+        os.symlink("five", src / "dir")
+        s.fails("put", "-r", "src", "t:/")
+        names = sorted(s.ok("ls", "t:/src").split())
+        assert names == ["dir", "link", "pipe", "was_file"], names
+        assert s.run("fsck", "s.pst", store=False).out.startswith("clean")
+
+
 def test_fsck_names():
     """Damage to the tree that only an object-level write can do is found and repaired."""
     hi = "0x7073742e66732e31"
