@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * fabric - channels that carry messages and one-sided transfers between two processes. It knows
+ * nothing of what the messages mean. Providers register themselves by name: "pipe" (shared memory,
+ * same host), "tcp", "ofi" (libfabric), "sim" (adversarial, for tests).
+ *
+ * A channel is a connected pair of endpoints. Each end may
+ *   - send messages of at most chan->msg_max bytes: each arrives whole, once, in the order sent,
+ *     or the channel goes down;
+ *   - open windows: memory of its own that the peer may read or write one-sidedly, by the window's
+ *     descriptor, until it is closed;
+ *   - transfer to and from the windows of the peer.
+ *
+ * Flow control. A sender has as many credits as the receiver has room for messages: chan_send()
+ * answers -EAGAIN without one, and the handler's ready() is called when there is one again. Transfers
+ * have a limit of their own (chan->xfers_max) and answer -EAGAIN, too. A message's room is the
+ * sender's again when the receiver's handler has returned.
+ *
+ * What a provider guarantees beyond this is declared in chan->traits; who needs more has to wait for
+ * it: without FABRIC_WRITE_THEN_MSG a message may overtake a write that was started before it, and
+ * the sender waits for the write's completion before it sends.
+ *
+ * The completion of a write means: it lies in the peer's memory, or the channel is down. Of a read:
+ * it lies in the memory given here. A transfer that failed may have moved any part.
+ *
+ * The peer is hostile. What a handler sees of a message is private memory: the peer can't change it
+ * any more. A descriptor that the peer made up, or kept after its window was closed, reaches nothing:
+ * its transfer fails (and may bring the channel down).
+ *
+ * A dead peer is noticed: by the endpoint's end, or by silence for opts.dead_ns (providers whose
+ * transport doesn't tell send probes of their own while nothing else is under way).
+ *
+ * Threads. Everything belongs to one loop and its thread. No handler is called from inside the
+ * function that caused it, but for chan_window_close() (see there).
+ */
+#ifndef FABRIC_FABRIC_H
+#define FABRIC_FABRIC_H
+
+#include <sys/uio.h>
+
+#include "base/base.h"
+#include "loop/loop.h"
+#include "mem/mem.h"
+
+/* traits */
+#define FABRIC_WRITE_THEN_MSG (1u << 0) /* a message arrives after the writes started before it */
+#define FABRIC_ANY_MEMORY     (1u << 1) /* windows and transfers take memory of no region */
+#define FABRIC_PRIVATE        (1u << 2) /* nobody on the way can read or change it: one host, or TLS */
+#define FABRIC_SAME_HOST      (1u << 3)
+
+struct chan;
+struct fabric_listener;
+struct net_tls; /* a TLS context of net/net.h */
+
+/* Who is at the other end, as far as the provider vouches for it. */
+struct fabric_peer {
+	char addr[128]; /* to print */
+	bool has_cred;  /* the kernel says who it is (unix sockets) */
+	uint32_t uid, gid;
+	int32_t pid;
+	bool has_cert;       /* its certificate was verified */
+	char cert_name[256]; /* subject's common name; "" if none */
+};
+
+struct fabric_opts {
+	uint32_t msg_max;     /* bytes; 0: 16 KiB. The smaller of both ends' counts */
+	uint32_t msg_credits; /* messages that the peer may have under way to us; 0: 64 */
+	uint32_t windows_max; /* open at once; 0: 1024 */
+	uint32_t xfers_max;   /* transfers under way at once; 0: 128 */
+	uint32_t conns_max;   /* listener: open channels; what is above is refused. 0: 1024 */
+	uint64_t connect_ns;  /* deadline of a connect, handshake included; 0: 10 s */
+	uint64_t dead_ns;     /* silence that counts as death; 0: 15 s */
+	struct net_tls
+	        *tls; /* NULL: none. Outlives the channels. -ENOTSUP where there can't be any */
+	const char *provider; /* "ofi": libfabric's ("tcp;ofi_rxm"); else NULL */
+	uint64_t seed;        /* "sim": of its adversity */
+};
+
+/* What the owner of a channel gives. All run on the loop, from its turns. */
+struct chan_handlers {
+	/* Connecting ended: 0, or why not; then nothing else is called. NULL for accepted channels,
+	 * which are up when they are given out. */
+	void (*up)(struct chan *c, int status);
+	/* A message. @data is valid, and unchanging, until the handler returns. */
+	void (*msg)(struct chan *c, const void *data, uint32_t len);
+	/* There is a credit or a transfer's place again after -EAGAIN. */
+	void (*ready)(struct chan *c);
+	/* The peer is gone, or broke the rules: -ECONNRESET, -EPIPE (it closed), -ETIMEDOUT (silence),
+	 * -EPROTO, ... Once. All transfers have ended (with this status) before; nothing comes after.
+	 * The owner closes the channel, then or later. */
+	void (*down)(struct chan *c, int status);
+};
+
+/*
+ * A wire's buffer descriptor: what one end tells the other of a window. 32 bytes, little-endian
+ * on the wire; the message's codec carries it as it is.
+ */
+struct fabric_desc {
+	uint64_t key;    /* the provider's; unguessable, or checked against the channel */
+	uint64_t addr;   /* the provider's base: an address, or 0 */
+	uint64_t len;    /* bytes */
+	uint16_t kind;   /* enum mem_kind: 0 host; GPU memory comes */
+	uint16_t device; /* of that kind */
+	uint32_t region; /* the provider's: which of the regions shown to the peer */
+};
+
+#define FABRIC_PEER_READS  1u
+#define FABRIC_PEER_WRITES 2u
+
+/* Embedded in the owner's structure; the fabric's from open to close. */
+struct chan_window {
+	struct fabric_desc desc; /* what to tell the peer */
+	const struct iovec *iov; /* the caller's, kept until it is closed */
+	uint32_t iov_count;
+	uint32_t rights;
+	struct mem_region *region;
+	void (*closed)(struct chan_window *w);
+	struct list link;
+	uint64_t priv[6];
+};
+
+/* A one-sided transfer; embedded, the fabric's from start to done(). */
+struct chan_xfer {
+	void (*done)(struct chan_xfer *x, int status);
+	const struct iovec *iov; /* local memory, kept until done() */
+	uint32_t iov_count;
+	struct mem_region *region; /* that holds all of iov, or NULL (FABRIC_ANY_MEMORY) */
+	struct fabric_desc desc;   /* the peer's window */
+	uint64_t off;              /* in it */
+	uint64_t len;              /* the sum of iov */
+	struct list link;
+	uint64_t priv[8];
+};
+
+struct chan_ops {
+	int (*send)(struct chan *c, const struct iovec *iov, unsigned count);
+	int (*write)(struct chan *c, struct chan_xfer *x);
+	int (*read)(struct chan *c, struct chan_xfer *x);
+	int (*window_open)(struct chan *c, struct chan_window *w);
+	void (*window_close)(struct chan *c, struct chan_window *w);
+	void (*close)(struct chan *c);
+};
+
+/* The head of every provider's channel. */
+struct chan {
+	const struct chan_ops *ops;
+	const struct fabric_provider *provider;
+	struct loop *loop;
+	const struct chan_handlers *handlers;
+	void *user;          /* the owner's */
+	uint32_t traits;     /* FABRIC_*; valid once it is up, as are the limits */
+	uint32_t msg_max;    /* bytes */
+	uint32_t inline_max; /* a payload up to this is cheaper in a message than by a transfer */
+	uint32_t xfers_max;
+	struct fabric_peer peer;
+	struct { /* since it came up */
+		uint64_t msgs_in, msgs_out, bytes_in, bytes_out, doorbells, sleeps, no_credit;
+	} count;
+};
+
+/*
+ * Sends one message: the bytes of @iov, gathered and copied or on their way when it returns (the
+ * memory is the caller's again). 0; -EAGAIN (no credit: ready() will be called); -EMSGSIZE; or the
+ * status that the channel went down with. Messages of one turn travel together.
+ */
+static inline int chan_send(struct chan *c, const struct iovec *iov, unsigned count)
+{
+	return c->ops->send(c, iov, count);
+}
+/*
+ * Starts a transfer of x->iov into, or from, the peer's window x->desc at x->off; done() will run
+ * once. 0; -EAGAIN (ready() will be called); -ERANGE (outside of the window); -ENOTSUP (memory that
+ * needs a region); or the status that the channel went down with.
+ */
+static inline int chan_write(struct chan *c, struct chan_xfer *x)
+{
+	return c->ops->write(c, x);
+}
+static inline int chan_read(struct chan *c, struct chan_xfer *x)
+{
+	return c->ops->read(c, x);
+}
+/*
+ * Shows w->iov (all of it in w->region, if that is not NULL) to the peer; fills w->desc. 0; -EAGAIN
+ * (as many as can be); -ENOTSUP (this channel needs memory of a region: copy through one that has
+ * it); -ENOSPC (its registrations are used up); the status of a channel that is down.
+ */
+static inline int chan_window_open(struct chan *c, struct chan_window *w)
+{
+	return c->ops->window_open(c, w);
+}
+/*
+ * Ends the window. closed() runs when nothing of the peer's can land in it or be read from it any
+ * more: from inside this call where the provider is sure of that at once, from a later turn where
+ * it is not. Until then memory and window must stay. Also good on a channel that is down.
+ */
+static inline void chan_window_close(struct chan *c, struct chan_window *w)
+{
+	c->ops->window_close(c, w);
+}
+/*
+ * Ends the channel and frees it, now or when the kernel has let go of it; down() does not run any
+ * more. What was sent before is delivered if the peer is well. Transfers under way end with
+ * -ECANCELED and windows are closed (their callbacks run, maybe later). Accepts NULL.
+ */
+static inline void chan_close(struct chan *c)
+{
+	if (c)
+		c->ops->close(c);
+}
+
+/* --- providers --- */
+
+struct fabric_provider {
+	const char *name;
+	int (*listen)(struct fabric_listener **ret_l, struct loop *loop, const char *addr,
+	              const struct fabric_opts *opts, struct pst_err *err);
+	int (*connect)(struct chan **ret_c, struct loop *loop, const char *addr,
+	               const struct fabric_opts *opts, const struct chan_handlers *handlers,
+	               void *user, struct pst_err *err);
+	struct list link;
+};
+
+struct fabric_listener {
+	const struct fabric_provider *provider;
+	struct loop *loop;
+	char addr[256]; /* what to connect to: with the port that was chosen, if 0 was asked for */
+	/* A channel that is up. Set handlers and user before returning, or refuse it: false. */
+	bool (*accept)(struct fabric_listener *l, struct chan *c);
+	void *user;
+	void (*close)(struct fabric_listener *l);
+};
+
+void fabric_provider_add(struct fabric_provider *p);                  /* from a constructor */
+const struct fabric_provider *fabric_provider_find(const char *name); /* NULL: none */
+const struct fabric_provider *
+fabric_provider_next(const struct fabric_provider *p); /* NULL: first */
+
+/*
+ * Listens at @addr: HOST:PORT (tcp, ofi), a socket's path (pipe), any name (sim). Set ->accept
+ * before the loop turns. @opts may be NULL. 0; -ENOTSUP (no such provider here); -EADDRINUSE; ... with
+ * a sentence that says what and where.
+ */
+int fabric_listen(struct fabric_listener **ret_l, struct loop *loop, const char *provider,
+                  const char *addr, const struct fabric_opts *opts, struct pst_err *err);
+void fabric_listener_close(struct fabric_listener *l); /* its channels live on; accepts NULL */
+/*
+ * Begins to connect; handlers->up() tells how it ended, within opts->connect_ns. The channel is the
+ * caller's to close in any case, if 0 is returned.
+ */
+int fabric_connect(struct chan **ret_c, struct loop *loop, const char *provider, const char *addr,
+                   const struct fabric_opts *opts, const struct chan_handlers *handlers, void *user,
+                   struct pst_err *err);
+
+#endif
