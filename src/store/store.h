@@ -102,7 +102,8 @@ enum pst_opcode {
 #define PST_CAP_EXISTING  (1ull << 8) /* PST_F_EXISTING is honoured */
 
 /* Flags between stores, above those of the public API. */
-#define PST_F_EXISTING (1u << 16) /* READ, WRITE: -ESTALE if the object does not exist */
+#define PST_F_EXISTING  (1u << 16) /* READ, WRITE: -ESTALE if the object does not exist */
+#define PST_F_CSUM_PAGE (1u << 17) /* READ: by the checksum pages, not by copies of what they say */
 
 /*
  * Exactly once: every mutating op may carry one. session 0: none. The answer is recorded with the

@@ -81,12 +81,82 @@ static void slots_in_turn(void **state)
 	eng_end(&e);
 }
 
+/* Objects of one block have their checksums in their heads: no page is needed, however they came to be. */
+static void small_objects(void **state)
+{
+	struct eng e = {.dev_bytes = 96 * MIB,
+	                .opts = {.csum_cache_bytes = 1},
+	                .format = {.region_bytes = 256 * KIB, .journal_bytes = 8 * MIB}};
+	struct shard *s;
+	uint64_t view;
+	uint32_t c;
+
+	eng_start(&e);
+	assert_int_equal(ops_cont_create(e.store, "a", &c), 0);
+	for (uint64_t i = 0; i < 3000; i++)
+		assert_int_equal(eng_put(&e, c, oid_of(i), 0, BB, i), 0);
+	assert_int_equal(ops_snap_create(e.store, "a", "s", &view), 0);
+	for (uint64_t i = 0; i < 3000; i += 2) /* copied: the snapshot has the old ones */
+		assert_int_equal(eng_put(&e, c, oid_of(i), 0, BB, 10000 + i), 0);
+	for (uint64_t i = 0; i < 3000; i += 4) /* in place */
+		assert_int_equal(eng_put(&e, c, oid_of(i), 0, BB, 20000 + i), 0);
+	eng_reopen(&e);
+	s = eng_local(&e)->shard[0];
+	for (uint64_t i = 0; i < 3000; i++) {
+		uint64_t tag = i % 4 == 0 ? 20000 + i : i % 2 == 0 ? 10000 + i : i;
+
+		assert_int_equal(eng_expect(&e, c, 0, oid_of(i), 0, BB, tag), 0);
+		assert_int_equal(eng_expect(&e, c, view, oid_of(i), 0, BB, i), 0);
+	}
+	assert_int_equal(s->csum.misses, 0);
+	eng_end(&e);
+}
+
+/* The copy goes when the object grows, and a damaged block is found by it. */
+static void copy_in_the_head(void **state)
+{
+	struct eng e = {.dev_bytes = 8 * MIB};
+	static uint8_t block[BB];
+	struct extent x;
+	struct shard *s;
+	struct head h;
+	uint64_t at;
+	uint32_t c;
+
+	eng_start(&e);
+	assert_int_equal(ops_cont_create(e.store, "a", &c), 0);
+	assert_int_equal(eng_put(&e, c, oid_of(1), 0, BB, 1), 0);
+	s = eng_local(&e)->shard[0];
+	head_get(&cont_find(s, c)->tree, oid_of(1), &h);
+	assert_true(h.has_csum);
+	assert_int_equal(eng_put(&e, c, oid_of(1), BB, BB, 1), 0);
+	head_get(&cont_find(s, c)->tree, oid_of(1), &h);
+	assert_int_equal(h.has_csum, h.ext_blocks == 1);
+	assert_int_equal(eng_put(&e, c, oid_of(2), 100, 200, 2), 0); /* part of a block */
+	assert_int_equal(eng_put(&e, c, oid_of(2), 300, 200, 2), 0);
+	eng_reopen(&e);
+	assert_int_equal(eng_expect(&e, c, 0, oid_of(1), 0, BB, 1), 0);
+	assert_int_equal(eng_expect(&e, c, 0, oid_of(1), BB, BB, 1), 0);
+	s = eng_local(&e)->shard[0];
+	head_get(&cont_find(s, c)->tree, oid_of(2), &h);
+	assert_true(h.has_csum);
+	assert_true(extent_find(&cont_find(s, c)->tree, oid_of(2), &h, 0, &x));
+	at = eng_local(&e)->geo.data_start + x.addr;
+	eng_close(&e);
+	eng_peek(&e, 0, at, block, 1);
+	assert_int_equal(crc32c(0, block, BB), h.csum);
+	eng_flip(&e, 0, at, 8 * 250);
+	eng_open(&e);
+	assert_int_equal(ops_read(e.store, c, 0, oid_of(2), 0, block, 500, NULL), -EIO);
+	eng_end(&e);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(known_at_once),
-	        cmocka_unit_test(small_cache),
-	        cmocka_unit_test(slots_in_turn),
+	        cmocka_unit_test(known_at_once),    cmocka_unit_test(small_cache),
+	        cmocka_unit_test(slots_in_turn),    cmocka_unit_test(small_objects),
+	        cmocka_unit_test(copy_in_the_head),
 	};
 
 	return cmocka_run_group_tests_name("local engine: checksum pages", tests, NULL, NULL);

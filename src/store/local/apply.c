@@ -179,12 +179,19 @@ static bool all_in_place(const struct write_view *w)
 	return true;
 }
 
+/* The checksum that block 0 has after it, if it writes that; pieces are in order. */
+static const le32 *block0_csum(const struct change *ch, const struct write_view *w)
+{
+	return w->pieces && !le64_get(w->piece[0].lblk) && !(ch->flags & CH_F_NOCSUM) ? w->csum
+	                                                                              : NULL;
+}
+
 static int apply_write(const struct applying *a, const struct change *ch)
 {
 	struct write_view w;
 	struct own_head o;
 	uint32_t data_at;
-	const le32 *csum;
+	const le32 *csum, *csum0;
 	int err = write_decode(ch, &w);
 	bool light;
 
@@ -192,7 +199,9 @@ static int apply_write(const struct applying *a, const struct change *ch)
 		return err;
 	csum = w.csum;
 	data_at = w.data_index;
-	light = all_in_place(&w) && head_touch(a->s, &a->c->tree, ch->oid, w.size_min, a->time_ns);
+	csum0 = block0_csum(ch, &w);
+	light = all_in_place(&w) &&
+	        head_touch(a->s, &a->c->tree, ch->oid, w.size_min, a->time_ns, csum0);
 	if (!light)
 		own_head_get(a, ch->oid, &o);
 	for (uint32_t i = 0; i < w.pieces && !err; i++) {
@@ -202,6 +211,10 @@ static int apply_write(const struct applying *a, const struct change *ch)
 	}
 	if (light || err)
 		return err;
+	if (csum0 && o.h.has_extent && o.h.ext_blocks == 1) {
+		o.h.has_csum = true;
+		o.h.csum = le32_get(*csum0);
+	}
 	if (w.size_min > o.h.size)
 		resize_to(a, &o.h, w.size_min);
 	o.h.mtime = a->time_ns;

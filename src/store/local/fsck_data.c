@@ -249,7 +249,7 @@ static void run_check(struct fsck *f, struct shard *s, const struct fsck_ref *r,
 	}
 }
 
-/* --- large values --- */
+/* --- large values, and checksums in heads --- */
 
 struct values {
 	struct fsck *f;
@@ -303,6 +303,35 @@ static void value_check(void *arg, const uint8_t *key, size_t key_len, const uin
 	fsck_progress(v->f, ALIGN_UP((uint64_t)le32_get(out.len), BLOCK_BYTES));
 }
 
+/* The copy of a checksum in a head must be what the page says. */
+static void head_check(struct values *v, const uint8_t *key, const uint8_t *val, size_t val_len)
+{
+	char where[FSCK_WHERE_MAX];
+	struct csum_page *p;
+	struct head h;
+	unsigned slot;
+
+	if (head_decode(val, val_len, &h) || !h.has_csum ||
+	    h.addr / v->s->l->geo.region_span >= v->s->l->geo.regions)
+		return; /* nothing to compare, or told by others */
+	if (!csum_load_sync(v->s, geo_csum_page(&v->s->l->geo, h.addr, &slot), &p) &&
+	    p->csum[slot] != h.csum) {
+		v->f->rep->csum_errors++;
+		fsck_found(v->f, false, NULL,
+		           "%s: the checksum in its head is not that of its checksum page",
+		           fsck_where(v->f, where, v->c->id, v->snap, oid_of_key(key)));
+	}
+}
+
+static void item_check(void *arg, const uint8_t *key, size_t key_len, const uint8_t *val,
+                       size_t val_len)
+{
+	if (key_len == KEY_OBJ_BYTES && key[16] == KEY_HEAD)
+		head_check(arg, key, val, val_len);
+	else
+		value_check(arg, key, key_len, val, val_len);
+}
+
 static void values_check(struct fsck *f, struct shard *s, struct cont *c)
 {
 	struct values v = {f, s, c, NULL};
@@ -310,10 +339,10 @@ static void values_check(struct fsck *f, struct shard *s, struct cont *c)
 
 	list_for_each (n, &c->snaps, link) {
 		v.snap = n;
-		bt_walk(&n->tree, fsck_enter_once, value_check, &v);
+		bt_walk(&n->tree, fsck_enter_once, item_check, &v);
 	}
 	v.snap = NULL;
-	bt_walk(&c->tree, fsck_enter_once, value_check, &v);
+	bt_walk(&c->tree, fsck_enter_once, item_check, &v);
 	list_for_each (n, &c->snaps, link)
 		bt_walk(&n->tree, fsck_leave_once, NULL, NULL);
 	bt_walk(&c->tree, fsck_leave_once, NULL, NULL);

@@ -417,15 +417,18 @@ _Static_assert(sizeof(struct media_cont) == 72, "a container's state is 72 bytes
  *
  * Object head:
  * OFFSET SIZE MEANING
- *      0    1 flags: HEAD_EXTENT
+ *      0    1 flags: HEAD_EXTENT, HEAD_CSUM
  *      1    1 label length
  *      2    6 blocks that the array has allocated
  *      8    8 array size in bytes
  *     16    8 mtime, ns since the epoch
  *     24   14 with HEAD_EXTENT: the extent that begins at block 0 (struct media_extent)
+ *     38    4 with HEAD_CSUM: CRC32C of block 0, a copy of what its checksum page says. Only where
+ *             that extent is one block and has checksums
  *     ..      label
  */
 #define HEAD_EXTENT (1u << 0)
+#define HEAD_CSUM   (1u << 1)
 struct media_head {
 	uint8_t flags;
 	uint8_t label_len;

@@ -239,8 +239,9 @@ static void old_csum_ready(struct csum_wait *w, int status, const struct csum_pa
 	old_put(o, status ? -EIO : 0);
 }
 
+/* @csum: what it should be; NULL: see its page. */
 static int old_read_start(struct wreq *q, struct jblock *j, struct pst_oid oid, uint64_t addr,
-                          bool nocsum)
+                          bool nocsum, const uint32_t *csum)
 {
 	struct shard *s = q->shard;
 	struct old_read *o = req_get_part(s->l);
@@ -256,7 +257,9 @@ static int old_read_start(struct wreq *q, struct jblock *j, struct pst_oid oid, 
 	o->verify = !nocsum && !PLANTED(s->l, PLANT_SKIP_CHECKSUM);
 	o->dio.done = old_read_done;
 	o->wait.ready = old_csum_ready;
-	if (o->verify && !csum_get(s, addr, &o->csum)) {
+	if (csum)
+		o->csum = *csum;
+	if (o->verify && !csum && !csum_get(s, addr, &o->csum)) {
 		int err = csum_load(s, addr, &o->wait);
 
 		if (err) {
@@ -294,7 +297,8 @@ static int old_content(struct wreq *q, uint32_t i, struct jblock *j, bool *ret_m
 		e.addr += j->lblk - e.lblk;
 		newest = jrnl_find(q->shard, e.addr);
 		if (!newest)
-			return old_read_start(q, j, oid, e.addr, e.nocsum);
+			return old_read_start(q, j, oid, e.addr, e.nocsum,
+			                      h.has_csum && !j->lblk ? &h.csum : NULL);
 		memcpy(j->data, newest->data, BLOCK_BYTES);
 		return 0;
 	}

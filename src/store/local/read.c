@@ -218,8 +218,9 @@ static int csums_load(struct part *p)
 }
 
 static inline __attribute__((always_inline)) int part_start(struct shard *s, struct pst_op *op,
-                                                            uint64_t lblk, uint64_t addr,
-                                                            uint32_t blocks, bool nocsum)
+                                                            const struct head *h, uint64_t lblk,
+                                                            uint64_t addr, uint32_t blocks,
+                                                            bool nocsum)
 {
 	struct read_state *r = state(op);
 	struct part *p;
@@ -245,7 +246,13 @@ static inline __attribute__((always_inline)) int part_start(struct shard *s, str
 	p->dio.done = part_read;
 	r->pending++;
 	if (p->verify) {
-		csums_capture(p);
+		if (h->has_csum && lblk == 0 && !(op->flags & PST_F_CSUM_PAGE)) {
+			p->known[0] = 1;
+			p->csum[0] = h->csum;
+			s->csum.hits++;
+		} else {
+			csums_capture(p);
+		}
 		if (p->missing)
 			err = csums_load(p);
 		if (err)
@@ -256,8 +263,8 @@ static inline __attribute__((always_inline)) int part_start(struct shard *s, str
 }
 
 /* Journaled blocks are copied, runs of others are read. */
-static int read_extent(struct shard *s, struct pst_op *op, uint64_t lblk, uint64_t addr,
-                       uint32_t blocks, bool nocsum)
+static int read_extent(struct shard *s, struct pst_op *op, const struct head *h, uint64_t lblk,
+                       uint64_t addr, uint32_t blocks, bool nocsum)
 {
 	struct read_state *r = state(op);
 
@@ -273,7 +280,7 @@ static int read_extent(struct shard *s, struct pst_op *op, uint64_t lblk, uint64
 			while (run < blocks && run < PART_BLOCKS &&
 			       (!s->jrnl.count || !jrnl_find(s, addr + run)))
 				run++;
-			err = part_start(s, op, lblk, addr, run, nocsum);
+			err = part_start(s, op, h, lblk, addr, run, nocsum);
 			if (err)
 				return err;
 		}
@@ -312,7 +319,7 @@ static enum pst_outcome go_on(struct shard *s, struct pst_op *op, const struct b
 			continue;
 		}
 		to = MIN(to, e->lblk + e->blocks);
-		err = read_extent(s, op, r->next, e->addr + (r->next - e->lblk),
+		err = read_extent(s, op, h, r->next, e->addr + (r->next - e->lblk),
 		                  (uint32_t)(to - r->next), e->nocsum);
 	}
 	r->more = err != 0;
@@ -335,7 +342,7 @@ static bool read_block(struct shard *s, struct pst_op *op, const struct btree *t
 		return false;
 	addr = e->addr + (r->first - e->lblk);
 	if ((s->jrnl.count && jrnl_find(s, addr)) ||
-	    part_start(s, op, r->first, addr, 1, e->nocsum))
+	    part_start(s, op, h, r->first, addr, 1, e->nocsum))
 		return false;
 	r->next = r->end;
 	return true;

@@ -93,7 +93,7 @@ static void read_start(struct scrub *s, unsigned opcode)
 	enum pst_outcome out;
 
 	s->read.opcode = (uint8_t)opcode;
-	s->read.flags = 0;
+	s->read.flags = PST_F_CSUM_PAGE;
 	s->read.cont = s->cont;
 	s->read.view = s->view;
 	s->read.done = read_done;

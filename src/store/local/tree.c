@@ -3,12 +3,16 @@
  * tree - what the keys of a container's tree mean: object heads, extents and values. Nothing else
  * knows how they are packed.
  *
- * The extent that begins at block 0 lives in the head, so that an ordinary small file is one item.
+ * The extent that begins at block 0 lives in the head, so that an ordinary small file is one item. When
+ * it is one block, the head has a copy of its checksum, too, so that a read of a small file needs no
+ * checksum page: there are a million of them, at random places, and few pages in the cache.
  */
 #include "store/local/engine.h"
 
 #define KEY_EXTENT_BYTES (KEY_OBJ_BYTES + 6)
-#define HEAD_BYTES_MAX   (sizeof(struct media_head) + sizeof(struct media_extent) + PST_LABEL_MAX)
+#define HEAD_CSUM_AT     (sizeof(struct media_head) + sizeof(struct media_extent))
+#define HEAD_BYTES_MAX \
+	(sizeof(struct media_head) + sizeof(struct media_extent) + sizeof(le32) + PST_LABEL_MAX)
 
 void key_obj(uint8_t key[KEY_OBJ_BYTES], struct pst_oid oid, uint8_t kind)
 {
@@ -72,6 +76,7 @@ int head_decode(const uint8_t *val, size_t len, struct head *h)
 	h->blocks = get48(m->blocks);
 	h->size = le64_get(m->size);
 	h->mtime = le64_get(m->mtime);
+	h->has_csum = false;
 	if (h->has_extent) {
 		struct extent e;
 
@@ -83,6 +88,13 @@ int head_decode(const uint8_t *val, size_t len, struct head *h)
 		h->birth = e.birth;
 		h->nocsum = e.nocsum;
 		at += sizeof(struct media_extent);
+	}
+	if (m->flags & HEAD_CSUM) {
+		if (len < at + sizeof(le32) || !h->has_extent || h->ext_blocks != 1 || h->nocsum)
+			return -EBADMSG;
+		h->has_csum = true;
+		h->csum = le32_get(*(const le32 *)(const void *)(val + at));
+		at += sizeof(le32);
 	}
 	h->label = val + at;
 	return len == at + h->label_len && h->label_len <= PST_LABEL_MAX ? 0 : -EBADMSG;
@@ -128,10 +140,10 @@ const struct head *head_peek(struct shard *s, const struct btree *t, struct pst_
 }
 
 bool head_touch(struct shard *s, struct btree *t, struct pst_oid oid, uint64_t size_min,
-                uint64_t mtime)
+                uint64_t mtime, const le32 *csum0)
 {
-	const struct head *h = head_peek(s, t, oid);
-	struct head_entry *e = container_of((struct head *)h, struct head_entry, h);
+	struct head *h = (struct head *)head_peek(s, t, oid);
+	struct head_entry *e = container_of(h, struct head_entry, h);
 	uint8_t key[KEY_OBJ_BYTES];
 	void *val;
 	size_t len;
@@ -146,6 +158,10 @@ bool head_touch(struct shard *s, struct btree *t, struct pst_oid oid, uint64_t s
 		e->page_version = s->page_version;
 	}
 	e->in_page->mtime = le64_make(mtime);
+	if (csum0 && h->has_csum) {
+		h->csum = le32_get(*csum0);
+		memcpy((uint8_t *)e->in_page + HEAD_CSUM_AT, csum0, sizeof(*csum0));
+	}
 	return true;
 }
 
@@ -155,7 +171,7 @@ void head_put(struct btree *t, struct pst_oid oid, const struct head *h)
 	struct media_head *m = (void *)val;
 	size_t at = sizeof(*m);
 
-	m->flags = h->has_extent ? HEAD_EXTENT : 0;
+	m->flags = (uint8_t)((h->has_extent ? HEAD_EXTENT : 0) | (h->has_csum ? HEAD_CSUM : 0));
 	m->label_len = h->label_len;
 	put48(m->blocks, h->blocks);
 	m->size = le64_make(h->size);
@@ -163,6 +179,12 @@ void head_put(struct btree *t, struct pst_oid oid, const struct head *h)
 	if (h->has_extent) {
 		extent_encode((void *)(val + at), h->addr, h->ext_blocks, h->birth, h->nocsum);
 		at += sizeof(struct media_extent);
+	}
+	if (h->has_csum) {
+		le32 csum = le32_make(h->csum);
+
+		memcpy(val + at, &csum, sizeof(csum));
+		at += sizeof(csum);
 	}
 	if (h->label_len)
 		memcpy(val + at, h->label, h->label_len);
@@ -299,6 +321,7 @@ static void extent_put(struct btree *t, struct pst_oid oid, struct head *h, cons
 
 	if (e->lblk == 0) {
 		h->has_extent = true;
+		h->has_csum = false; /* who knows it sets it afterwards */
 		h->addr = e->addr;
 		h->ext_blocks = e->blocks;
 		h->birth = e->birth;
@@ -315,7 +338,7 @@ static void extent_del(struct btree *t, struct pst_oid oid, struct head *h, uint
 	uint8_t key[KEY_EXTENT_BYTES];
 
 	if (lblk == 0) {
-		h->has_extent = false;
+		h->has_extent = h->has_csum = false;
 		return;
 	}
 	key_extent(key, oid, lblk);

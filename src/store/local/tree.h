@@ -20,6 +20,8 @@ struct head {
 	uint64_t addr;
 	uint32_t ext_blocks, birth;
 	bool nocsum;
+	bool has_csum; /* of block 0: then the extent is that block alone */
+	uint32_t csum;
 	const uint8_t *label; /* into the page, or the caller's */
 };
 struct extent {
@@ -43,11 +45,12 @@ void key_obj(uint8_t key[KEY_OBJ_BYTES], struct pst_oid oid, uint8_t kind);
 struct pst_oid oid_of_key(const uint8_t *key);
 /* The head of @oid; absent: 0 with exists false. The label points into the tree. */
 void head_get(const struct btree *t, struct pst_oid oid, struct head *ret_head);
+/* For overwrites in place: sets the mtime of a head whose size is at least @size_min, and the checksum
+ * of block 0, if it is one of them (else @csum0 is NULL) and the head has it; false: look closer. */
+bool head_touch(struct shard *s, struct btree *t, struct pst_oid oid, uint64_t size_min,
+                uint64_t mtime, const le32 *csum0);
 /* The same from the shard's cache: no label, an mtime that may be old. Valid until something
  * changes. */
-/* For overwrites in place: sets the mtime of a head whose size is at least @size_min; false: look closer. */
-bool head_touch(struct shard *s, struct btree *t, struct pst_oid oid, uint64_t size_min,
-                uint64_t mtime);
 const struct head *head_peek(struct shard *s, const struct btree *t, struct pst_oid oid);
 void head_put(struct btree *t, struct pst_oid oid, const struct head *h);
 /* The extent that maps @lblk, or the first one after it (then ext->lblk > lblk); false: none. */
