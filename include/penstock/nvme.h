@@ -63,6 +63,7 @@ struct pst_nvme_info {
 	bool live;             /* false while it is reset, and when it is dead */
 	int error;             /* why it is dead: a negative errno value */
 	uint32_t resets;       /* since it was attached */
+	uint32_t nsid;         /* the namespace that the device string means: its nsid=, or 1 */
 };
 
 /*

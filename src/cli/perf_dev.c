@@ -9,21 +9,21 @@
 
 /* --- opening --- */
 
-static int open_nvme(struct perf_dev *d, const char *rest)
+static int open_nvme(struct perf_dev *d)
 {
 	struct cli *cli = d->perf->cli;
 	const struct perf_params *p = &d->perf->p;
 	struct pst_nvme_queue_opts qo;
 	struct pst_nvme_info info;
 	struct pst_err err = {0};
-	int rc = pst_nvme_open(&d->nvme, rest, NULL, &err);
+	int rc = pst_nvme_open(&d->nvme, d->name, NULL, &err);
 
 	if (rc)
 		return cli_fail(cli, 0, "%s: %s", d->name, err.text);
-	rc = pst_nvme_namespace(d->nvme, 1, &d->ns);
-	if (rc)
-		return cli_fail(cli, rc, "%s: namespace 1", d->name);
 	pst_nvme_info(d->nvme, &info);
+	rc = pst_nvme_namespace(d->nvme, info.nsid, &d->ns);
+	if (rc)
+		return cli_fail(cli, rc, "%s: namespace %u", d->name, info.nsid);
 	if (p->iosize > info.io_max_bytes)
 		return cli_fail(cli, 0, "%s: takes %u bytes in one command, --iosize is more",
 		                d->name, info.io_max_bytes);
@@ -66,6 +66,11 @@ static int open_bdev(struct perf_dev *d)
 	d->size_bytes = d->bdev->info.size_bytes;
 	d->align = d->bdev->info.block_bytes;
 	return CLI_OK;
+}
+
+static bool is_nvme(const char *name)
+{
+	return strncmp(name, "nvme+", 5) == 0 || strncmp(name, "nvme:", 5) == 0;
 }
 
 /* A buffer for each command: reading into one buffer over and over would measure its cache line. */
@@ -153,7 +158,7 @@ int perf_dev_open(struct perf_dev *d, const char *name)
 	d->queues = mem_calloc(p->queues, sizeof(*d->queues));
 	if (!d->queues)
 		return cli_fail(cli, -ENOMEM, "memory");
-	status = strncmp(name, "nvme+", 5) == 0 ? open_nvme(d, name + 5) : open_bdev(d);
+	status = is_nvme(name) ? open_nvme(d) : open_bdev(d);
 	if (status != CLI_OK)
 		return status;
 	if (p->iosize % d->align)
@@ -202,11 +207,12 @@ static unsigned send_bdev(struct perf_queue *q, unsigned count)
 static unsigned send_nvme(struct perf_queue *q, unsigned count)
 {
 	uint32_t bytes = (uint32_t)q->dev->perf->p.iosize, blocks = bytes / q->dev->ns.block_bytes;
+	uint32_t nsid = q->dev->ns.nsid;
 	struct pst_nvme_rw read, write;
 	struct pst_nvme_batch b;
 
-	pst_nvme_rw_init(&read, q->nvme, PST_NVME_OPC_READ, 1, blocks, bytes, 0);
-	pst_nvme_rw_init(&write, q->nvme, PST_NVME_OPC_WRITE, 1, blocks, bytes, 0);
+	pst_nvme_rw_init(&read, q->nvme, PST_NVME_OPC_READ, nsid, blocks, bytes, 0);
+	pst_nvme_rw_init(&write, q->nvme, PST_NVME_OPC_WRITE, nsid, blocks, bytes, 0);
 	pst_nvme_batch_begin(q->nvme, &b);
 	count = MIN(count, pst_nvme_batch_room(&b));
 	for (unsigned i = 0; i < count; i++) {

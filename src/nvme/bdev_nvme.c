@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * nvme+loop: - a namespace as a block device, on one I/O queue of the host driver.
+ * A namespace as a block device, on one I/O queue of the host driver, by whatever carrier.
  *
  * Requests wait in @pending; the poller cuts them into commands, as many as the queue takes, rings
  * once, and reaps. A command that comes back with something worth another try (a reset controller,
@@ -9,7 +9,7 @@
  * ends when all of its commands have, with the first error.
  */
 #include "nvme/bdev_nvme.h"
-#include "nvme/loop.h"
+#include "nvme/device.h"
 
 /* --- ends --- */
 
@@ -304,18 +304,18 @@ static const struct bdev_ops nb_ops = {.submit = nb_submit, .close = nb_close};
 
 /* --- opening --- */
 
-static int nb_namespace(struct nvme_bdev *nb, bool read_only, struct pst_err *err)
+static int nb_namespace(struct nvme_bdev *nb, uint32_t nsid, bool read_only, struct pst_err *err)
 {
 	struct nvme_host *h = nb->host;
-	int rc = nvme_host_namespace(h, 1, &nb->ns);
+	int rc = nvme_host_namespace(h, nsid, &nb->ns);
 	uint64_t size;
 
 	if (rc)
-		return err_set(err, rc, "nvme: namespace 1 can't be used");
+		return err_set(err, rc, "nvme: namespace %u can't be used", nsid);
 	if (nb->ns.block_bytes != 512 && nb->ns.block_bytes != 4096)
 		return err_set(err, -ENOTSUP, "nvme: blocks of %u bytes", nb->ns.block_bytes);
 	if (nb->ns.read_only && !read_only)
-		return err_set(err, -EROFS, "nvme: namespace 1 is write protected");
+		return err_set(err, -EROFS, "nvme: namespace %u is write protected", nsid);
 	if (h->io_max_bytes < nb->ns.block_bytes)
 		return err_set(err, -ENOTSUP, "nvme: transfers of %u bytes at most",
 		               h->io_max_bytes);
@@ -350,7 +350,7 @@ static int nb_queue(struct nvme_bdev *nb, uint32_t entries, struct pst_err *err)
 static int nb_start(struct nvme_bdev *nb, const struct nvme_device *d, bool read_only,
                     struct pst_err *err)
 {
-	int rc = nb_namespace(nb, read_only, err);
+	int rc = nb_namespace(nb, d->nsid, read_only, err);
 
 	if (!rc)
 		rc = nb_queue(nb, d->entries, err);
@@ -362,13 +362,12 @@ static int nb_start(struct nvme_bdev *nb, const struct nvme_device *d, bool read
 	return rc;
 }
 
-static int nb_open(struct bdev **ret_bdev, const char *rest, struct loop *loop,
-                   const struct bdev_open_opts *opts, struct pst_err *err)
+int nvme_bdev_open(struct bdev **ret_bdev, const struct nvme_carrier *carrier, const char *rest,
+                   struct loop *loop, const struct bdev_open_opts *opts, struct pst_err *err)
 {
 	struct nvme_device d;
-	struct nvme_transport *t;
 	struct nvme_bdev *nb;
-	int rc = nvme_device_parse(&d, rest, err);
+	int rc = nvme_device_parse(&d, carrier, rest, err);
 
 	if (rc)
 		return rc;
@@ -379,9 +378,7 @@ static int nb_open(struct bdev **ret_bdev, const char *rest, struct loop *loop,
 	list_init(&nb->again);
 	list_init(&nb->free);
 	list_init(&nb->regions);
-	rc = nvme_loop_new(&t, &d, loop, opts, NULL, err);
-	if (!rc)
-		rc = nvme_host_new(&nb->host, t, &d.host, err);
+	rc = nvme_device_attach(&nb->host, &d, loop, opts, err);
 	if (!rc)
 		rc = nb_start(nb, &d, opts->read_only, err);
 	if (rc) {
@@ -396,15 +393,4 @@ static int nb_open(struct bdev **ret_bdev, const char *rest, struct loop *loop,
 	loop_poller_add(loop, &nb->poller);
 	*ret_bdev = &nb->bdev;
 	return 0;
-}
-
-struct bdev_driver bdev_driver_nvme_loop = {
-        .scheme = "nvme+loop",
-        .help = nvme_device_help,
-        .open = nb_open,
-};
-
-__attribute__((constructor)) static void nvme_loop_register(void)
-{
-	bdev_driver_register(&bdev_driver_nvme_loop);
 }

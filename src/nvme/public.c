@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* penstock/nvme.h over the host driver: a loop of its own, memory that the controller reaches. */
-#include "nvme/loop.h"
+#include "nvme/device.h"
 
 struct nvme_memory {
 	struct list link;
@@ -12,6 +12,7 @@ struct pst_nvme {
 	struct loop *loop;
 	struct nvme_host *host;
 	struct list memory;
+	uint32_t nsid;
 };
 
 void pst_nvme_opts_default(struct pst_nvme_opts *opts)
@@ -49,25 +50,25 @@ static void opts_merge(struct pst_nvme_opts *to, const struct pst_nvme_opts *o)
 static int nvme_open(struct pst_nvme *n, const char *device, const struct pst_nvme_opts *opts,
                      struct pst_err *err)
 {
-	struct nvme_device d;
-	struct nvme_transport *t;
+	const char *rest;
+	const struct nvme_carrier *carrier = nvme_carrier_find(device, &rest);
 	struct bdev_open_opts bo = {0};
+	struct nvme_device d;
 	struct loop_opts lo;
 	int rc;
 
-	if (strncmp(device, "loop:", 5) != 0)
-		return err_set(err, -EINVAL, "nvme: '%s': only loop: is there", device);
-	rc = nvme_device_parse(&d, device + 5, err);
+	if (!carrier)
+		return err_set(err, -EINVAL, "nvme: '%s' is no NVMe device (loop:...)", device);
+	rc = nvme_device_parse(&d, carrier, rest, err);
 	if (rc)
 		return rc;
 	if (opts)
 		opts_merge(&d.host, opts);
+	n->nsid = d.nsid;
 	loop_opts_default(&lo);
 	rc = loop_new(&n->loop, &lo, err);
 	if (!rc)
-		rc = nvme_loop_new(&t, &d, n->loop, &bo, NULL, err);
-	if (!rc)
-		rc = nvme_host_new(&n->host, t, &d.host, err);
+		rc = nvme_device_attach(&n->host, &d, n->loop, &bo, err);
 	return rc;
 }
 
@@ -135,6 +136,7 @@ void pst_nvme_info(struct pst_nvme *nvme, struct pst_nvme_info *ret_info)
 	        .live = h->state == NVME_HOST_LIVE,
 	        .error = h->error,
 	        .resets = h->resets,
+	        .nsid = nvme->nsid,
 	};
 	text(ret_info->serial, id->sn, sizeof(id->sn));
 	text(ret_info->model, id->mn, sizeof(id->mn));

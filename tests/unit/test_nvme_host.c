@@ -57,7 +57,7 @@ static void fix_open(struct fix *f, const char *device)
 	lo.sim = true;
 	lo.sim_start_ns = NSEC_PER_SEC;
 	assert_int_equal(loop_new(&f->loop, &lo, NULL), 0);
-	rc = nvme_device_parse(&d, device, &err);
+	rc = nvme_device_parse(&d, &nvme_carrier_loop, device, &err);
 	if (!rc)
 		rc = nvme_loop_new(&t, &d, f->loop, &bo, &f->ctrlr, &err);
 	if (!rc)
