@@ -8,7 +8,7 @@ BUILD  := build
 JOBS   ?= $(shell nproc)
 PREFIX ?= /usr/local
 
-.PHONY: help all deps build demo test bench fuzz soak lint install clean
+.PHONY: help all deps build demo test lab bench fuzz soak lint install clean
 
 all: build
 
@@ -17,6 +17,7 @@ help:
 	@echo "make build     build into $(BUILD)/"
 	@echo "make demo      store a real directory tree, prove it is safe, measure it  [DATASET=dir]"
 	@echo "make test      every test and lint; ends with 'N passed, N failed'        [STAGES='lint unit']"
+	@echo "make lab       the tests in a virtual machine with a real kernel          [NAMES='boot']"
 	@echo "make lint      format, static analysis, headers, arm64, names, sizes, rooms"
 	@echo "make bench     the benchmarks and their report, $(BUILD)/bench/report.html [QUICK=1]"
 	@echo "make fuzz      the fuzzers without limit                                  [SECONDS_EACH=n]"
@@ -38,6 +39,9 @@ demo: build
 
 test: deps
 	@scripts/test $(STAGES)
+
+lab: build
+	@tests/lab/run $(NAMES)
 
 bench: build
 	@bench/run $(if $(QUICK),--quick)
