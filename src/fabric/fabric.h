@@ -50,7 +50,8 @@
 
 struct chan;
 struct fabric_listener;
-struct net_tls; /* a TLS context of net/net.h */
+struct net_tls;   /* a TLS context of net/net.h */
+struct sim_knobs; /* fabric/sim.h */
 
 /* Who is at the other end, as far as the provider vouches for it. */
 struct fabric_peer {
@@ -70,10 +71,11 @@ struct fabric_opts {
 	uint32_t conns_max;   /* listener: open channels; what is above is refused. 0: 1024 */
 	uint64_t connect_ns;  /* deadline of a connect, handshake included; 0: 10 s */
 	uint64_t dead_ns;     /* silence that counts as death; 0: 15 s */
-	struct net_tls
-	        *tls; /* NULL: none. Outlives the channels. -ENOTSUP where there can't be any */
-	const char *provider; /* "ofi": libfabric's ("tcp;ofi_rxm"); else NULL */
-	uint64_t seed;        /* "sim": of its adversity */
+	/* NULL: none. Outlives the channels. -ENOTSUP where there can't be any. */
+	struct net_tls *tls;
+	const char *provider;        /* "ofi": libfabric's ("tcp;ofi_rxm"); else NULL */
+	uint64_t seed;               /* "sim": of its adversity; the connecting end's counts */
+	const struct sim_knobs *sim; /* "sim": instead of knobs drawn from the seed */
 };
 
 /* What the owner of a channel gives. All run on the loop, from its turns. */
@@ -81,13 +83,13 @@ struct chan_handlers {
 	/* Connecting ended: 0, or why not; then nothing else is called. NULL for accepted channels,
 	 * which are up when they are given out. */
 	void (*up)(struct chan *c, int status);
-	/* A message. @data is valid, and unchanging, until the handler returns. */
+	/* A message. @data is valid, and unchanging, until the handler returns; aligned to 8. */
 	void (*msg)(struct chan *c, const void *data, uint32_t len);
-	/* There is a credit or a transfer's place again after -EAGAIN. */
+	/* There is a credit, a transfer's or a window's place again after -EAGAIN. */
 	void (*ready)(struct chan *c);
 	/* The peer is gone, or broke the rules: -ECONNRESET, -EPIPE (it closed), -ETIMEDOUT (silence),
-	 * -EPROTO, ... Once. All transfers have ended (with this status) before; nothing comes after.
-	 * The owner closes the channel, then or later. */
+	 * -EPROTO, ... Once. All transfers have ended (with this status) before; nothing comes after
+	 * but closed() of windows. The owner closes the channel, then or later. */
 	void (*down)(struct chan *c, int status);
 };
 
@@ -169,8 +171,11 @@ static inline int chan_send(struct chan *c, const struct iovec *iov, unsigned co
 }
 /*
  * Starts a transfer of x->iov into, or from, the peer's window x->desc at x->off; done() will run
- * once. 0; -EAGAIN (ready() will be called); -ERANGE (outside of the window); -ENOTSUP (memory that
- * needs a region); or the status that the channel went down with.
+ * once: 0; -EACCES (the peer has no such window, or not with this right: where that does not take
+ * the channel down); the channel's status; -ECANCELED (chan_close). Here: 0; -EAGAIN (ready() will
+ * be called); -ERANGE (outside of the window); -EINVAL (len is not the sum of iov, or iov leaves
+ * its region); -ENOTSUP (memory that needs a region); -ENOSPC (registrations are used up); -ENOMEM;
+ * or the status that the channel went down with.
  */
 static inline int chan_write(struct chan *c, struct chan_xfer *x)
 {
@@ -182,8 +187,9 @@ static inline int chan_read(struct chan *c, struct chan_xfer *x)
 }
 /*
  * Shows w->iov (all of it in w->region, if that is not NULL) to the peer; fills w->desc. 0; -EAGAIN
- * (as many as can be); -ENOTSUP (this channel needs memory of a region: copy through one that has
- * it); -ENOSPC (its registrations are used up); the status of a channel that is down.
+ * (as many as can be; ready() will be called); -ENOTSUP (this channel needs memory of a region: copy
+ * through one that has it); -ENOSPC (its registrations are used up); -EINVAL (nothing in it, or not
+ * all in the region); -ENOMEM; the status of a channel that is down.
  */
 static inline int chan_window_open(struct chan *c, struct chan_window *w)
 {
@@ -251,5 +257,9 @@ void fabric_listener_close(struct fabric_listener *l); /* its channels live on; 
 int fabric_connect(struct chan **ret_c, struct loop *loop, const char *provider, const char *addr,
                    const struct fabric_opts *opts, const struct chan_handlers *handlers, void *user,
                    struct pst_err *err);
+
+/* True when nothing of a channel or listener that was closed is left on @loop (or of one that was
+ * not): loop_free() is possible. Turn the loop until then. */
+bool fabric_quiet(struct loop *loop);
 
 #endif

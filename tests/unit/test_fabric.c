@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Channels: the contract suite over each provider (the argument chooses one), and what is special to sim. */
+#include <stdio.h>
+#include <unistd.h>
+
+#include "fabric/sim.h"
+#include "fabric_contract.h"
+
+static void sim_fresh(struct fabric_case *c)
+{
+	static unsigned n;
+
+	snprintf(c->addr, sizeof(c->addr), "here-%u", ++n);
+}
+
+static void sim_die(struct fabric_case *c, struct chan *peer)
+{
+	sim_stall(peer, 3600 * NSEC_PER_SEC);
+}
+
+/* --- sim: cuts at every point, stalls, doors --- */
+
+struct far {
+	struct chan *c;
+	unsigned ups, downs, msgs, accepted;
+	int status;
+};
+
+static void far_up(struct chan *c, int status)
+{
+	((struct far *)c->user)->ups++;
+	((struct far *)c->user)->status = status;
+}
+
+static void far_msg(struct chan *c, const void *data, uint32_t len)
+{
+	struct far *p = c->user;
+
+	p->msgs++;
+	if (p->accepted) /* answers */
+		(void)chan_send(c, &(struct iovec){(void *)(uintptr_t)data, len}, 1);
+}
+
+static void far_ready(struct chan *c)
+{
+}
+
+static void far_down(struct chan *c, int status)
+{
+	struct far *p = c->user;
+
+	p->downs++;
+	p->status = status;
+}
+
+static const struct chan_handlers far_handlers = {far_up, far_msg, far_ready, far_down};
+
+static bool far_accept(struct fabric_listener *l, struct chan *c)
+{
+	struct far *p = l->user;
+
+	p->accepted++;
+	p->c = c;
+	c->handlers = &far_handlers;
+	c->user = p;
+	return true;
+}
+
+static struct loop *sim_loop(bool sim)
+{
+	struct loop_opts opts;
+	struct loop *loop;
+
+	loop_opts_default(&opts);
+	opts.sim = sim;
+	assert_int_equal(loop_new(&loop, &opts, NULL), 0);
+	return loop;
+}
+
+static void quiet(struct loop *loop)
+{
+	while (!fabric_quiet(loop))
+		assert_true(loop_turn(loop, NSEC_PER_SEC) >= 0);
+	loop_free(loop);
+}
+
+/* One run with a cut at event @at; returns how many events there were. */
+static uint64_t cut_run(uint64_t at, uint64_t seed)
+{
+	struct loop *loop = sim_loop(true);
+	struct far server = {0}, client = {0};
+	struct sim_knobs k;
+	struct fabric_opts opts = {.seed = seed, .sim = &k, .connect_ns = NSEC_PER_SEC};
+	struct fabric_listener *l;
+	uint64_t end = 5 * NSEC_PER_SEC, seen;
+
+	sim_knobs_draw(&k, seed);
+	k.cut_after = at;
+	assert_int_equal(fabric_listen(&l, loop, "sim", "x", &opts, NULL), 0);
+	l->accept = far_accept;
+	l->user = &server;
+	assert_int_equal(
+	        fabric_connect(&client.c, loop, "sim", "x", &opts, &far_handlers, &client, NULL),
+	        0);
+	while (loop_now(loop) < end && !client.downs && !(client.ups && client.status)) {
+		if (client.ups && client.msgs < 5)
+			(void)chan_send(client.c, &(struct iovec){"hello", 5}, 1);
+		if (client.msgs >= 5)
+			break;
+		assert_true(loop_turn(loop, NSEC_PER_MSEC) >= 0);
+	}
+	assert_int_equal(client.ups, 1);
+	if (at)
+		assert_true(client.msgs >= 5 || client.status < 0);
+	else
+		assert_int_equal(client.msgs >= 5, 1);
+	seen = sim_events(client.c);
+	/* The other end notices, too, later or earlier. */
+	while (server.accepted && client.status && !server.downs && loop_now(loop) < end)
+		assert_true(loop_turn(loop, NSEC_PER_MSEC) >= 0);
+	if (server.accepted && client.status)
+		assert_int_equal(server.downs, 1);
+	chan_close(client.c);
+	chan_close(server.c);
+	fabric_listener_close(l);
+	quiet(loop);
+	return seen;
+}
+
+static void test_cuts(void **state)
+{
+	for (uint64_t seed = 1; seed < 20; seed++) {
+		uint64_t events = cut_run(0, seed);
+
+		assert_true(events > 5);
+		for (uint64_t at = 1; at <= events; at++)
+			(void)cut_run(at, seed);
+	}
+}
+
+static void test_one_side_first(void **state)
+{
+	struct loop *loop = sim_loop(true);
+	struct far server = {0}, client = {0};
+	struct sim_knobs k;
+	const struct fabric_opts opts = {.sim = &k};
+	struct fabric_listener *l;
+
+	sim_knobs_draw(&k, 1);
+	k.again = 0;
+	assert_int_equal(fabric_listen(&l, loop, "sim", "x", NULL, NULL), 0);
+	l->accept = far_accept;
+	l->user = &server;
+	assert_int_equal(
+	        fabric_connect(&client.c, loop, "sim", "x", &opts, &far_handlers, &client, NULL),
+	        0);
+	while (!client.ups)
+		assert_true(loop_turn(loop, NSEC_PER_SEC) > 0);
+	assert_ptr_equal(sim_peer(client.c), server.c);
+	/* Short of death, a stall is only late. */
+	sim_stall(client.c, NSEC_PER_SEC);
+	assert_int_equal(chan_send(client.c, &(struct iovec){"late", 4}, 1), 0);
+	while (!server.msgs)
+		assert_true(loop_turn(loop, 10 * NSEC_PER_SEC) > 0);
+	assert_true(loop_now(loop) >= NSEC_PER_SEC);
+	sim_cut(client.c, NSEC_PER_SEC, 0);
+	while (!server.downs)
+		assert_true(loop_turn(loop, 10 * NSEC_PER_SEC) > 0);
+	assert_int_equal(client.downs, 0);
+	assert_int_equal(chan_send(client.c, &(struct iovec){"lost", 4}, 1), 0);
+	while (!client.downs)
+		assert_true(loop_turn(loop, 10 * NSEC_PER_SEC) > 0);
+	assert_int_equal(server.msgs, 1);
+	chan_close(client.c);
+	chan_close(server.c);
+	fabric_listener_close(l);
+	quiet(loop);
+}
+
+static void test_doors(void **state)
+{
+	struct loop *loop = sim_loop(true);
+	struct far server = {0};
+	struct fabric_listener *l;
+	const struct fabric_opts opts = {.connect_ns = NSEC_PER_SEC};
+	const int want[] = {[SIM_REFUSE] = -ECONNREFUSED, [SIM_SILENT] = -ETIMEDOUT};
+
+	assert_int_equal(fabric_listen(&l, loop, "sim", "x", NULL, NULL), 0);
+	l->accept = far_accept;
+	l->user = &server;
+	for (unsigned door = 0; door < ARRAY_LEN(want); door++) {
+		struct far client = {0};
+
+		sim_listener_door(l, door);
+		assert_int_equal(fabric_connect(&client.c, loop, "sim", "x", &opts, &far_handlers,
+		                                &client, NULL),
+		                 0);
+		while (!client.ups)
+			assert_true(loop_turn(loop, 10 * NSEC_PER_SEC) > 0);
+		assert_int_equal(client.status, want[door]);
+		chan_close(client.c);
+	}
+	chan_close(server.c);
+	fabric_listener_close(l);
+	quiet(loop);
+}
+
+/* --- the cases --- */
+
+#define SIM_SEEDS 3
+static struct fabric_case sim_cases[SIM_SEEDS] = {
+        {.label = "sim 1", .sim = true, .opts = {.seed = 1}},
+        {.label = "sim 2", .sim = true, .opts = {.seed = 2}},
+        {.label = "sim real", .sim = false, .opts = {.seed = 3}},
+};
+
+static size_t add_sim(struct CMUnitTest *tests)
+{
+	static const struct CMUnitTest own[] = {
+	        cmocka_unit_test(test_cuts),
+	        cmocka_unit_test(test_one_side_first),
+	        cmocka_unit_test(test_doors),
+	};
+	size_t n = ARRAY_LEN(own);
+
+	memcpy(tests, own, sizeof(own));
+	for (unsigned i = 0; i < SIM_SEEDS; i++) {
+		sim_cases[i].provider = "sim";
+		sim_cases[i].fresh = sim_fresh;
+		sim_cases[i].die = sim_die;
+		n += fabric_contract_add(tests + n, &sim_cases[i]);
+	}
+	return n;
+}
+
+int main(int argc, char **argv)
+{
+	static struct CMUnitTest tests[8 * FABRIC_CONTRACT_TESTS];
+	const char *which = argc > 1 ? argv[1] : "sim";
+	size_t n = 0;
+
+	if (argc > 2)
+		cmocka_set_test_filter(argv[2]);
+	if (strcmp(which, "sim") == 0)
+		n = add_sim(tests);
+	return n ? _cmocka_run_group_tests(which, tests, n, NULL, NULL) : 2;
+}
