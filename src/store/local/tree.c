@@ -67,6 +67,7 @@ int head_decode(const uint8_t *val, size_t len, struct head *h)
 {
 	const struct media_head *m = (const void *)val;
 	size_t at = sizeof(*m);
+	le32 csum;
 
 	if (len < at)
 		return -EBADMSG;
@@ -93,7 +94,8 @@ int head_decode(const uint8_t *val, size_t len, struct head *h)
 		if (len < at + sizeof(le32) || !h->has_extent || h->ext_blocks != 1 || h->nocsum)
 			return -EBADMSG;
 		h->has_csum = true;
-		h->csum = le32_get(*(const le32 *)(const void *)(val + at));
+		memcpy(&csum, val + at, sizeof(csum)); /* not aligned */
+		h->csum = le32_get(csum);
 		at += sizeof(le32);
 	}
 	h->label = val + at;
