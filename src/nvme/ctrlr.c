@@ -91,7 +91,7 @@ static void cc_enable(struct nvme_ctrlr *c, uint32_t cc)
 
 /* Nothing is taken any more, but requests that wait for the host, or for each other, are: those
  * end here, without completions. */
-static void waiting_drop(struct nvme_ctrlr *c)
+void ctrlr_waiting_drop(struct nvme_ctrlr *c)
 {
 	event_reset(c);
 	fault_reset(c);
@@ -117,7 +117,7 @@ static void cc_disable(struct nvme_ctrlr *c)
 {
 	c->state = CTRLR_DRAINING;
 	c->resets++;
-	waiting_drop(c);
+	ctrlr_waiting_drop(c);
 	loop_timer_disarm(c->subsys->loop, &c->keep_alive);
 }
 
@@ -582,7 +582,7 @@ void nvme_ctrlr_free(struct nvme_ctrlr *c)
 		return;
 	loop_assert(c->subsys->loop);
 	nvme_ctrlr_remove(c);
-	waiting_drop(c);
+	ctrlr_waiting_drop(c);
 	while (!is_drained(c)) {
 		int rc = loop_turn(c->subsys->loop, UINT64_MAX);
 

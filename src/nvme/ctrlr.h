@@ -39,7 +39,7 @@ struct nvme_subsys;
 struct nvme_ctrlr;
 
 #define NVME_SUBSYS_NS_MAX     128u /* namespaces, and the highest NSID */
-#define NVME_SUBSYS_CTRLRS_MAX 16u
+#define NVME_SUBSYS_CTRLRS_MAX 64u
 #define NVME_CTRLR_QUEUES_MAX  128u /* I/O queue pairs */
 #define NVME_ANA_GROUPS_MAX    NVME_SUBSYS_NS_MAX
 
@@ -74,6 +74,16 @@ int nvme_subsys_ns_add(struct nvme_subsys *s, struct bdev *b, const struct nvme_
 /* -ENOENT, or -EBUSY while commands run on it: new ones are refused from then on (Invalid
  * Namespace), so try again after some turns. Hosts are told when it is gone. */
 int nvme_subsys_ns_remove(struct nvme_subsys *s, uint32_t nsid);
+
+struct nvme_ns_info {
+	uint64_t blocks;
+	uint32_t lba_bytes, ana_group;
+	bool read_only;
+	const char *name; /* the bdev's */
+};
+/* -ENOENT. */
+int nvme_subsys_ns_info(const struct nvme_subsys *s, uint32_t nsid, struct nvme_ns_info *ret_info);
+bool nvme_subsys_group_used(const struct nvme_subsys *s, uint32_t group); /* by a namespace */
 
 /* --- controller --- */
 
@@ -128,7 +138,17 @@ void nvme_ctrlr_free(struct nvme_ctrlr *c);
 int nvme_ctrlr_poll(struct nvme_ctrlr *c);
 /* True when there is nothing to do until the host writes: no command in work, none waiting. */
 bool nvme_ctrlr_idle(const struct nvme_ctrlr *c);
+/* True when there is nothing to do until the host writes or something on a bdev ends, which the
+ * loop notices by itself. For a host that can wake this side: first tell it to, then ask. */
+bool nvme_ctrlr_may_sleep(const struct nvme_ctrlr *c);
+/* Surprise removal, and whether all has ended: nothing of the host's memory is touched any more,
+ * and nvme_ctrlr_free() has nothing to wait for. For callers that can't turn the loop: ask again. */
+bool nvme_ctrlr_quiet(struct nvme_ctrlr *c);
+/* Whether queues or commands under way lie in the @len bytes at @mem, as dma() returned them. Walks
+ * all requests. */
+bool nvme_ctrlr_uses(struct nvme_ctrlr *c, const void *mem, size_t len);
 
+uint64_t nvme_ctrlr_completions(const struct nvme_ctrlr *c); /* posted so far */
 void *nvme_ctrlr_bar(struct nvme_ctrlr *c); /* registers at 0, doorbells at NVME_REG_DOORBELL */
 uint16_t nvme_ctrlr_cntlid(const struct nvme_ctrlr *c);
 

@@ -39,6 +39,7 @@ uint16_t event_wait(struct nvme_req *r)
 	if (c->aer_count == AER_MAX)
 		return ERR(NVME_SC_ASYNC_LIMIT);
 	r->place = REQ_EVENT;
+	r->iov_count = 0; /* it waits for long, and touches no memory */
 	list_push(&c->events_wanted, &r->link);
 	c->aer_count++;
 	events_send(c);

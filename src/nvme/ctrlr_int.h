@@ -251,6 +251,11 @@ static inline uint32_t cdw(const le32 v)
 	return le32_get(v);
 }
 
+/* --- ctrlr.c --- */
+
+/* Ends what waits for the host, or for each other. */
+void ctrlr_waiting_drop(struct nvme_ctrlr *c);
+
 /* --- ctrlr_queue.c --- */
 
 int queues_poll(struct nvme_ctrlr *c);

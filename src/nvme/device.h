@@ -16,7 +16,7 @@ struct nvme_carrier;
 /* What a device string says. */
 struct nvme_device {
 	const struct nvme_carrier *carrier;
-	char spec[4096]; /* loop: the block device behind it; pcie: the function's address */
+	char spec[4096]; /* loop: the block device behind it, or ""; pcie: the function's address */
 	struct pst_nvme_opts host;
 	uint32_t nsid;    /* the namespace that it means */
 	uint32_t entries; /* of the I/O queue of a bdev; 0: default */
@@ -25,6 +25,9 @@ struct nvme_device {
 	uint32_t lba_bytes; /* 0: as the block device */
 	bool strict;        /* the controller reaches only memory that was mapped */
 	char faults[256];   /* the controller's fault plan */
+	/* loop, with a target: spec is empty */
+	char name[64];     /* of the target, another process */
+	char hostnqn[224]; /* who we say we are */
 	/* pcie */
 	bool interrupts; /* of I/O queues: sleep for completions; else they are polled */
 };

@@ -202,6 +202,14 @@ static int host_poll(struct loop_poller *p)
 
 	if (h->state == NVME_HOST_DEAD)
 		return count + admin_poll(h);
+	if (unlikely(h->t->gone) && !h->detaching) {
+		host_dead(h, -ENODEV);
+		return count + 1;
+	}
+	if (unlikely(h->t->failed)) {
+		h->t->failed = false;
+		nvme_host_reset(h);
+	}
 	if (h->reset_wanted) {
 		if (h->tries > h->o.resets_max)
 			host_dead(h, -EIO);
@@ -220,14 +228,24 @@ static int host_poll(struct loop_poller *p)
 	return count;
 }
 
+/* The transport first: once it has asked to be woken, a look at the queues can't be too early. */
 static bool host_may_sleep(struct loop_poller *p)
 {
 	struct nvme_host *h = container_of(p, struct nvme_host, poller);
+	const struct nvme_hq *hq;
 
-	return !h->reset_wanted && !pst_nvme_reap_waits(&h->admin_q.q) &&
-	       (list_empty(&h->admin_waiting) || h->state == NVME_HOST_DISABLING ||
-	        h->state == NVME_HOST_ENABLING) &&
-	       (!h->t->ops->may_sleep || h->t->ops->may_sleep(h->t));
+	if (h->reset_wanted || h->t->gone || h->t->failed)
+		return h->state == NVME_HOST_DEAD;
+	if (!list_empty(&h->admin_waiting) && h->state != NVME_HOST_DISABLING &&
+	    h->state != NVME_HOST_ENABLING)
+		return false;
+	if (h->t->ops->may_sleep && !h->t->ops->may_sleep(h->t))
+		return false;
+	list_for_each (hq, &h->queues, link) {
+		if (pst_nvme_reap_waits(&hq->q))
+			return false;
+	}
+	return !pst_nvme_reap_waits(&h->admin_q.q);
 }
 
 /* --- making and ending --- */

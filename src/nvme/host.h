@@ -149,6 +149,10 @@ int nvme_host_namespace(struct nvme_host *h, uint32_t nsid, struct pst_nvme_name
 int nvme_status_errno(uint16_t status);
 bool nvme_status_retry(uint16_t status);
 
+/* Who this machine is to controllers, made at the first call: its NQN, and 16 bytes. */
+const char *nvme_host_nqn(void);
+const uint8_t *nvme_host_id(void);
+
 /* --- host_queue.c, for host.c --- */
 
 int hq_layout(struct nvme_hq *hq, struct nvme_host *h, uint16_t qid, uint32_t entries,

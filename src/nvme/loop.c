@@ -5,7 +5,7 @@
  * the time that the controller gets.
  */
 #include "nvme/dma.h"
-#include "nvme/loop.h"
+#include "nvme/shm.h"
 
 struct nvme_loop {
 	struct nvme_transport t;
@@ -142,7 +142,7 @@ static int loop_ctrlr(struct nvme_loop *l, const struct nvme_device *d, struct l
 {
 	struct nvme_subsys_opts so = {.nqn = "nqn.2026-11.io.penstock:loop"};
 	struct nvme_ns_opts no = {
-	        .nsid = 1, .lba_bytes = d->lba_bytes, .read_only = opts->read_only};
+	        .nsid = d->nsid, .lba_bytes = d->lba_bytes, .read_only = opts->read_only};
 	struct nvme_ctrlr_opts co = d->ctrlr;
 	int rc;
 
@@ -163,9 +163,12 @@ int nvme_loop_new(struct nvme_transport **ret_t, const struct nvme_device *d, st
                   const struct bdev_open_opts *opts, struct nvme_ctrlr **ret_ctrlr,
                   struct pst_err *err)
 {
-	struct nvme_loop *l = mem_calloc(1, sizeof(*l));
+	struct nvme_loop *l;
 	int rc;
 
+	if (d->name[0])
+		return nvme_shm_connect(ret_t, d, loop, err);
+	l = mem_calloc(1, sizeof(*l));
 	if (!l)
 		return err_set(err, -ENOMEM, "out of memory");
 	l->t = (struct nvme_transport){

@@ -2,11 +2,15 @@
 /* "nvme+loop:SPEC?options": what is ours is taken, the rest belongs to SPEC. */
 #include <stdio.h>
 
-#include "nvme/loop.h"
+#include "nvme/shm.h"
 
 static const char help[] =
         "nvme+loop:SPEC         an NVMe controller in this process over the device SPEC, driven\n"
         "                       through queues as a real one is; SPEC's options follow, too\n"
+        "nvme+loop:NAME         a namespace of the target NAME, another process of this machine\n"
+        "                       (penstock nvme target ... --loop NAME)\n"
+        "  nsid=N               which namespace (1)\n"
+        "  hostnqn=NQN          who we say we are, to a target\n"
         "  lba=512|4096         bytes of a logical block (SPEC's)\n"
         "  mdts=SIZE            largest transfer of one command, 4k to 4m (128k)\n"
         "  entries=N            of the I/O queue, 2 to 4096 (1024)\n"
@@ -17,8 +21,8 @@ static const char help[] =
         "  faults=PLAN          faults of the controller: ACTION:KEY=N,KEY=N;ACTION... with\n"
         "                       drop, delay, dup, cid, status, fatal, remove\n";
 
-static const char *const ours[] = {"nsid", "lba",    "mdts",   "entries", "timeout",
-                                   "sgl",  "shadow", "strict", "faults",  NULL};
+static const char *const ours[] = {"nsid",   "lba",    "mdts",   "entries", "timeout", "sgl",
+                                   "shadow", "strict", "faults", "hostnqn", NULL};
 
 static bool is_ours(const char *key)
 {
@@ -47,15 +51,44 @@ static int spec_rest(struct nvme_device *d, const struct options *o, struct pst_
 	return 0;
 }
 
+/* Another process: what that decides about is no option here. */
+static int take_name(struct nvme_device *d, struct options *o, struct pst_err *err)
+{
+	static const char *const spec_only[] = {"lba", "strict", "faults"};
+
+	if (!local_name_ok(o->base))
+		return err_set(err, -EINVAL,
+		               "nvme+loop: '%s' is neither a device (SCHEME:..., /path or ./path) "
+		               "nor a target's name",
+		               o->base);
+	for (unsigned i = 0; i < ARRAY_LEN(spec_only); i++) {
+		if (options_str(o, spec_only[i]))
+			return err_set(err, -EINVAL, "nvme+loop: %s is the target's to say",
+			               spec_only[i]);
+	}
+	snprintf(d->name, sizeof(d->name), "%s", o->base);
+	return 0;
+}
+
+static int take_hostnqn(struct nvme_device *d, struct options *o, struct pst_err *err)
+{
+	const char *nqn = options_str(o, "hostnqn");
+
+	if (nqn && (!nqn[0] || strlen(nqn) > NVME_NQN_MAX))
+		return err_set(err, -EINVAL, "nvme: an NQN has 1 to %u bytes", NVME_NQN_MAX);
+	snprintf(d->hostnqn, sizeof(d->hostnqn), "%s", nqn ? nqn : nvme_host_nqn());
+	return 0;
+}
+
 static int take(struct nvme_device *d, struct options *o, struct pst_err *err)
 {
-	uint64_t lba = 0, mdts = 4096ull << d->ctrlr.mdts;
+	uint64_t lba = 0, mdts = d->name[0] ? MIB : 4096ull << d->ctrlr.mdts;
 	const char *faults;
 	int rc;
 
 	if ((rc = options_size(o, "lba", &lba, err)) ||
 	    (rc = options_size(o, "mdts", &mdts, err)) || (rc = nvme_device_common(d, o, err)) ||
-	    (rc = options_bool(o, "strict", &d->strict, err)))
+	    (rc = take_hostnqn(d, o, err)) || (rc = options_bool(o, "strict", &d->strict, err)))
 		return rc;
 	if (lba != 0 && lba != 512 && lba != 4096)
 		return err_set(err, -EINVAL, "nvme+loop: lba is 512 or 4096");
@@ -84,11 +117,14 @@ static int loop_parse(struct nvme_device *d, const char *rest, struct pst_err *e
 	if (rc)
 		return rc;
 	if (!strchr(o.base, ':') && o.base[0] != '/' && o.base[0] != '.')
-		rc = err_set(err, -EINVAL,
-		             "nvme+loop: '%s' is no device (SCHEME:..., /path or ./path)", o.base);
+		rc = take_name(d, &o, err);
 	if (!rc)
 		rc = take(d, &o, err);
-	if (!rc)
+	if (!rc && !d->name[0] && d->nsid > NVME_SUBSYS_NS_MAX)
+		rc = err_set(err, -EINVAL, "nvme+loop: nsid is 1 to %u", NVME_SUBSYS_NS_MAX);
+	if (!rc && d->name[0])
+		rc = options_finish(&o, "nvme+loop:", err);
+	else if (!rc)
 		rc = spec_rest(d, &o, err);
 	options_done(&o);
 	return rc;

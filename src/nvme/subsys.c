@@ -149,3 +149,26 @@ int nvme_subsys_ns_remove(struct nvme_subsys *s, uint32_t nsid)
 	mem_free(ns);
 	return 0;
 }
+
+int nvme_subsys_ns_info(const struct nvme_subsys *s, uint32_t nsid, struct nvme_ns_info *ret_info)
+{
+	const struct nvme_ns *ns = subsys_ns(s, nsid);
+
+	if (!ns)
+		return -ENOENT;
+	*ret_info = (struct nvme_ns_info){.blocks = ns->blocks,
+	                                  .lba_bytes = 1u << ns->lba_shift,
+	                                  .ana_group = ns->ana_group,
+	                                  .read_only = ns->read_only,
+	                                  .name = ns->bdev->info.name};
+	return 0;
+}
+
+bool nvme_subsys_group_used(const struct nvme_subsys *s, uint32_t group)
+{
+	for (unsigned i = 0; i < NVME_SUBSYS_NS_MAX; i++) {
+		if (s->ns[i] && s->ns[i]->ana_group == group)
+			return true;
+	}
+	return false;
+}

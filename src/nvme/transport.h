@@ -33,7 +33,7 @@ struct nvme_transport_ops {
 	void (*cut)(struct nvme_transport *t);
 	/* Lets a controller in this process work. Returns how many things it did. */
 	int (*poll)(struct nvme_transport *t);
-	/* Asks to be woken: returns false when something came meanwhile, so don't sleep. */
+	/* Asks to be woken; the queues are looked at once more after it. False: don't sleep. */
 	bool (*may_sleep)(struct nvme_transport *t);
 	/* After doorbells were rung: wakes a controller that sleeps. */
 	void (*rung)(struct nvme_transport *t);
@@ -44,6 +44,8 @@ struct nvme_transport {
 	const struct nvme_transport_ops *ops;
 	struct loop *loop;
 	enum mem_kind mem_kind; /* of memory that map() takes */
+	bool gone;     /* the transport's: there is no controller any more; the host is told soon */
+	bool failed;   /* the transport's: something went wrong that a reset may mend */
 	bool identity; /* the controller reaches all of this process at its own addresses */
 };
 

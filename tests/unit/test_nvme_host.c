@@ -442,7 +442,9 @@ static void test_public(void **state)
 	uint64_t dma = 0;
 
 	assert_int_equal(pst_nvme_open(&n, "pcie:0000:01:00.0", NULL, &err), -EINVAL);
-	assert_int_equal(pst_nvme_open(&n, "loop:nobody", NULL, &err), -EINVAL);
+	assert_int_equal(pst_nvme_open(&n, "loop:no body", NULL, &err), -EINVAL);
+	setenv("PENSTOCK_RUN_DIR", "/nonexistent", 1);
+	assert_int_equal(pst_nvme_open(&n, "loop:nobody", NULL, &err), -ENOENT);
 	assert_null(n);
 	assert_int_equal(pst_nvme_open(&n, "loop:mem:4m?block=4096", NULL, &err), 0);
 	pst_nvme_info(n, &info);
