@@ -9,6 +9,7 @@
 
 #include "bdev/bdev.h"
 #include "cli/commands.h"
+#include "cli/nvme.h"
 
 static const struct cli_opt common[] = {
         {'s', "store", "STORE", "the store: local:DEV[,DEV...] (default: $PENSTOCK_STORE)"},
@@ -113,21 +114,25 @@ static void help_devices(void)
 		printf("\n%s:\n%s", d->scheme, d->help);
 }
 
+static void table_line(const struct cli_command *c)
+{
+	printf("%s\t%s\t", c->name, c->words ? c->words : "");
+	for (unsigned n = 0; c->opts && c->opts[n].name; n++)
+		printf("--%s ", c->opts[n].name);
+	if (c->flags & CLI_JSON)
+		printf("--json ");
+	if (c->flags & CLI_PROGRESS)
+		printf("--progress ");
+	printf("%s--quiet --verbose --help\n", c->flags & CLI_NO_STORE ? "" : "--store ");
+}
+
 /* For the completion script: one line per command: name, verbs, options. */
 static void help_table(void)
 {
-	for (unsigned i = 0; cli_commands[i]; i++) {
-		const struct cli_command *c = cli_commands[i];
-
-		printf("%s\t%s\t", c->name, c->words ? c->words : "");
-		for (unsigned n = 0; c->opts && c->opts[n].name; n++)
-			printf("--%s ", c->opts[n].name);
-		if (c->flags & CLI_JSON)
-			printf("--json ");
-		if (c->flags & CLI_PROGRESS)
-			printf("--progress ");
-		printf("%s--quiet --verbose --help\n", c->flags & CLI_NO_STORE ? "" : "--store ");
-	}
+	for (unsigned i = 0; cli_commands[i]; i++)
+		table_line(cli_commands[i]);
+	for (unsigned i = 0; nvme_verbs[i]; i++)
+		table_line(nvme_verbs[i]);
 }
 
 int cli_help_topic(const char *topic)
@@ -155,6 +160,10 @@ static int run_help(struct cli *cli, int argc, char **argv)
 	}
 	if (argc == 3 && strcmp(argv[1], "--man") == 0 && cli_command_find(argv[2])) {
 		cli_help_man(cli_command_find(argv[2]));
+		return CLI_OK;
+	}
+	if (argc == 3 && strcmp(argv[1], "nvme") == 0 && nvme_verb_find(argv[2])) {
+		cli_help_command(nvme_verb_find(argv[2]), stdout);
 		return CLI_OK;
 	}
 	if (argc > 2)

@@ -33,9 +33,12 @@ static void head(const struct cli_command *c)
 {
 	printf(".\\\" Made by: penstock help --man %s\n.TH PENSTOCK\\-", c->name);
 	for (const char *n = c->name; *n; n++)
-		putchar(toupper((unsigned char)*n));
-	printf(" 1 2026-11-20 \"Penstock %s\" \"Penstock\"\n.SH NAME\npenstock\\-%s \\- ",
-	       pst_version_text(), c->name);
+		fputs(*n == ' ' ? "\\-" : (char[]){(char)toupper((unsigned char)*n), 0}, stdout);
+	printf(" 1 2026-11-20 \"Penstock %s\" \"Penstock\"\n.SH NAME\npenstock\\-",
+	       pst_version_text());
+	for (const char *n = c->name; *n; n++)
+		fputs(*n == ' ' ? "\\-" : (char[]){*n, 0}, stdout);
+	fputs(" \\- ", stdout);
 	putchar(tolower((unsigned char)c->summary[0]));
 	text_line(c->summary + 1);
 }

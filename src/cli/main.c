@@ -12,12 +12,13 @@
 
 #include "base/base.h"
 #include "cli/commands.h"
+#include "cli/nvme.h"
 
 const struct cli_command *const cli_commands[] = {
-        &cmd_format, &cmd_container, &cmd_snapshot, &cmd_put,   &cmd_get,  &cmd_ls,
-        &cmd_stat,   &cmd_cat,       &cmd_mkdir,    &cmd_mv,    &cmd_ln,   &cmd_rm,
-        &cmd_du,     &cmd_verify,    &cmd_kv,       &cmd_bench, &cmd_perf, &cmd_status,
-        &cmd_scrub,  &cmd_fsck,      &cmd_version,  &cmd_help,  NULL,
+        &cmd_format, &cmd_container, &cmd_snapshot, &cmd_put,     &cmd_get,  &cmd_ls,
+        &cmd_stat,   &cmd_cat,       &cmd_mkdir,    &cmd_mv,      &cmd_ln,   &cmd_rm,
+        &cmd_du,     &cmd_verify,    &cmd_kv,       &cmd_bench,   &cmd_perf, &cmd_nvme,
+        &cmd_status, &cmd_scrub,     &cmd_fsck,     &cmd_version, &cmd_help, NULL,
 };
 
 const struct cli_command *cli_command_find(const char *name)
@@ -25,6 +26,9 @@ const struct cli_command *cli_command_find(const char *name)
 	for (unsigned i = 0; cli_commands[i]; i++)
 		if (strcmp(cli_commands[i]->name, name) == 0)
 			return cli_commands[i];
+	/* "nvme VERB", as one word or with a dash: for help and for man pages. */
+	if (strncmp(name, "nvme ", 5) == 0 || strncmp(name, "nvme-", 5) == 0)
+		return nvme_verb_find(name + 5);
 	return NULL;
 }
 

@@ -1,0 +1,347 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""penstock nvme: targets and hosts in processes of their own. Hosts that die, lie and stay; targets
+that die; stores that live through it. Prints TAP.
+
+  test_nvme.py PENSTOCK [NAME...]     NAME: only the tests of these names
+"""
+import array
+import fcntl
+import json
+import mmap
+import os
+import pathlib
+import random
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+PENSTOCK = os.path.abspath(sys.argv[1])
+F_ADD_SEALS, F_SEAL_SHRINK = 1033, 2
+
+
+class Bench:
+    """A temporary directory with a run directory in it, and the processes that were begun."""
+
+    def __init__(self):
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="pst-nvme-", dir=os.environ.get("TMPDIR")))
+        self.env = dict(os.environ, PENSTOCK_RUN_DIR=str(self.dir / "run"))
+        self.env.pop("PENSTOCK_STORE", None)
+        self.begun = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        for p in self.begun:
+            if p.poll() is None:
+                p.kill()
+            p.wait()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    def begin(self, *args, **kw):
+        p = subprocess.Popen([PENSTOCK] + [str(a) for a in args], cwd=self.dir, env=self.env,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kw)
+        self.begun.append(p)
+        return p
+
+    def target(self, *args):
+        p = self.begin("nvme", "target", *args)
+        p.said = []
+        while True:
+            line = p.stdout.readline()
+            assert line, (args, p.wait(), p.stderr.read())
+            if line == "ready\n":
+                return p
+            p.said.append(line)
+
+    def run(self, *args):
+        done = subprocess.run([PENSTOCK] + [str(a) for a in args], cwd=self.dir, env=self.env,
+                              capture_output=True, text=True, timeout=120)
+        assert done.returncode in (0, 1, 2), (args, done.returncode, done.stderr)
+        return done
+
+    def ok(self, *args):
+        done = self.run(*args)
+        assert done.returncode == 0, (args, done.stdout, done.stderr)
+        return done.stdout
+
+    def fails(self, *args, say="", status=1):
+        done = self.run(*args)
+        assert done.returncode == status and say in done.stderr, (args, done.returncode, done.stderr)
+
+    def file(self, name, size):
+        with open(self.dir / name, "wb") as f:
+            f.truncate(size)
+        return self.dir / name
+
+
+def stop(p):
+    """Ends a target as an operator would; it must do so in good order."""
+    p.send_signal(signal.SIGTERM)
+    assert p.wait(30) == 0, p.stderr.read()
+
+
+def hosts(b, name):
+    return json.loads(b.ok("nvme", "ana", name, "--json"))["hosts"]
+
+
+def wait_for(what, seconds=20):
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until, "waited for nothing"
+        time.sleep(0.01)
+
+
+# --- the loop between processes -----------------------------------------------------------------
+
+
+def test_loop_io():
+    with Bench() as b:
+        b.file("d.img", 64 << 20)
+        t = b.target("d.img", "mem:16m?block=512", "--loop", "one", "--lba", "4096")
+        for more in ([], ["--queues", "3", "--qdepth", "7"], ["--iosize", "256k"]):
+            b.ok("perf", "nvme+loop:one", "--rw", "randrw", "--runtime", "1", "--verify", "--force",
+                 "--size", "32m", *more)
+        b.ok("perf", "nvme+loop:one?nsid=2", "--rw", "randrw", "--runtime", "0.5", "--verify")
+        b.fails("perf", "nvme+loop:one?nsid=3", "--rw", "read", say="namespace 3")
+        b.fails("perf", "nvme+loop:two", "--rw", "read", say="two")
+        b.fails("perf", "nvme+loop:one?lba=512", "--rw", "read", say="lba")
+        b.fails("nvme", "target", "mem:1m", "--loop", "one", say="another target has this name")
+        stop(t)
+        b.fails("perf", "nvme+loop:one", "--rw", "read", say="one")
+        stop(b.target("d.img", "--loop", "one"))  # the name is free again
+
+
+def test_loop_idle():
+    """A target with a host that does nothing uses no CPU."""
+    with Bench() as b:
+        t = b.target("mem:16m", "--loop", "one")
+        p = b.begin("perf", "nvme+loop:one", "--rw", "randread", "--rate", "5", "--runtime", "20")
+        wait_for(lambda: hosts(b, "one"))
+
+        def ticks():
+            fields = pathlib.Path("/proc/%d/stat" % t.pid).read_text().rsplit(")", 1)[1].split()
+            return int(fields[11]) + int(fields[12])
+        before = ticks()
+        time.sleep(2)
+        assert ticks() - before < 20, "an idle target spins"
+        p.kill()
+        stop(t)
+
+
+def test_loop_ana_and_allow():
+    with Bench() as b:
+        t = b.target("mem:16m", "--loop", "one", "--loop", "two", "--ana", "2:1=inaccessible",
+                     "--allow-host", "nqn.2026-11.test:me")
+        ana = json.loads(b.ok("nvme", "ana", "one", "--json"))["ana"]
+        assert [(a["port"], a["state"]) for a in ana] == [(1, "optimized"), (2, "inaccessible")]
+        b.fails("perf", "nvme+loop:one", "--rw", "read", say="not allowed")
+        me = "?hostnqn=nqn.2026-11.test:me"
+        b.ok("perf", "nvme+loop:one" + me, "--rw", "read", "--runtime", "0.2")
+        b.ok("nvme", "ana", "two", "1:1=persistent-loss")
+        b.fails("perf", "nvme+loop:one" + me, "--rw", "read", "--runtime", "0.2")
+        b.ok("nvme", "ana", "one", "1=optimized")
+        b.ok("perf", "nvme+loop:two" + me, "--rw", "read", "--runtime", "0.2")
+        b.fails("nvme", "ana", "one", "3:1=optimized", say="no port 3")
+        b.fails("nvme", "ana", "one", "1=sideways", status=2)
+        stop(t)
+
+
+def test_loop_killed_hosts():
+    """kill -9 of hosts with transfers under way: the target goes on, and the store is sound."""
+    rnd = random.Random(5)
+    with Bench() as b:
+        b.file("d.img", 256 << 20)
+        t = b.target("d.img", "--loop", "one")
+        store = "local:nvme+loop:one"
+        b.ok("format", "nvme+loop:one", "--force")
+        b.ok("-s", store, "container", "create", "t")
+        tree = b.dir / "tree"
+        for i in range(40):
+            path = tree / ("d%d" % (i % 4)) / ("f%d" % i)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(rnd.randbytes(rnd.randrange(600000)))
+        kept = []
+        for n in range(6):
+            p = b.begin("-s", store, "put", "-r", tree, "t:/n%d" % n)
+            if n % 3 == 2:
+                assert p.wait(60) == 0, p.stderr.read()
+                kept.append("t:/n%d" % n)
+            else:
+                time.sleep(0.05 + rnd.random() * 0.3)
+                p.kill()
+                p.wait()
+            assert t.poll() is None, "the target died of its host's death"
+        wait_for(lambda: not hosts(b, "one"))
+        b.ok("fsck", "nvme+loop:one")
+        for path in kept:
+            b.ok("-s", store, "verify", path)
+            b.ok("-s", store, "get", "-r", path, "back")
+            subprocess.run(["diff", "-r", tree, b.dir / "back"], check=True)
+            shutil.rmtree(b.dir / "back")
+        for n in range(8):
+            p = b.begin("perf", "nvme+loop:one", "--rw", "randread", "--qdepth", "200", "--iosize",
+                        "64k", "--runtime", "30")
+            wait_for(lambda: any(h["commands"] > 1000 for h in hosts(b, "one")))
+            p.kill()
+            p.wait()
+        wait_for(lambda: not hosts(b, "one"))
+        b.ok("fsck", "nvme+loop:one")
+        stop(t)
+
+
+def test_loop_killed_target():
+    """A target that dies, and one that only stops: hosts end with an error, soon, and do not hang."""
+    with Bench() as b:
+        b.file("d.img", 64 << 20)
+        t = b.target("d.img", "--loop", "one")
+        p = b.begin("perf", "nvme+loop:one", "--rw", "randread", "--qdepth", "64", "--runtime", "60")
+        wait_for(lambda: any(h["commands"] > 1000 for h in hosts(b, "one")))
+        t.kill()
+        assert p.wait(20) == 1, p.stderr.read()
+        t = b.target("d.img", "--loop", "one")
+        b.ok("perf", "nvme+loop:one", "--rw", "read", "--runtime", "0.2")
+        p = b.begin("perf", "nvme+loop:one?timeout=400", "--rw", "randread", "--runtime", "600")
+        wait_for(lambda: any(h["commands"] > 100 for h in hosts(b, "one")))
+        t.send_signal(signal.SIGTERM)  # in good order, with a host there
+        assert t.wait(20) == 0
+        assert p.wait(20) == 1
+
+
+def test_loop_faults():
+    """The controller's fault plan, between processes, with data verified."""
+    with Bench() as b:
+        for plan in ("drop:every=3000,count=3", "status:code=34,every=50", "dup:every=9",
+                     "fatal:after=4000", "cid:every=5000,count=2"):
+            t = b.target("mem:32m", "--loop", "one", "--faults", plan)
+            b.ok("perf", "nvme+loop:one?timeout=300", "--rw", "randrw", "--runtime", "1.5", "--verify",
+                 "--qdepth", "16")
+            stop(t)
+
+
+# --- hosts that lie -----------------------------------------------------------------------------
+
+MAGIC = 0x314c4e50
+HELLO, WELCOME, MAP, UNMAP, ANSWER, CONTROL = 1, 2, 3, 4, 5, 6
+
+
+class Liar:
+    def __init__(self, b, name):
+        self.s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.s.settimeout(10)
+        self.s.connect(str(b.dir / "run" / (name + ".nvme")))
+
+    def say(self, kind, text=b"", addr=0, length=0, fds=(), magic=MAGIC, text_len=None):
+        head = struct.pack("<IHHIIQQ", magic, kind, len(text) if text_len is None else text_len, 0, 0,
+                           addr, length)
+        self.s.sendmsg([head + text], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
+                       if fds else [])
+
+    def hear(self):
+        try:
+            data, control, _, _ = self.s.recvmsg(8192, 4096)
+        except ConnectionResetError:
+            return None, []
+        fds = array.array("i")
+        for _, _, c in control:
+            fds.frombytes(c[:len(c) - len(c) % 4])
+        return (struct.unpack_from("<IHHIIQQ", data) if data else None), list(fds)
+
+    def status(self, *args, **kw):
+        self.say(*args, **kw)
+        m, _ = self.hear()
+        return m[3] if m and m[1] == ANSWER else None
+
+
+def memfd(size, seals=F_SEAL_SHRINK):
+    fd = os.memfd_create("liar", os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, size)
+    if seals:
+        fcntl.fcntl(fd, F_ADD_SEALS, seals)
+    return fd
+
+
+def test_loop_lies():
+    with Bench() as b:
+        t = b.target("mem:16m", "--loop", "one")
+        rnd = random.Random(3)
+        for kw in ({"magic": 1}, {"text_len": 77}, {"text": b""}, {"text": b"x" * 300}):
+            liar = Liar(b, "one")
+            liar.say(HELLO, **{"text": b"nqn.x", **kw})
+            assert liar.hear()[0] is None, kw  # thrown out
+        for n in range(300):
+            liar = Liar(b, "one")
+            if n % 2:
+                liar.say(HELLO, b"nqn.x")
+                liar.hear()
+            try:
+                for _ in range(5):
+                    liar.s.send(rnd.randbytes(rnd.randrange(1, 200)) if n % 3 else
+                                struct.pack("<IHHIIQQ", MAGIC, rnd.randrange(9), 0, 0, 0,
+                                            rnd.getrandbits(64), rnd.getrandbits(40)))
+            except OSError:
+                pass
+        liar = Liar(b, "one")
+        liar.say(HELLO, b"nqn.x")
+        m, fds = liar.hear()
+        assert m[1] == WELCOME and len(fds) == 3
+        assert liar.status(MAP, addr=1 << 32, length=8192, fds=[memfd(8192, 0)]) == 1, "EPERM: not sealed"
+        assert liar.status(MAP, addr=1 << 32, length=8192, fds=[memfd(4096)]) == 22, "EINVAL: too short"
+        assert liar.status(MAP, addr=2**64 - 4096, length=8192, fds=[memfd(8192)]) == 22
+        assert liar.status(MAP, addr=1 << 32, length=8192) == 22
+        assert liar.status(MAP, addr=1 << 32, length=1 << 50, fds=[memfd(8192)]) == 22
+        with open("/dev/null") as null:
+            assert liar.status(MAP, addr=1 << 32, length=8192, fds=[null.fileno()]) == 1
+        good = memfd(1 << 20)
+        assert liar.status(MAP, addr=1 << 32, length=1 << 20, fds=[good]) == 0
+        assert liar.status(MAP, addr=(1 << 32) + 4096, length=4096, fds=[good]) == 17, "EEXIST"
+        for i in range(63):
+            assert liar.status(MAP, addr=(2 + i) << 32, length=4096, fds=[good]) == 0
+        assert liar.status(MAP, addr=999 << 32, length=4096, fds=[good]) == 28, "ENOSPC"
+        assert liar.status(UNMAP, addr=77) == 2
+        # Memory that the controller's queues lie in goes, and comes back, while it runs.
+        bar = mmap.mmap(fds[0], m[6])
+        for _ in range(200):
+            bar[0x24:0x28] = struct.pack("<I", 31 << 16 | 31)
+            bar[0x28:0x30] = struct.pack("<Q", 1 << 32)
+            bar[0x30:0x38] = struct.pack("<Q", (1 << 32) + 8192)
+            bar[0x14:0x18] = struct.pack("<I", 1 | 6 << 16 | 4 << 20)
+            os.write(fds[1], struct.pack("<Q", 1))
+            bar[0x1000:0x1004] = struct.pack("<I", rnd.randrange(40))
+            liar.status(UNMAP, addr=1 << 32)
+            liar.status(MAP, addr=1 << 32, length=1 << 20, fds=[good])
+            for off in range(0x1000, 0x1080, 4):
+                bar[off:off + 4] = rnd.randbytes(4)
+            os.pwrite(good, rnd.randbytes(8192), 0)
+            bar[0x14:0x18] = struct.pack("<I", 0)
+        liar.s.close()
+        b.ok("perf", "nvme+loop:one", "--rw", "randrw", "--runtime", "0.5", "--verify")
+        assert t.poll() is None
+        stop(t)
+
+
+def main():
+    tests = [(n[5:], f) for n, f in globals().items() if n.startswith("test_")]
+    wanted = sys.argv[2:]
+    tests = [(n, f) for n, f in tests if not wanted or n in wanted]
+    print("1..%d" % len(tests))
+    failed = 0
+    for i, (name, test) in enumerate(tests, 1):
+        try:
+            test()
+            print("ok %d - %s" % (i, name), flush=True)
+        except Exception:
+            failed += 1
+            print("not ok %d - %s" % (i, name))
+            print("# " + traceback.format_exc().replace("\n", "\n# "), flush=True)
+    return 1 if failed else 0
+
+
+sys.exit(main())
