@@ -202,7 +202,7 @@ static void finish(struct sim *sim)
 	struct pst_err err = {0};
 
 	while (!drain(sim))
-		sim_cut(sim);
+		sim_power_cut(sim);
 	sim->subject->calm(sim);
 	if (ops_flush(sim->store, 0))
 		sim_fail(sim, "the last flush failed");
@@ -247,7 +247,7 @@ uint64_t sim_run(struct sim *sim)
 	for (unsigned i = 0; i < sim->cuts; i++) {
 		sim->subject->stir(sim);
 		phase(sim, sim->ops_target * (i + 1) / (sim->cuts + 1));
-		sim_cut(sim);
+		sim_power_cut(sim);
 	}
 	sim->subject->stir(sim);
 	phase(sim, sim->ops_target);

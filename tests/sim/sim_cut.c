@@ -447,7 +447,7 @@ static void pending_end(struct lane *lane, struct verdict *v)
 		pending_drop(v->ops[--v->count]);
 }
 
-void sim_cut(struct sim *sim)
+void sim_power_cut(struct sim *sim)
 {
 	static struct verdict v[SIM_LANES_MAX];
 

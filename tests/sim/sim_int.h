@@ -252,7 +252,7 @@ void names_judge(struct sim *sim, struct lane *lane, struct sim_op *const *ops, 
 int names_diff(struct sim *sim, const struct names_state *st, struct pst_err *err);
 
 /* --- sim_cut.c --- */
-void sim_cut(struct sim *sim); /* power off, on, and the comparison */
+void sim_power_cut(struct sim *sim); /* power off, on, and the comparison */
 /* Do the objects that @o touched look as `cur` has them? */
 void sim_look_after(struct sim *sim, struct sim_op *o);
 void sim_compare(struct sim *sim); /* nothing in flight: is the store `cur`? */
