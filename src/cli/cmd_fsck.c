@@ -30,6 +30,7 @@ struct fsck {
 	json_t *findings;
 	struct local_fsck_report report;
 	struct fs_check_report names;
+	struct store *store;
 	const char *where; /* the container, with the snapshot, whose names are checked */
 };
 
@@ -182,15 +183,24 @@ static void name_finding(void *arg, const char *text, bool repaired)
 	free(line);
 }
 
+static int change_view(void *arg, uint32_t cont, uint64_t view, const struct pst_mut *m,
+                       uint32_t count)
+{
+	struct fsck *f = arg;
+
+	return local_mend_view(f->store, cont, view, m, count);
+}
+
 static int check_view(struct fsck *f, struct store *store, const struct view *w)
 {
 	struct fs_check_opts o = {
-	        .repair = f->opts.repair && !w->id, .finding = name_finding, .arg = f};
+	        .repair = f->opts.repair, .change = change_view, .finding = name_finding, .arg = f};
 	struct fs_check_report one = {0}, *sum = &f->names;
 	struct pst_err err = {.text = ""};
 	int rc;
 
 	f->where = w->name;
+	f->store = store;
 	rc = fs_check(store, w->cont, w->id, &o, &one, &err);
 	if (rc < 0)
 		return cli_fail(f->cli, err.text[0] ? 0 : rc, "checking the names of %s: %s",
@@ -305,8 +315,9 @@ const struct cli_command cmd_fsck = {
         .help = "Checks superblocks, the log, every index page, allocation against references\n"
                 "in both directions, counters, every data block against its checksum, and every\n"
                 "name. Each finding is a line; nothing is written without --repair. Inodes that\n"
-                "lost their names come into /lost+found. All devices of the store must be\n"
-                "given. Exit status 0: clean, or all repaired; 1: not.\n"
+                "lost their names come into /lost+found. What hung below an index page that no\n"
+                "mirror has whole is told, and dropped by --repair. All devices of the store must\n"
+                "be given. Exit status 0: clean, or all repaired; 1: not.\n"
                 "\n"
                 "Examples:\n"
                 "  penstock fsck data.pst\n"

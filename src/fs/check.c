@@ -74,7 +74,7 @@ static int change(struct check *c, struct pst_mut *m, uint32_t count)
 {
 	struct pst_op op = {.opcode = PST_OP_BATCH, .muts = m, .mut_count = count};
 
-	return run(c, &op);
+	return c->view ? c->o->change(c->o->arg, c->cont, c->view, m, count) : run(c, &op);
 }
 
 static void found(struct check *c, bool done, const char *remedy, const char *fmt, ...)
@@ -97,7 +97,7 @@ static void found(struct check *c, bool done, const char *remedy, const char *fm
 
 static bool repair(const struct check *c)
 {
-	return c->o->repair && !c->view;
+	return c->o->repair && (!c->view || c->o->change);
 }
 
 /* Runs a repair's batch: true when it was done. */
@@ -172,6 +172,72 @@ static int label_get(struct check *c, uint64_t ino, struct fs_label *ret_label)
 	return st.exists ? fs_label_unpack(ret_label, ino, st.label, st.label_len) : -ENOENT;
 }
 
+/* A symbolic link has a value that says where it leads to. */
+static bool is_symlink(struct check *c, uint64_t ino)
+{
+	static const char key = FS_KEY_SYMLINK;
+	uint8_t val[16];
+	struct pst_op op = {.opcode = PST_OP_KV_GET,
+	                    .oid = fs_oid(ino),
+	                    .key = &key,
+	                    .key_len = 1,
+	                    .val = val,
+	                    .val_cap = sizeof(val)};
+	int err = run(c, &op);
+
+	return !err || err == -ERANGE;
+}
+
+/* A new label for one that is damaged or lost: what the inode's number and keys still say. */
+static bool relabel(struct check *c, struct inode *n, struct fs_label *ret_label)
+{
+	static const char *const what[] = {[FS_KIND_FILE] = "make it a file of mode 0600",
+	                                   [FS_KIND_DIR] = "make it a directory of mode 0700",
+	                                   [FS_KIND_OTHER] = "make it a socket"};
+	enum fs_kind kind = fs_ino_kind(n->ino);
+	bool link = kind == FS_KIND_OTHER && is_symlink(c, n->ino);
+	uint8_t packed[FS_LABEL_BYTES];
+	struct pst_mut m = {.kind = PST_SET_LABEL, .oid = fs_oid(n->ino), .val = packed};
+
+	if (kind > FS_KIND_OTHER) {
+		found(c, false, NULL, "inode %llu: there are no such numbers",
+		      (unsigned long long)n->ino);
+		return false;
+	}
+	*ret_label = (struct fs_label){.nlink = 1};
+	if (kind == FS_KIND_DIR)
+		*ret_label = (struct fs_label){
+		        .mode = S_IFDIR | 0700, .nlink = 2, .parent = PST_INO_ROOT};
+
+	else
+		ret_label->mode = kind == FS_KIND_FILE ? S_IFREG | 0600
+		                  : link               ? S_IFLNK | 0777
+		                                       : S_IFSOCK;
+	m.val_len = fs_label_pack(ret_label, packed);
+	found(c, mend(c, &m, 1), link ? "make it a symbolic link" : what[kind],
+	      "inode %llu: its label makes no sense", (unsigned long long)n->ino);
+	return true;
+}
+
+/* Before all others in the table. */
+static int root_make(struct check *c)
+{
+	struct fs_label l = {.mode = S_IFDIR | 0755, .nlink = 2, .parent = PST_INO_ROOT};
+	uint8_t packed[FS_LABEL_BYTES];
+	struct pst_mut m = {.kind = PST_SET_LABEL, .oid = fs_oid(PST_INO_ROOT), .val = packed};
+	struct inode *p = grow(c->inode, c->count, &c->cap, sizeof(*c->inode));
+
+	if (!p)
+		return -ENOMEM;
+	c->inode = p;
+	memmove(p + 1, p, c->count++ * sizeof(*p));
+	*p = (struct inode){
+	        .ino = PST_INO_ROOT, .type = DT_DIR, .nlink = 2, .parent = PST_INO_ROOT};
+	m.val_len = fs_label_pack(&l, packed);
+	found(c, mend(c, &m, 1), "make it anew", "the root directory is not there");
+	return 0;
+}
+
 static int load_inodes(struct check *c)
 {
 	struct pst_op op = {.opcode = PST_OP_OBJ_LIST, .entry = note_object};
@@ -181,18 +247,23 @@ static int load_inodes(struct check *c)
 	err = run(c, &op);
 	if (err || c->status)
 		return err ? err : c->status;
+	if (c->count && !inode_find(c, PST_INO_ROOT))
+		err = root_make(c);
+	if (err)
+		return err;
 	for (size_t i = 0; i < c->count; i++) {
 		struct inode *n = &c->inode[i];
 		struct fs_label l;
 
+		if (n->type != DT_UNKNOWN)
+			continue; /* the root that was made: without repair it is not there to be read */
+
 		err = label_get(c, n->ino, &l);
 		if (err && err != -EBADMSG)
 			return err;
-		if (err) {
-			found(c, false, NULL, "inode %llu: its label makes no sense",
-			      (unsigned long long)n->ino);
+		if (err && !relabel(c, n, &l))
 			continue;
-		}
+		err = 0;
 		n->type = fs_type_of_mode(l.mode);
 		n->nlink = l.nlink;
 		n->parent = n->type == DT_DIR ? l.parent : 0;
@@ -603,9 +674,30 @@ static void count_subdirs(struct check *c)
 	}
 }
 
+/* Numbers are given out once: the counter is above them all. */
+static void check_counter(struct check *c, uint64_t max)
+{
+	uint8_t val[8];
+	struct pst_mut m = {.kind = PST_KV_PUT,
+	                    .oid = fs_oid(FS_INO_BOOK),
+	                    .key = "n",
+	                    .key_len = 1,
+	                    .val = val,
+	                    .val_len = sizeof(val)};
+	le64 le = le64_make((max >> 2) + 1);
+
+	if (max == PST_INO_ROOT || c->counter > max >> 2)
+		return;
+	memcpy(val, &le, sizeof(val));
+	found(c, mend(c, &m, 1), "raise it",
+	      "the counter of inode numbers says %llu, and %llu is in use",
+	      (unsigned long long)c->counter, (unsigned long long)(max >> 2));
+}
+
 static void tell(struct check *c)
 {
 	size_t known = c->count;
+	uint64_t known_max = known ? c->inode[known - 1].ino : 0;
 
 	for (size_t i = 0; i < known; i++)
 		if (c->inode[i].type == DT_DIR)
@@ -615,8 +707,8 @@ static void tell(struct check *c)
 		check_named(c, &c->inode[i]);
 	for (size_t i = 0; i < known; i++)
 		check_label(c, &c->inode[i]);
-	if (known && !inode_find(c, PST_INO_ROOT))
-		found(c, false, NULL, "the root directory is not there");
+	if (known)
+		check_counter(c, known_max);
 }
 
 int fs_check(struct store *below, uint32_t cont, uint64_t view, const struct fs_check_opts *opts,

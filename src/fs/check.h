@@ -12,6 +12,9 @@
 
 struct fs_check_opts {
 	bool repair;
+	/* Changes a snapshot, which the store's ops don't. NULL: snapshots are not repaired. */
+	int (*change)(void *arg, uint32_t cont, uint64_t view, const struct pst_mut *m,
+	              uint32_t count);
 	/* Called for each finding. */
 	void (*finding)(void *arg, const char *text, bool repaired);
 	void *arg;
@@ -22,8 +25,8 @@ struct fs_check_report {
 };
 
 /*
- * Checks container @cont of @below, as it is in @view (0: live; repair only there). What is wrong
- * and what repair does about it:
+ * Checks container @cont of @below, as it is in @view (0: live). What is wrong and what repair does
+ * about it:
  *   an entry that leads to no inode, whose value or name makes no sense, or the second one of a
  *      directory: it is dropped;
  *   an entry whose type is not its inode's: corrected;
@@ -31,7 +34,10 @@ struct fs_check_report {
  *   an inode that no entry leads to and that is not on the orphan list, and a directory on a cycle
  *      that is cut off: it gets a name in /lost+found (#INO);
  *   an orphan that is gone, or has a name: it is taken off the list;
- *   an inode whose label makes no sense, an object that is no inode: reported only.
+ *   an inode whose label makes no sense, or is lost: it gets a new one, for its owner alone; what was
+ *      a device, FIFO or socket is a socket after that;
+ *   no root directory, a counter of inode numbers that would give some out again: made anew;
+ *   an object that is no inode: reported only.
  * 0 when it could be examined (findings or not). -ENOENT: no such container; -ENOMEM; the errors of
  * the store.
  */

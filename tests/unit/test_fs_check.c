@@ -253,6 +253,90 @@ static void orphans(void **state)
 	free(r);
 }
 
+/* An object without its label, as fsck makes it of what is left; or with one that is damaged. */
+static void set_label(struct rig *r, uint64_t ino, const char *label)
+{
+	struct pst_mut m = {.kind = PST_SET_LABEL,
+	                    .oid = fs_oid(ino),
+	                    .val = label,
+	                    .val_len = (uint32_t)strlen(label)};
+
+	assert_int_equal(ops_batch(r->x.shim.below, r->x.cont, &m, 1), 0);
+}
+
+/* What rig_open() wrote is there. */
+static void hello_is(struct fsx *x, const char *path)
+{
+	char buf[16];
+
+	assert_int_equal(fsx_lookup(x, path, 0), 0);
+	assert_int_equal(fsx_read(x, x->ino, 0, buf, 5), 0);
+	assert_memory_equal(buf, "hello", 5);
+}
+
+static void labels(void **state)
+{
+	static const char *const label[] = {"junk", ""};
+	static const char *const path[] = {"/a", "/a/b", "/a/f", "/l", "/"};
+	static struct rig r;
+
+	for (unsigned i = 0; i < ARRAY_LEN(label) * ARRAY_LEN(path); i++) {
+		const char *p = path[i / ARRAY_LEN(label)];
+
+		rig_open(&r);
+		assert_int_equal(fsx_lookup(&r.x, p, PST_F_NOFOLLOW), 0);
+		set_label(&r, r.x.ino, label[i % ARRAY_LEN(label)]);
+		fsx_restart(&r.x);
+		mended(&r, "its label makes no sense");
+	}
+	/* Names and content are as they were. */
+	rig_open(&r);
+	set_label(&r, r.a, "");
+	set_label(&r, r.f, "");
+	check(&r, true);
+	fsx_restart(&r.x);
+	hello_is(&r.x, "/a/b/g");
+	fsx_close(&r.x);
+}
+
+static void obj_delete(struct rig *r, uint64_t ino)
+{
+	struct pst_mut m = {.kind = PST_OBJ_DELETE, .oid = fs_oid(ino)};
+
+	assert_int_equal(ops_batch(r->x.shim.below, r->x.cont, &m, 1), 0);
+}
+
+static void no_root(void **state)
+{
+	static struct rig r;
+	char path[64];
+
+	rig_open(&r);
+	obj_delete(&r, PST_INO_ROOT);
+	check(&r, false);
+	expect(&r, "the root directory is not there");
+	check(&r, true);
+	assert_int_equal(r.rep.repaired, r.rep.findings);
+	fsx_restart(&r.x);
+	(void)snprintf(path, sizeof(path), "/lost+found/#%llu/f", (unsigned long long)r.a);
+	hello_is(&r.x, path);
+	check(&r, false);
+	assert_int_equal(r.rep.findings, 0);
+	fsx_check(&r.x);
+	fsx_close(&r.x);
+}
+
+/* Else numbers that are in use would be given out again. */
+static void no_book(void **state)
+{
+	static struct rig r;
+
+	rig_open(&r);
+	obj_delete(&r, 0);
+	fsx_restart(&r.x);
+	mended(&r, "the counter of inode numbers says 0");
+}
+
 static void not_mended(void **state)
 {
 	static struct rig r;
@@ -261,10 +345,6 @@ static void not_mended(void **state)
 	struct pst_err err;
 
 	rig_open(&r);
-	m.oid = fs_oid(r.f);
-	assert_int_equal(ops_batch(r.x.shim.below, r.x.cont, &m, 1), 0);
-	check(&r, true);
-	expect(&r, "its label makes no sense");
 	m.oid = oid_of(77);
 	assert_int_equal(ops_batch(r.x.shim.below, r.x.cont, &m, 1), 0);
 	check(&r, true);
@@ -282,7 +362,8 @@ int main(void)
 	        cmocka_unit_test(wrong_parent),   cmocka_unit_test(lost_file),
 	        cmocka_unit_test(lost_directory), cmocka_unit_test(second_name),
 	        cmocka_unit_test(circle),         cmocka_unit_test(orphans),
-	        cmocka_unit_test(not_mended),
+	        cmocka_unit_test(labels),         cmocka_unit_test(no_root),
+	        cmocka_unit_test(no_book),        cmocka_unit_test(not_mended),
 	};
 
 	return cmocka_run_group_tests_name("fs check", tests, NULL, NULL);

@@ -318,6 +318,15 @@ static int load_children(struct bt_env *env, uint8_t *page,
 	return r;
 }
 
+/* btree.h, invariant 3: one that stands in for a lost page has no address, nor has what is above. */
+static bool clean_below(const struct bt_node *node)
+{
+	for (unsigned i = 0; node->level > 0 && i < pg_count(node->page); i++)
+		if (pg_child(node->page, i)->addr == 0)
+			return false;
+	return true;
+}
+
 int bt_node_load(struct bt_env *env, struct bt_node **ret_node, const uint8_t image[BT_PAGE_BYTES],
                  uint64_t addr, struct bt_node *(*child)(void *arg, uint64_t addr), void *arg,
                  struct pst_err *err)
@@ -336,8 +345,72 @@ int bt_node_load(struct bt_env *env, struct bt_node **ret_node, const uint8_t im
 			return r;
 		}
 	}
-	node->addr = addr;
+	node->addr = clean_below(node) ? addr : 0;
 	*ret_node = node;
+	return 0;
+}
+
+/* --- in the place of a page that is lost --- */
+
+static struct bt_fence fence_of(const struct bt_key2 *key)
+{
+	struct bt_fence f = {.len = key->a_len + key->b_len};
+
+	memcpy(f.bytes, key->a, key->a_len);
+	if (key->b_len)
+		memcpy(f.bytes + key->a_len, key->b, key->b_len);
+	return f;
+}
+
+/* The fences of child @slot of @page (rule P4). */
+static void child_fences(const uint8_t *page, unsigned slot, struct bt_fence *ret_lower,
+                         struct bt_fence *ret_upper)
+{
+	struct bt_key2 key;
+
+	if (slot > 0) {
+		key = pg_key(page, slot);
+		*ret_lower = fence_of(&key);
+	} else {
+		pg_get_lower(page, ret_lower);
+	}
+	if (slot + 1 < pg_count(page)) {
+		key = pg_key(page, slot + 1);
+		*ret_upper = fence_of(&key);
+	} else {
+		pg_get_upper(page, ret_upper);
+	}
+}
+
+int bt_stand_in(struct bt_env *env, struct bt_node **ret_node, const uint8_t parent[BT_PAGE_BYTES],
+                unsigned slot, struct bt_gap *ret_gap)
+{
+	struct bt_fence lower, upper;
+	struct bt_node *below = NULL;
+	unsigned prefix_len = 0;
+
+	child_fences(parent, slot, &lower, &upper);
+	if (lower.len > 0 && upper.len > 0)
+		prefix_len = key_lcp(lower.bytes, lower.len, upper.bytes, upper.len);
+	for (unsigned level = 0; level < pg_level(parent); level++) {
+		struct bt_node *node = bt_node_try_new(env, level);
+
+		if (!node) {
+			if (below)
+				bt_node_unref(env, below);
+			return -ENOMEM;
+		}
+		pg_init(node->page, level, &lower, &upper, NULL, prefix_len);
+		if (below)
+			pg_append(node->page, &(struct bt_key2){0}, &below, sizeof(below));
+		node->addr = 0;
+		below = node;
+	}
+	ret_gap->lower_len = (uint16_t)lower.len;
+	ret_gap->upper_len = (uint16_t)upper.len;
+	memcpy(ret_gap->lower, lower.bytes, lower.len);
+	memcpy(ret_gap->upper, upper.bytes, upper.len);
+	*ret_node = below;
 	return 0;
 }
 

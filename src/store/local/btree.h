@@ -198,6 +198,17 @@ int bt_node_load(struct bt_env *env, struct bt_node **ret_node, const uint8_t im
                  struct pst_err *err);
 void bt_node_unref(struct bt_env *env, struct bt_node *node);
 /*
+ * Makes what can stand where child @slot of the checked page @parent should be, if that is lost: no
+ * items, the same level and fences, no address. *ret_gap: the keys that it answers for. One
+ * reference, the caller's. -ENOMEM. A page above it that is loaded has no address either.
+ */
+struct bt_gap { /* keys in [lower, upper); of no bytes: no bound */
+	uint16_t lower_len, upper_len;
+	uint8_t lower[BT_KEY_MAX], upper[BT_KEY_MAX];
+};
+int bt_stand_in(struct bt_env *env, struct bt_node **ret_node, const uint8_t parent[BT_PAGE_BYTES],
+                unsigned slot, struct bt_gap *ret_gap);
+/*
  * Makes a loaded node the root of the empty tree @t of @items items, which takes the caller's
  * reference. -EBADMSG when the node has fences, as no root has (look-ups rely on it), or a single
  * child, or is a leaf with another number of items.

@@ -60,8 +60,8 @@ bool ckpt_due(const struct shard *s)
 
 bool ckpt_needed(const struct shard *s)
 {
-	return s->ckpt.state != CKPT_IDLE || s->log.last_record > s->ckpt.done || s->jrnl.count ||
-	       s->csum.dirty || s->log.head != s->log.tail;
+	return s->ckpt.state != CKPT_IDLE || s->ckpt.wanted || s->log.last_record > s->ckpt.done ||
+	       s->jrnl.count || s->csum.dirty || s->log.head != s->log.tail;
 }
 
 /* --- freezing --- */

@@ -280,6 +280,8 @@ static int snap_create_apply(struct shard *s, struct cont *c, const struct media
 	if (len < sizeof(*m))
 		return -EBADMSG;
 	name_len = le32_get(m->name_len);
+	if (s->l->lossy && le64_get(m->id) < UINT32_MAX) /* the state that said so may be gone */
+		c->epoch = MAX(c->epoch, (uint32_t)le64_get(m->id));
 	if (!name_len || name_len > PST_NAME_MAX || name_len > len - sizeof(*m) ||
 	    memchr(m + 1, 0, name_len) || le64_get(m->id) != c->epoch || c->epoch == UINT32_MAX)
 		return -EBADMSG;
@@ -312,7 +314,7 @@ int cont_apply(struct shard *s, struct cont *c, const struct media_record *r, co
 	case REC_SNAP_DESTROY:
 		n = len >= 8 ? snap_by_id(c, le64_get(*(const le64 *)(const void *)body)) : NULL;
 		if (!n)
-			return -EBADMSG;
+			return s->l->lossy ? 0 : -EBADMSG;
 		snap_drop(s, c, n);
 		return 0;
 	}
@@ -416,7 +418,7 @@ int cont_table_apply(struct shard *s, const struct media_record *r, uint64_t fra
 	}
 	n = cont_name_by_id(l, le32_get(r->cont));
 	if (!n)
-		return -EBADMSG;
+		return l->lossy ? 0 : -EBADMSG;
 	home = l->shard[n->home];
 	bt_del(&s->sys, key, name_key(key, n->name, strlen(n->name)));
 	name_free(l, n);

@@ -427,6 +427,8 @@ struct local {
 	struct list scrubs;
 	uint64_t reqs;            /* handed out by req_get() */
 	struct load_watch *watch; /* fsck's, while it loads; or NULL */
+	bool mended;              /* snapshots were, for which no record stands in the log */
+	bool lossy; /* it lost index pages: records of the log may speak of what is gone */
 	struct {
 		uint64_t dev_read_bytes, dev_write_bytes, dev_flushes, user_read_bytes,
 		        user_write_bytes;
@@ -680,9 +682,19 @@ int recover_begin(struct local *l, struct pst_err *err);
 int shard_load(struct local *l, unsigned id, struct pst_err *err);
 int space_rebuild(struct shard *s, struct pst_err *err);
 int recover_end(struct local *l, struct pst_err *err);
+/*
+ * With a watch, a page that can't be loaded is told, and what is left is loaded without it: the
+ * other pages of its tree, or, if it is a root, no tree. (But for the system tree of shard 0: without
+ * its root there is nothing left.)
+ */
 struct load_watch {
 	/* An index page was loaded: this is how it should be on every device. */
 	void (*page)(struct load_watch *w, struct shard *s, uint64_t addr, const uint8_t *image);
+	/* A page of a container's trees (0: of the system tree) is lost, with all keys in @gap. */
+	void (*lost)(struct load_watch *w, struct shard *s, uint32_t cont, uint64_t addr,
+	             const struct bt_gap *gap, const char *why);
+	/* The trees of a shard are loaded, and something was lost: the log is applied next. */
+	void (*loaded)(struct load_watch *w, struct shard *s);
 	/* A frame is about to be applied; @durable: a later one says that it was. */
 	void (*frame)(struct load_watch *w, struct shard *s, const struct media_frame *f,
 	              struct jblock *const *data, bool durable);

@@ -3,8 +3,9 @@
  * fsck - examines a store that is not open: the order of the phases, findings, and the end.
  *
  *   identify   the devices, by any good superblock copy; without one there is nothing to examine
- *   load       recovery in memory, shard by shard (fsck_pages.c watches it); a shard that can't be
- *              loaded is a finding, and nothing more is said about it
+ *   load       recovery in memory, shard by shard (fsck_pages.c watches it). An index page that no
+ *              mirror has whole is a finding, and the rest goes on without it (fsck_lost.c); a shard
+ *              that can't be loaded is one too, and nothing more is said about it
  *   supers, headers                           (fsck_super.c)
  *   trees      keys, objects, counters        (fsck_tree.c)
  *   space      references against each other, against index pages, against the allocator
@@ -13,9 +14,9 @@
  *   repair     a checkpoint writes what was corrected in memory
  *
  * What is never repaired: a log that is damaged in its middle (going on behind the damage would
- * silently forget acknowledged changes), an index page of which no mirror is whole, data whose
- * checksum does not match, and two objects that claim one block. Each would be a guess, and a guess
- * looks like good data for ever after. What can still be read stays readable.
+ * silently forget acknowledged changes), the root of the system tree of shard 0 (all names hang below
+ * it), data whose checksum does not match, and two objects that claim one block. Each would be a
+ * guess, and a guess looks like good data for ever after. What can still be read stays readable.
  */
 #include <stdio.h>
 
@@ -159,6 +160,8 @@ int local_fsck(struct loop *loop, struct bdev *const *devs, unsigned count,
 		f.l->opts.read_only = true;
 		f.watch.page = fsck_watch_page;
 		f.watch.frame = fsck_watch_frame;
+		f.watch.lost = fsck_watch_lost;
+		f.watch.loaded = fsck_watch_loaded;
 		f.l->watch = &f.watch;
 		r = examine(&f, err);
 	}
@@ -167,6 +170,7 @@ int local_fsck(struct loop *loop, struct bdev *const *devs, unsigned count,
 	mem_free(f.buf);
 	mem_free(f.ref);
 	mem_free(f.page);
+	mem_free(f.lost);
 	if (!r)
 		*ret_report = rep;
 	return r;

@@ -31,6 +31,11 @@ struct fsck_page {
 	uint32_t shard;
 };
 
+struct fsck_lost { /* keys that an index page held which is lost */
+	uint32_t shard, cont;
+	struct bt_gap gap;
+};
+
 struct fsck {
 	struct load_watch watch;
 	struct local *l;
@@ -42,7 +47,8 @@ struct fsck {
 	size_t refs, refs_cap;
 	struct fsck_page *page; /* index pages of the checkpoints */
 	size_t pages, pages_cap;
-
+	struct fsck_lost *lost;
+	size_t losses, losses_cap;
 	int status; /* it can't go on: no memory */
 	uint64_t done_bytes, total_bytes;
 	uint8_t *buf; /* FSCK_BUF_BLOCKS, aligned */
@@ -71,6 +77,12 @@ void fsck_headers(struct fsck *f);
 void fsck_watch_page(struct load_watch *w, struct shard *s, uint64_t addr, const uint8_t *image);
 void fsck_watch_frame(struct load_watch *w, struct shard *s, const struct media_frame *m,
                       struct jblock *const *data, bool durable);
+void fsck_watch_lost(struct load_watch *w, struct shard *s, uint32_t cont, uint64_t addr,
+                     const struct bt_gap *gap, const char *why);
+void fsck_watch_loaded(struct load_watch *w, struct shard *s);
+/* Was @key of container @cont (0: of the system tree) on a page that is lost? */
+bool fsck_was_lost(const struct fsck *f, const struct shard *s, uint32_t cont, const void *key,
+                   size_t key_len);
 void fsck_sys_tree(struct fsck *f, struct shard *s);
 void fsck_cont(struct fsck *f, struct shard *s, struct cont *c);
 /* Collects the references of shard @s, sorts them, and compares them with each other, with the

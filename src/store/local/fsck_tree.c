@@ -29,6 +29,18 @@ static bool sys_item_ok(const struct bt_iter *it)
 	return false;
 }
 
+static bool names_were_lost(const struct fsck *f)
+{
+	for (size_t i = 0; i < f->losses; i++) {
+		const struct bt_gap *g = &f->lost[i].gap;
+
+		if (!f->lost[i].cont && !f->lost[i].shard &&
+		    (!g->lower_len || g->lower[0] <= 'N') && (!g->upper_len || g->upper[0] >= 'N'))
+			return true;
+	}
+	return false;
+}
+
 /*
  * 'C' and 'S' items of a container that is not listed are what a crash leaves when the container's
  * end was durable before the home shard's next checkpoint: they hold no space and go with it. One
@@ -36,6 +48,10 @@ static bool sys_item_ok(const struct bt_iter *it)
  */
 static void sys_item(struct fsck *f, struct shard *s, const struct bt_iter *it)
 {
+	const struct cont_name *n;
+	uint8_t state[5] = {'C'};
+	bool lost;
+
 	if (!sys_item_ok(it)) {
 		fsck_found(f, false, NULL,
 		           "shard %u: an item of the system tree (key %02x..., %zu bytes, value of "
@@ -50,11 +66,21 @@ static void sys_item(struct fsck *f, struct shard *s, const struct bt_iter *it)
 		           s->id, get_be32(it->key + 1));
 		return;
 	}
-	if (it->key[0] == 'S' && cont_name_by_id(f->l, get_be32(it->key + 1)) &&
-	    cont_name_by_id(f->l, get_be32(it->key + 1))->home == s->id &&
-	    !cont_find(s, get_be32(it->key + 1)))
-		fsck_found(f, false, NULL, "shard %u: container %s has snapshots but no state",
-		           s->id, cont_name_by_id(f->l, get_be32(it->key + 1))->name);
+	if (it->key[0] != 'C' && it->key[0] != 'S')
+		return;
+	n = cont_name_by_id(f->l, get_be32(it->key + 1));
+	if (it->key[0] == 'C' && !n && names_were_lost(f))
+		fsck_found(
+		        f, fsck_repair(f), "drop it",
+		        "shard %u: container %u has no name, which may have been on a lost page: "
+		        "all that it holds is lost",
+		        s->id, get_be32(it->key + 1));
+	if (it->key[0] != 'S' || !n || n->home != s->id || cont_find(s, n->id))
+		return;
+	put_be32(state + 1, n->id);
+	lost = fsck_was_lost(f, s, 0, state, sizeof(state));
+	fsck_found(f, lost && fsck_repair(f), lost ? "drop them" : NULL,
+	           "shard %u: container %s has snapshots but no state", s->id, n->name);
 }
 
 void fsck_sys_tree(struct fsck *f, struct shard *s)
@@ -70,9 +96,9 @@ void fsck_sys_tree(struct fsck *f, struct shard *s)
 
 /* --- one view of a container --- */
 
-struct fix { /* a head whose block count is to be corrected */
+struct fix { /* a head whose block count or size is to be corrected */
 	struct pst_oid oid;
-	uint64_t blocks;
+	uint64_t blocks, size;
 };
 
 struct view {
@@ -84,6 +110,7 @@ struct view {
 	uint64_t epoch; /* nothing in it was born later */
 	/* The object at hand */
 	bool any, orphans_told;
+	bool partly; /* the log has brought it back, but for what was on a lost page */
 	struct pst_oid oid;
 	struct head h;
 	uint64_t mapped, end; /* blocks; end of the last extent */
@@ -106,7 +133,7 @@ static void bad(struct view *v, const char *fmt, ...)
 	           what);
 }
 
-static void fix_note(struct view *v, uint64_t blocks)
+static void fix_note(struct view *v, uint64_t blocks, uint64_t size)
 {
 	if (v->fixes == v->fixes_cap) {
 		size_t cap = v->fixes_cap ? 2 * v->fixes_cap : 16;
@@ -119,22 +146,27 @@ static void fix_note(struct view *v, uint64_t blocks)
 		v->fix = p;
 		v->fixes_cap = cap;
 	}
-	v->fix[v->fixes++] = (struct fix){v->oid, blocks};
+	v->fix[v->fixes++] = (struct fix){v->oid, blocks, size};
 }
 
 static void object_end(struct view *v)
 {
 	char where[FSCK_WHERE_MAX];
+	uint64_t size = v->h.size;
 
 	if (!v->any || !v->h.exists)
 		return;
+	/* The write of the log that has made it anew may have copied blocks behind its end. */
+	if (v->partly && v->end > DIV_ROUND_UP(size, BLOCK_BYTES))
+		v->h.size = v->end * BLOCK_BYTES;
 	if (v->h.blocks != v->mapped) {
 		fsck_found(v->f, fsck_repair(v->f), "correct the count",
 		           "%s: its head counts %llu blocks, and %llu are mapped",
 		           fsck_where(v->f, where, v->c->id, v->snap, v->oid),
 		           (unsigned long long)v->h.blocks, (unsigned long long)v->mapped);
-		fix_note(v, v->mapped);
 	}
+	if (v->h.blocks != v->mapped || v->h.size != size)
+		fix_note(v, v->mapped, v->h.size);
 	if (v->end > DIV_ROUND_UP(v->h.size, BLOCK_BYTES))
 		bad(v, "blocks are mapped up to byte %llu, and its size is %llu",
 		    (unsigned long long)v->end * BLOCK_BYTES, (unsigned long long)v->h.size);
@@ -145,7 +177,7 @@ static void object_begin(struct view *v, struct pst_oid oid)
 	object_end(v);
 	v->any = true;
 	v->oid = oid;
-	v->orphans_told = false;
+	v->orphans_told = v->partly = false;
 	v->h = (struct head){0};
 	v->mapped = v->end = 0;
 }
@@ -168,7 +200,15 @@ static void check_extent(struct view *v, uint64_t lblk, uint64_t addr, uint32_t 
 
 static void check_head(struct view *v, const struct bt_iter *it)
 {
+	char where[FSCK_WHERE_MAX];
+
 	v->objects++;
+	v->partly = fsck_was_lost(v->f, v->s, v->c->id, it->key, it->key_len);
+	if (v->partly && !v->snap)
+		fsck_found(v->f, fsck_repair(v->f), "keep that",
+		           "%s: it may have been on a lost page: the log has brought back what was "
+		           "changed since the last checkpoint, and no more",
+		           fsck_where(v->f, where, v->c->id, NULL, v->oid));
 	if (it->key_len != KEY_OBJ_BYTES || head_decode(it->val, it->val_len, &v->h)) {
 		bad(v, "its head makes no sense");
 		v->h = (struct head){0};
@@ -263,7 +303,9 @@ static void fixes_apply(struct view *v)
 		if (h.label_len)
 			memcpy(label, h.label, h.label_len);
 		h.label = label;
+		v->logical_bytes += v->fix[i].size - h.size;
 		h.blocks = v->fix[i].blocks;
+		h.size = v->fix[i].size;
 		head_put(v->tree, v->fix[i].oid, &h);
 		v->f->checkpoint = true;
 	}

@@ -651,10 +651,13 @@ static int local_close(struct store *store)
 
 	pst_assert(l->ops == 0);
 	l->closing = true;
-	if (!l->stopped && !l->opts.read_only)
+	if (!l->stopped && !l->opts.read_only) {
 		err = checkpoint_all(l);
-	else if (l->stopped)
+		if (!err && l->mended) /* one under way may have been frozen before that */
+			err = checkpoint_all(l);
+	} else if (l->stopped) {
 		err = l->stop_status;
+	}
 	l->stopped = l->stop_told = true;
 	while (io_inflight(l))
 		(void)loop_turn(store->loop, NSEC_PER_SEC);

@@ -101,4 +101,12 @@ int local_fsck(struct loop *loop, struct bdev *const *devs, unsigned count,
                const struct local_fsck_opts *opts, struct local_fsck_report *ret_report,
                struct pst_err *err);
 
+/*
+ * For the repair of names in a snapshot: labels, small values and keys of @view change as @m says,
+ * one after the other, durable when the store was closed in order. 0; -ENOENT: no such snapshot;
+ * -ENOTSUP: it would change what holds blocks, or another kind of change; -EINVAL; -EROFS; -ENOMEM.
+ */
+int local_mend_view(struct store *store, uint32_t cont, uint64_t view, const struct pst_mut *m,
+                    uint32_t count);
+
 #endif

@@ -21,7 +21,11 @@
 /* --- index pages --- */
 
 struct node_map { /* nodes by address, so that what trees share is shared again */
-	struct bt_node **slot;
+	struct node_place {
+		uint64_t
+		        addr; /* the node has none if it stands in for a lost page, or is above one */
+		struct bt_node *node;
+	} * slot;
 	size_t mask, count;
 };
 
@@ -42,20 +46,21 @@ struct loader {
 	struct pst_err *err;
 	uint64_t gen;        /* of the header: no page can be newer */
 	uint32_t cont;       /* whose trees are being loaded; 0: the system tree */
+	bool lossy;          /* something of them was lost */
 	struct ahead *ahead; /* the children of the page that is being loaded */
 	uint8_t *page[BT_DEPTH_MAX];
 };
 
-static struct bt_node **map_slot(const struct node_map *m, uint64_t addr)
+static struct node_place *map_slot(const struct node_map *m, uint64_t addr)
 {
 	size_t i = hash_u64(addr) & m->mask;
 
-	while (m->slot[i] && m->slot[i]->addr != addr)
+	while (m->slot[i].node && m->slot[i].addr != addr)
 		i = (i + 1) & m->mask;
 	return &m->slot[i];
 }
 
-static int map_add(struct node_map *m, struct bt_node *n)
+static int map_add(struct node_map *m, uint64_t addr, struct bt_node *n)
 {
 	if (2 * m->count >= m->mask) {
 		struct node_map big = {.mask = m->mask ? 2 * m->mask + 1 : 255};
@@ -64,21 +69,26 @@ static int map_add(struct node_map *m, struct bt_node *n)
 		if (!big.slot)
 			return -ENOMEM;
 		for (size_t i = 0; m->slot && i <= m->mask; i++)
-			if (m->slot[i])
-				*map_slot(&big, m->slot[i]->addr) = m->slot[i];
+			if (m->slot[i].node)
+				*map_slot(&big, m->slot[i].addr) = m->slot[i];
 		big.count = m->count;
 		mem_free(m->slot);
 		*m = big;
 	}
-	*map_slot(m, n->addr) = n;
+	*map_slot(m, addr) = (struct node_place){addr, n};
 	m->count++;
 	return 0;
+}
+
+static struct bt_node *map_find(const struct node_map *m, uint64_t addr)
+{
+	return m->slot ? map_slot(m, addr)->node : NULL;
 }
 
 static struct bt_node *map_child(void *arg, uint64_t addr)
 {
 	struct loader *ld = arg;
-	struct bt_node *n = ld->map.slot ? *map_slot(&ld->map, addr) : NULL;
+	struct bt_node *n = map_find(&ld->map, addr);
 
 	if (n)
 		n->refs++;
@@ -129,7 +139,7 @@ static void read_ahead(struct loader *ld, const uint8_t *page)
 		uint64_t addr = bt_page_child(page, i);
 		struct dio *d = &a->child[a->count].dio;
 
-		if (!page_place_ok(l, addr) || (ld->map.slot && *map_slot(&ld->map, addr)))
+		if (!page_place_ok(l, addr) || map_find(&ld->map, addr))
 			continue;
 		memset(d, 0, offsetof(struct dio, first));
 		d->done = child_read;
@@ -193,8 +203,6 @@ static int page_read(struct loader *ld, uint64_t addr, uint8_t *page)
 			        (unsigned long long)addr, strerror(-err));
 		if (err)
 			continue;
-		if (l->watch)
-			l->watch->page(l->watch, ld->s, addr, page);
 		for (unsigned bad = 0; bad < d && !l->opts.read_only; bad++)
 			if (!bdev_write_sync(l->dev[bad],
 			                     geo_meta_block(&l->geo, addr) << BLOCK_SHIFT, page,
@@ -206,53 +214,139 @@ static int page_read(struct loader *ld, uint64_t addr, uint8_t *page)
 	                  (unsigned long long)addr);
 }
 
+static int no_memory(struct loader *ld)
+{
+	return err_set(ld->err, -ENOMEM, "no memory to load the index");
+}
+
+static int node_load(struct loader *ld, uint64_t addr, int level, unsigned depth);
+
+/* Is damage told and gone on from? Only fsck does; else what can't be loaded can't be opened. */
+static bool lenient(const struct loader *ld, int err)
+{
+	return ld->s->l->watch && err != -ENOMEM && err != -EREMOTEIO;
+}
+
+/* Child @slot of @page can't be loaded: what stands in for it takes its place. */
+static int child_lost(struct loader *ld, const uint8_t *page, unsigned slot)
+{
+	struct load_watch *w = ld->s->l->watch;
+	uint64_t addr = bt_page_child(page, slot);
+	struct bt_node *n;
+	struct bt_gap gap;
+
+	if (bt_stand_in(&ld->s->env, &n, page, slot, &gap))
+		return no_memory(ld);
+	if (map_add(&ld->map, addr, n)) {
+		bt_node_unref(&ld->s->env, n);
+		return no_memory(ld);
+	}
+	ld->lossy = ld->s->l->lossy = true;
+	w->lost(w, ld->s, ld->cont, addr, &gap, ld->err->text);
+	return 0;
+}
+
+static int children_load(struct loader *ld, const uint8_t *page, unsigned depth)
+{
+	unsigned level = bt_page_level(page);
+	int err = 0;
+
+	if (level && depth + 1 >= BT_DEPTH_MAX)
+		return err_set(ld->err, -EBADMSG, "shard %u: the index is too deep", ld->s->id);
+	if (level == 1)
+		read_ahead(ld, page);
+	for (unsigned i = 0; level && i < bt_page_count(page) && !err; i++) {
+		err = node_load(ld, bt_page_child(page, i), (int)level - 1, depth + 1);
+		if (err && lenient(ld, err))
+			err = child_lost(ld, page, i);
+	}
+	return err;
+}
+
 static int node_load(struct loader *ld, uint64_t addr, int level, unsigned depth)
 {
 	uint8_t *page = ld->page[depth];
+	struct shard *s = ld->s;
 	struct bt_node *n;
 	int err;
 
-	if (ld->map.slot && *map_slot(&ld->map, addr))
+	if (map_find(&ld->map, addr))
 		return 0;
 	err = page_read(ld, addr, page);
 	if (err)
 		return err;
 	if (level >= 0 && bt_page_level(page) != (unsigned)level)
 		return err_set(ld->err, -EBADMSG, "shard %u: index page %llu has level %u, not %d",
-		               ld->s->id, (unsigned long long)addr, bt_page_level(page), level);
-	level = (int)bt_page_level(page);
-	if (level && depth + 1 >= BT_DEPTH_MAX)
-		return err_set(ld->err, -EBADMSG, "shard %u: the index is too deep", ld->s->id);
-	if (level == 1)
-		read_ahead(ld, page);
-	for (unsigned i = 0; level && i < bt_page_count(page) && !err; i++)
-		err = node_load(ld, bt_page_child(page, i), level - 1, depth + 1);
+		               s->id, (unsigned long long)addr, bt_page_level(page), level);
+	err = children_load(ld, page, depth);
 	if (!err)
-		err = bt_node_load(&ld->s->env, &n, page, addr, map_child, ld, ld->err);
+		err = bt_node_load(&s->env, &n, page, addr, map_child, ld, ld->err);
 	if (err)
 		return err;
-	err = map_add(&ld->map, n);
-	if (err) {
-		bt_node_unref(&ld->s->env, n);
-		return err_set(ld->err, err, "no memory to load the index");
+	err = space_claim(s, SPACE_META, addr, 1);
+	if (!err)
+		err = map_add(&ld->map, addr, n) ? -ENOMEM : 0;
+	if (!err) {
+		if (s->l->watch)
+			s->l->watch->page(s->l->watch, s, addr, page);
+		if (!n->addr) /* it will be written anew: this place is free after that */
+			space_free_meta(s, addr);
+		return 0;
 	}
-	err = space_claim(ld->s, SPACE_META, addr, 1);
-	if (err == -ENOMEM)
-		return err_set(ld->err, err, "no memory to load the index");
-	return err ? err_set(ld->err, -EBADMSG, "shard %u: index page %llu overlaps another",
-	                     ld->s->id, (unsigned long long)addr)
-	           : 0;
+	n->addr = 0; /* it has no claim on its place */
+	bt_node_unref(&s->env, n);
+	return err == -ENOMEM
+	               ? no_memory(ld)
+	               : err_set(ld->err, -EBADMSG, "shard %u: index page %llu overlaps another",
+	                         s->id, (unsigned long long)addr);
+}
+
+/* A tree of which pages were lost: how many items are left, and none are no tree. */
+static void tree_recount(struct btree *t, uint64_t *items)
+{
+	struct bt_iter it;
+
+	*items = 0;
+	for (bt_seek(&it, t, "", 0); it.valid; bt_next(&it))
+		++*items;
+}
+
+static int root_load(struct loader *ld, struct btree *t, uint64_t root, uint64_t items)
+{
+	struct btree whole = {.env = t->env};
+	int err = node_load(ld, root, -1, 0);
+
+	if (!err && ld->lossy) {
+		whole.root = map_find(&ld->map, root);
+		tree_recount(&whole, &items);
+		if (!items) /* all of it was lost, and told */
+			return 0;
+	}
+	if (err)
+		return err;
+	whole.root = map_child(ld, root);
+	err = bt_adopt(t, whole.root, items, ld->err);
+	if (err)
+		bt_node_unref(t->env, whole.root);
+	return err;
 }
 
 static int tree_load(struct loader *ld, struct btree *t, uint64_t root, uint64_t items)
 {
+	struct load_watch *w = ld->s->l->watch;
+	static const struct bt_gap all;
 	int err;
 
 	t->env = &ld->s->env;
 	if (!root)
 		return items ? err_set(ld->err, -EBADMSG, "an empty tree has items") : 0;
-	err = node_load(ld, root, -1, 0);
-	return err ? err : bt_adopt(t, map_child(ld, root), items, ld->err);
+	err = root_load(ld, t, root, items);
+	/* Without the names nothing of any shard means anything. */
+	if (!err || !lenient(ld, err) || (!ld->cont && !ld->s->id))
+		return err;
+	ld->lossy = ld->s->l->lossy = true;
+	w->lost(w, ld->s, ld->cont, root, &all, ld->err->text);
+	return 0;
 }
 
 static int loader_init(struct loader *ld, struct shard *s, struct pst_err *err)
@@ -270,8 +364,8 @@ static int loader_init(struct loader *ld, struct shard *s, struct pst_err *err)
 static void loader_forget(struct loader *ld)
 {
 	for (size_t i = 0; ld->map.slot && i <= ld->map.mask; i++)
-		if (ld->map.slot[i])
-			bt_node_unref(&ld->s->env, ld->map.slot[i]);
+		if (ld->map.slot[i].node)
+			bt_node_unref(&ld->s->env, ld->map.slot[i].node);
 	mem_free(ld->map.slot);
 	ld->map = (struct node_map){0};
 }
@@ -389,6 +483,7 @@ static int load_cont(struct loader *ld, const struct bt_iter *it)
 	c->quota_blocks = quota_in_blocks(c->quota_bytes);
 	loader_forget(ld);
 	ld->cont = c->id;
+	ld->lossy = false;
 	err = tree_load(ld, &c->tree, le64_get(m.root), le64_get(m.items));
 	if (!err)
 		err = load_snaps(ld, c);
@@ -418,6 +513,8 @@ static int load_trees(struct shard *s, const struct media_header *h, struct pst_
 	if (!r)
 		r = load_items(&ld);
 	loader_done(&ld);
+	if (!r && s->l->lossy)
+		s->l->watch->loaded(s->l->watch, s);
 	return r;
 }
 

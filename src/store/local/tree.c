@@ -219,6 +219,16 @@ int outval_decode(const uint8_t *val, size_t len, struct media_outval *ret)
 
 /* --- extents --- */
 
+bool extent_of_item(const uint8_t *key, size_t key_len, const uint8_t *val, size_t val_len,
+                    struct extent *ret_ext)
+{
+	if (key_len != KEY_EXTENT_BYTES || key[16] != KEY_EXTENT ||
+	    !extent_decode(val, val_len, ret_ext))
+		return false;
+	ret_ext->lblk = lblk_of_suffix(key + KEY_OBJ_BYTES);
+	return true;
+}
+
 bool extent_find(const struct btree *t, struct pst_oid oid, const struct head *h, uint64_t lblk,
                  struct extent *ret_ext)
 {
@@ -316,7 +326,7 @@ const struct extent *extent_peek(const struct btree *t, const struct head *peeke
 	return extent_among(he, lblk);
 }
 
-static void extent_put(struct btree *t, struct pst_oid oid, struct head *h, const struct extent *e)
+void extent_put(struct btree *t, struct pst_oid oid, struct head *h, const struct extent *e)
 {
 	uint8_t key[KEY_EXTENT_BYTES];
 	struct media_extent m;
@@ -431,10 +441,8 @@ void item_runs(const uint8_t *key, size_t key_len, const uint8_t *val, size_t va
 		return;
 	if (key[16] == KEY_HEAD && head_decode(val, val_len, &h) == 0 && h.has_extent)
 		fn(arg, oid_of_key(key), 0, h.addr, h.ext_blocks, h.birth, h.nocsum);
-	else if (key[16] == KEY_EXTENT && key_len == KEY_EXTENT_BYTES &&
-	         extent_decode(val, val_len, &e))
-		fn(arg, oid_of_key(key), lblk_of_suffix(key + KEY_OBJ_BYTES), e.addr, e.blocks,
-		   e.birth, e.nocsum);
+	else if (extent_of_item(key, key_len, val, val_len, &e))
+		fn(arg, oid_of_key(key), e.lblk, e.addr, e.blocks, e.birth, e.nocsum);
 	else if (key[16] == KEY_KV && val_len > 1 && val[0] == VAL_OUT &&
 	         outval_decode(val + 1, val_len - 1, &out) == 0)
 		for (unsigned i = 0; i < le16_get(out.extents); i++)

@@ -67,6 +67,11 @@ int outval_decode(const uint8_t *val, size_t len, struct media_outval *ret);
  */
 void extent_map(struct shard *s, struct cont *c, struct pst_oid oid, struct head *h,
                 const struct extent *e);
+/* Puts one where nothing is mapped; the one at block 0 goes into @h only. */
+void extent_put(struct btree *t, struct pst_oid oid, struct head *h, const struct extent *e);
+/* The extent that an item is; false: it is none. */
+bool extent_of_item(const uint8_t *key, size_t key_len, const uint8_t *val, size_t val_len,
+                    struct extent *ret_ext);
 void extent_unmap(struct shard *s, struct cont *c, struct pst_oid oid, struct head *h,
                   uint64_t lblk, uint64_t blocks);
 /* Space that the live tree of @c no longer uses: freed unless a snapshot holds it. */
