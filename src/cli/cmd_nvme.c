@@ -9,9 +9,8 @@
 #include "cli/nvme.h"
 
 const struct cli_command *const nvme_verbs[] = {
-        &nvme_target,
-        &nvme_ana,
-        NULL,
+        &nvme_list,  &nvme_identify, &nvme_log, &nvme_feature, &nvme_format,
+        &nvme_reset, &nvme_target,   &nvme_ana, NULL,
 };
 
 const struct cli_command *nvme_verb_find(const char *verb)
@@ -40,10 +39,22 @@ static int run(struct cli *cli, int argc, char **argv)
 
 const struct cli_command cmd_nvme = {
         .name = "nvme",
-        .args = "target BDEV... [--loop NAME] [--nqn NQN]\n"
+        .args = "list [DEVICE...]\n"
+                "identify DEVICE [--nsid N]\n"
+                "log DEVICE PAGE\n"
+                "feature DEVICE FEATURE [VALUE]\n"
+                "format DEVICE --nsid N --force\n"
+                "reset DEVICE\n"
+                "target BDEV... [--loop NAME] [--nqn NQN]\n"
                 "ana NAME [[PORT:]GROUP=STATE...]",
-        .summary = "Offer devices as NVMe controllers, and see to them",
-        .help = "  target     offer block devices as namespaces to other processes and hosts\n"
+        .summary = "See to NVMe controllers, and offer devices as such",
+        .help = "  list       controllers and their namespaces\n"
+                "  identify   what a controller, or a namespace, says of itself\n"
+                "  log        a log page: smart, error, ana, ...\n"
+                "  feature    see or set a feature\n"
+                "  format     format a namespace\n"
+                "  reset      reset a controller\n"
+                "  target     offer block devices as namespaces to other processes and hosts\n"
                 "  ana        see or change a target's ANA states while it runs\n"
                 "\n"
                 "penstock nvme VERB --help says more of each.\n"
@@ -51,7 +62,7 @@ const struct cli_command cmd_nvme = {
                 "Examples:\n"
                 "  penstock nvme target /srv/disk.img --loop disk\n"
                 "  penstock perf nvme+loop:disk --rw randread\n",
-        .words = "target ana",
+        .words = "list identify log feature format reset target ana",
         .flags = CLI_NO_STORE,
         .run = run,
 };

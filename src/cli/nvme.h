@@ -10,6 +10,7 @@ extern const struct cli_command *const nvme_verbs[];
 /* The verb of "VERB"; NULL. */
 const struct cli_command *nvme_verb_find(const char *verb);
 
-extern const struct cli_command nvme_target, nvme_ana;
+extern const struct cli_command nvme_target, nvme_ana, nvme_list, nvme_identify, nvme_log,
+        nvme_feature, nvme_format, nvme_reset;
 
 #endif

@@ -226,6 +226,48 @@ def test_loop_faults():
             stop(t)
 
 
+def test_verbs():
+    """list, identify, log, feature, format, reset; in words and as JSON."""
+    with Bench() as b:
+        t = b.target("mem:16m?block=512", "mem:32m?block=4096", "--loop", "one", "--nqn", "nqn.2026-11.t:x",
+                     "--serial", "S123", "--group", "2=7", "--ana", "1:7=non-optimized")
+        stop_me = b.target("mem:1m", "--loop", "two", "--read-only")
+        dev = "nvme+loop:one"
+        got = json.loads(b.ok("nvme", "list", "--json"))
+        assert sorted(d["device"] for d in got) == ["nvme+loop:one", "nvme+loop:two"], got
+        one = [d for d in got if d["device"] == dev][0]
+        assert one["serial"] == "S123" and one["nqn"] == "nqn.2026-11.t:x"
+        assert [(n["nsid"], n["size_bytes"], n["block_bytes"]) for n in one["namespaces"]] == \
+            [(1, 16 << 20, 512), (2, 32 << 20, 4096)]
+        assert got[0]["namespaces"][0]["nguid"] != got[1]["namespaces"][0]["nguid"]
+        assert "S123" in b.ok("nvme", "list", dev)
+        stop(stop_me)
+        b.fails("nvme", "list", "nvme+loop:two", say="two")
+        assert json.loads(b.ok("nvme", "identify", dev, "--json"))["version"] == "2.0.0"
+        ns = json.loads(b.ok("nvme", "identify", dev, "--nsid", "2", "--json"))
+        assert ns["ana_group"] == 7 and ns["size_blocks"] == 8192
+        ana = json.loads(b.ok("nvme", "log", dev, "ana", "--json"))
+        assert [(g["group"], g["state"], g["namespaces"]) for g in ana] == \
+            [(1, "optimized", [1]), (7, "non-optimized", [2])], ana
+        assert "temperature_kelvin" in b.ok("nvme", "log", dev, "smart")
+        for page in ("supported", "error", "firmware", "changed", "effects"):
+            json.loads(b.ok("nvme", "log", dev, page, "--json"))
+        assert b.ok("nvme", "log", dev, "2", "--bytes", "32").startswith("000000 ")
+        b.fails("nvme", "log", dev, "nonsense", status=2)
+        b.fails("nvme", "log", dev, "0xaa", say="status 0x109")
+        assert json.loads(b.ok("nvme", "feature", dev, "queues", "--json"))["value"] > 0
+        b.ok("nvme", "feature", dev, "events", "0x100")
+        b.fails("nvme", "feature", dev, "0xee", say="status 0x2")
+        b.fails("nvme", "format", dev, "--nsid", "1", say="--force")
+        b.fails("nvme", "format", dev, "--nsid", "1", "--block", "1024", "--force", say="no format")
+        b.ok("nvme", "format", dev, "--nsid", "1", "--block", "4096", "--force")
+        assert json.loads(b.ok("nvme", "list", dev, "--json"))[0]["namespaces"][0]["block_bytes"] == 4096
+        b.ok("nvme", "reset", dev)
+        b.fails("nvme", "sideways", status=2)
+        b.fails("nvme", status=2)
+        stop(t)
+
+
 # --- hosts that lie -----------------------------------------------------------------------------
 
 MAGIC = 0x314c4e50
