@@ -141,6 +141,24 @@ static bool addr_ok(const struct shard *s, uint64_t addr, uint32_t blocks)
 	       addr % g->region_span + blocks <= g->region_span;
 }
 
+static inline void journal_run(struct shard *s, uint64_t addr, uint32_t blocks,
+                               struct jblock *const *j, uint64_t frame)
+{
+	for (uint32_t i = 0; i < blocks; i++) {
+		if (s->l->recovering && PLANTED(s->l, PLANT_JOURNAL_OUT_OF_ORDER) &&
+		    jrnl_find(s, addr + i))
+			continue;
+		jrnl_insert(s, j[i], addr + i, frame);
+	}
+}
+
+static inline void csum_run(struct shard *s, uint64_t addr, uint32_t blocks, const le32 *csum,
+                            uint64_t frame)
+{
+	for (uint32_t i = 0; i < blocks; i++)
+		csum_set(s, addr + i, le32_get(csum[i]), frame);
+}
+
 static int write_piece(const struct applying *a, const struct media_piece *p, bool nocsum,
                        struct pst_oid oid, struct head *h, const le32 *csum, uint32_t *data_at)
 {
@@ -156,18 +174,14 @@ static int write_piece(const struct applying *a, const struct media_piece *p, bo
 	if (flags & PIECE_JOURNALED) {
 		if (*data_at > a->data_count || e.blocks > a->data_count - *data_at)
 			return -EBADMSG;
-		for (uint32_t i = 0; i < e.blocks; i++) {
+		for (uint32_t i = 0; i < e.blocks; i++)
 			if (a->data[*data_at + i]->addr)
 				return -EBADMSG; /* a block has one place */
-			if (s->l->recovering && PLANTED(s->l, PLANT_JOURNAL_OUT_OF_ORDER) &&
-			    jrnl_find(s, e.addr + i))
-				continue;
-			jrnl_insert(s, a->data[*data_at + i], e.addr + i, a->frame);
-		}
+		journal_run(s, e.addr, e.blocks, a->data + *data_at, a->frame);
 		*data_at += e.blocks;
 	}
-	for (uint32_t i = 0; !nocsum && i < e.blocks; i++)
-		csum_set(s, e.addr + i, le32_get(csum[i]), a->frame);
+	if (!nocsum)
+		csum_run(s, e.addr, e.blocks, csum, a->frame);
 	return 0;
 }
 
@@ -220,6 +234,19 @@ static int apply_write(const struct applying *a, const struct change *ch)
 	o.h.mtime = a->time_ns;
 	own_head_put(a, ch->oid, &o);
 	return 0;
+}
+
+bool apply_overwrite(struct shard *s, struct cont *c, uint64_t frame, uint64_t time_ns,
+                     struct pst_oid oid, uint64_t size_min, const struct media_piece *piece,
+                     struct jblock *const *j, const le32 *csum)
+{
+	uint64_t addr = le64_get(piece->addr);
+	uint32_t blocks = le32_get(piece->blocks);
+
+	journal_run(s, addr, blocks, j, frame);
+	if (csum)
+		csum_run(s, addr, blocks, csum, frame);
+	return head_touch(s, &c->tree, oid, size_min, time_ns, le64_get(piece->lblk) ? NULL : csum);
 }
 
 static int apply_punch(const struct applying *a, const struct change *ch)

@@ -277,18 +277,22 @@ void bt_put(struct btree *t, const void *key, size_t key_len, const void *val, s
 int bt_get_mut(struct btree *t, const void *key, size_t key_len, void **ret_val,
                size_t *ret_val_len)
 {
-	const void *val;
 	struct path p;
 	uint8_t *page;
 	struct bt_rec rec;
+	unsigned slot;
 	bool eq;
 
-	if (bt_get(t, key, key_len, &val, ret_val_len) < 0)
+	if (!t->root)
 		return -ENOENT;
 	path_hold(t, key, key_len, &p);
 	page = p.node[p.depth - 1]->page;
-	rec = pg_rec(page, pg_find(page, key, key_len, &eq));
+	slot = pg_find(page, key, key_len, &eq);
+	if (!eq)
+		return -ENOENT;
+	rec = pg_rec(page, slot);
 	*ret_val = page + (rec.val - page);
+	*ret_val_len = rec.val_len;
 	return 0;
 }
 

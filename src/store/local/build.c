@@ -301,30 +301,36 @@ int token_answer(struct shard *s, struct pst_op *op)
 	return 0;
 }
 
+void *batch_record_begin(struct shard *s, struct media_record *r, const struct pst_op *op,
+                         uint64_t time_ns)
+{
+	struct media_reply *reply = (void *)(r + 1);
+
+	*r = (struct media_record){.type = le16_make(REC_BATCH),
+	                           .cont = le32_make(op->cont),
+	                           .tenant = le32_make(op->tenant),
+	                           .time_ns = le64_make(time_ns)};
+	if (!op->token.session)
+		return reply;
+	reply_fill(reply, op, time_ns);
+	token_record(s, reply);
+	if (PLANTED(s->l, PLANT_DROP_REPLAY_RECORD))
+		return reply;
+	r->flags = le16_make(REC_F_TOKEN);
+	return reply + 1;
+}
+
 uint64_t batch_build(struct wreq *q, struct cont *c)
 {
 	struct shard *s = q->shard;
 	struct pst_op *op = q->op;
 	struct media_record *r = log_at(s);
-	struct builder b = {.q = q, .c = c, .start = (uint8_t *)r, .p = (uint8_t *)(r + 1)};
+	struct builder b = {.q = q, .c = c, .start = (uint8_t *)r};
 
 	b.frame = log_open_frame(s);
 	b.time_ns = loop_real_now(s->l->store.loop);
 	b.nocsum = c->props & PST_PROP_CHECKSUM_OFF;
-	*r = (struct media_record){.type = le16_make(REC_BATCH),
-	                           .cont = le32_make(op->cont),
-	                           .tenant = le32_make(op->tenant),
-	                           .time_ns = le64_make(b.time_ns)};
-	if (op->token.session) {
-		struct media_reply reply;
-
-		reply_fill(&reply, op, b.time_ns);
-		if (!PLANTED(s->l, PLANT_DROP_REPLAY_RECORD)) {
-			r->flags = le16_make(REC_F_TOKEN);
-			put_bytes(&b, &reply, sizeof(reply));
-		}
-		token_record(s, &reply);
-	}
+	b.p = batch_record_begin(s, r, op, b.time_ns);
 	for (uint32_t i = 0; i < q->count; i++)
 		build_one(&b, i);
 	r->changes = le32_make(b.changes);

@@ -518,6 +518,11 @@ int apply_record(struct shard *s, const struct media_record *r, uint64_t frame,
 struct change;
 int apply_one(struct shard *s, struct cont *c, uint64_t frame, uint64_t time_ns,
               struct jblock *const *data, uint32_t data_count, const struct change *ch);
+/* The same for a CH_WRITE of one piece in place, of journaled blocks @j with checksums @csum (NULL:
+ * without), of an object that is there and no smaller than @size_min; false: it is not so. */
+bool apply_overwrite(struct shard *s, struct cont *c, uint64_t frame, uint64_t time_ns,
+                     struct pst_oid oid, uint64_t size_min, const struct media_piece *piece,
+                     struct jblock *const *j, const le32 *csum);
 int record_check(const struct media_record *r, size_t room);
 void cont_drop_tree(struct shard *s,
                     struct cont *c); /* a destroyed container gives its space back */
@@ -606,6 +611,8 @@ _Static_assert(sizeof(struct wreq) <= 1536, "a write request fits in a request")
 /* 0: ready to commit; -EINPROGRESS: I/O is under way, write_prepared() will be called; -EAGAIN:
  * later; or an error. */
 int prep_start(struct wreq *q);
+/* Copies @len bytes out of a vector, from @skip on. */
+void iov_gather(const struct iovec *v, uint32_t count, uint64_t skip, uint8_t *to, uint64_t len);
 void prep_undo(struct wreq *q);  /* gives back what was not committed */
 void prep_fill(struct wreq *q);  /* the new bytes, and checksums */
 void prep_reset(struct wreq *q); /* undo, and ready to begin again */
@@ -641,6 +648,12 @@ void batch_demand(const struct wreq *q, const struct cont *c, struct demand *ret
 int batch_admit(struct wreq *q, struct cont *c, const struct demand *d);
 /* Builds and applies; returns the frame. */
 uint64_t batch_build(struct wreq *q, struct cont *c);
+/* Fills the head of @op's record at @r, and its token (which it takes for used); returns where its
+ * changes go. */
+void *batch_record_begin(struct shard *s, struct media_record *r, const struct pst_op *op,
+                         uint64_t time_ns);
+/* The straight way of a write, if it can go it now; false: nothing was done. */
+bool overwrite_try(struct shard *s, struct pst_op *op, enum pst_outcome *ret_out);
 uint32_t blocks_to_place(struct shard *s, struct cont *c, struct pst_oid oid, const struct wmut *w);
 
 /* --- requests: a pool of fixed-size scratch for reads and writes --- */

@@ -518,10 +518,9 @@ static int runs_alloc(struct wreq *q, struct wmut *w, uint32_t blocks, uint32_t 
 	return 0;
 }
 
-static void gather(const struct pst_mut *m, uint64_t skip, uint8_t *to, uint64_t len)
+void iov_gather(const struct iovec *v, uint32_t count, uint64_t skip, uint8_t *to, uint64_t len)
 {
-	const struct iovec one = {(void *)m->val, m->val_len};
-	const struct iovec *v = m->iov ? m->iov : &one, *end = v + (m->iov ? m->iov_count : 1);
+	const struct iovec *end = v + count;
 
 	while (v < end && skip >= v->iov_len) {
 		skip -= v->iov_len;
@@ -532,13 +531,19 @@ static void gather(const struct pst_mut *m, uint64_t skip, uint8_t *to, uint64_t
 
 		pst_assert(v < end); /* the op's length is that of its pieces */
 		n = MIN(len, v->iov_len - skip);
-
 		memcpy(to, (const uint8_t *)v->iov_base + skip, n);
 		to += n;
 		len -= n;
 		skip = 0;
 		v++;
 	}
+}
+
+static void gather(const struct pst_mut *m, uint64_t skip, uint8_t *to, uint64_t len)
+{
+	const struct iovec one = {(void *)m->val, m->val_len};
+
+	iov_gather(m->iov ? m->iov : &one, m->iov ? m->iov_count : 1, skip, to, len);
 }
 
 /* The caller's memory, when the device can take the blocks from it as they lie there. */

@@ -141,6 +141,14 @@ const struct head *head_peek(struct shard *s, const struct btree *t, struct pst_
 	return head_load(s, t, oid, e);
 }
 
+bool head_in_hand(struct shard *s, const struct btree *t, struct pst_oid oid)
+{
+	const struct head *h = head_peek(s, t, oid);
+	const struct head_entry *e = container_of((struct head *)h, struct head_entry, h);
+
+	return e->in_page && e->page_version == s->page_version;
+}
+
 bool head_touch(struct shard *s, struct btree *t, struct pst_oid oid, uint64_t size_min,
                 uint64_t mtime, const le32 *csum0)
 {

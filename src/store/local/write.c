@@ -2,7 +2,7 @@
 /*
  * write - WRITE and BATCH: checking, committing, and what happens in between.
  *
- *   write_submit -> write_try -> [prep_start] -> commit -> op_committed
+ *   write_submit -> [overwrite_try] -> write_try -> [prep_start] -> commit -> op_committed
  *                      ^              |             |
  *                      |  write_prepared (I/O done) |
  *                      +---- stalled: log room, memory, space, a lock ----+
@@ -185,8 +185,11 @@ static enum pst_outcome commit(struct wreq *q)
 static enum pst_outcome write_try(struct shard *s, struct pst_op *op)
 {
 	struct wreq *q = op_state(op)->req;
+	enum pst_outcome out;
 	int err;
 
+	if (!q && op->opcode == PST_OP_WRITE && overwrite_try(s, op, &out))
+		return out;
 	if (!q)
 		q = wreq_new(s, op);
 	if (!q)
