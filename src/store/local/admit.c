@@ -14,7 +14,7 @@ static int key_check(const struct pst_mut *m)
 	return m->key_len > PST_KEY_MAX ? -ENAMETOOLONG : 0;
 }
 
-int batch_data_check(const struct pst_mut *m, uint64_t *bytes)
+static int data_check(const struct pst_mut *m, uint64_t *bytes)
 {
 	uint64_t have = m->val_len;
 
@@ -48,7 +48,7 @@ int batch_mut_check(const struct pst_mut *m, uint64_t *bytes)
 		return m->val_len > PST_LABEL_MAX ? -E2BIG : 0;
 	case PST_ARRAY_WRITE:
 	case PST_ARRAY_APPEND:
-		return batch_data_check(m, bytes);
+		return data_check(m, bytes);
 	case PST_ARRAY_PUNCH:
 		if (m->len > PST_OBJECT_MAX)
 			return -EFBIG;

@@ -150,6 +150,7 @@ struct jblock {
 	uint8_t *data;       /* BLOCK_BYTES, aligned */
 };
 
+struct apply_io;
 struct jrnl {
 	struct jblock **hash;
 	unsigned hash_mask;
@@ -162,7 +163,8 @@ struct jrnl {
 	        forgot; /* newest frame that freed one of them instead: durable before the header */
 	struct jblock **batch; /* sorted by address, each with a reference */
 	uint32_t batch_count, batch_at;
-	bool look;            /* something has changed since the last batch was gathered */
+	bool look; /* something has changed since the last batch was gathered */
+	struct apply_io *idle_io;
 	struct jblock *spare; /* free ones */
 	struct jrnl_slab *slab;
 	uint64_t slab_blocks; /* in slabs, free or not */
@@ -470,6 +472,16 @@ static inline struct op_state *op_state(struct pst_op *op)
 {
 	return (struct op_state *)op->priv;
 }
+static inline uint64_t op_iov_bytes(const struct pst_op *op)
+{
+	uint64_t n = 0;
+
+	if (likely(op->iov_count == 1))
+		return op->iov[0].iov_len;
+	for (uint32_t i = 0; i < op->iov_count; i++)
+		n += op->iov[i].iov_len;
+	return n;
+}
 /* Completes a queued op. */
 static inline void op_done(struct local *l, struct pst_op *op, int status)
 {
@@ -634,7 +646,6 @@ struct demand { /* what committing takes, at most */
 };
 /* The form of an entry; *bytes sums the data of all. Errors as in the op table. */
 int batch_mut_check(const struct pst_mut *m, uint64_t *bytes);
-int batch_data_check(const struct pst_mut *m, uint64_t *bytes);
 bool batch_holds(const struct btree *t, const struct pst_mut *m); /* true for changes */
 /* Blocks that array entry @i gives or takes, as it was resolved; first == end: none. */
 void array_range(const struct wreq *q, uint32_t i, uint64_t *ret_first, uint64_t *ret_end);

@@ -23,6 +23,7 @@
 
 struct apply_io { /* a run of neighbours on its way home */
 	struct dio dio;
+	struct apply_io *next; /* idle ones */
 	struct shard *shard;
 	uint32_t count, read_epoch;
 	struct jblock *j[APPLY_RUN_BLOCKS];
@@ -229,7 +230,8 @@ static void applied(struct dio *d)
 		jblock_unref(s, j);
 	}
 	mem_free(io->buf);
-	mem_free(io);
+	io->next = s->jrnl.idle_io;
+	s->jrnl.idle_io = io;
 	shard_kick(s);
 }
 
@@ -251,9 +253,13 @@ static bool may_go(const struct jblock *j)
  */
 static int send_run(struct shard *s, struct jblock **j, uint32_t count)
 {
-	struct apply_io *io = mem_alloc(sizeof(*io));
+	struct apply_io *io = s->jrnl.idle_io;
 	uint8_t *buf = j[0]->data;
 
+	if (io)
+		s->jrnl.idle_io = io->next;
+	else
+		io = mem_alloc(sizeof(*io));
 	if (!io)
 		return -ENOMEM;
 	memset(&io->dio, 0, sizeof(io->dio));
@@ -409,6 +415,12 @@ void jrnl_done(struct shard *s)
 		n->slab = slab->next;
 		mem_free(slab->data);
 		mem_free(slab);
+	}
+	while (n->idle_io) {
+		struct apply_io *io = n->idle_io;
+
+		n->idle_io = io->next;
+		mem_free(io);
 	}
 	n->spare = NULL;
 	mem_free(n->hash);

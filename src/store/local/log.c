@@ -22,7 +22,7 @@
 	                     */
 /* Devices make many small writes durable in the time of one large one, so a frame that somebody
  * waits for goes as soon as it carries this much, while others are under way. */
-#define FRAME_HURRY_BLOCKS     3
+#define FRAME_HURRY_BLOCKS     8
 #define FRAME_CLOSE_BYTES(log) ((log)->meta_max / 4 * 3)
 
 static struct frame *frame_of(struct log *g, uint64_t seq)

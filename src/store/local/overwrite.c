@@ -12,6 +12,7 @@
 
 struct target {
 	struct cont *c;
+	const struct head *head;
 	uint64_t lblk, addr;
 	uint32_t blocks;
 	bool nocsum;
@@ -29,7 +30,7 @@ static bool find_target(struct shard *s, const struct pst_op *op, struct target 
 	t->c = cont_find(s, op->cont);
 	if (!t->c)
 		return false;
-	h = head_peek(s, &t->c->tree, op->oid);
+	h = t->head = head_peek(s, &t->c->tree, op->oid);
 	if (!h->exists || op->len > h->size || op->off > h->size - op->len)
 		return false;
 	t->lblk = op->off / BLOCK_BYTES;
@@ -56,7 +57,7 @@ static bool admitted(struct shard *s, const struct pst_op *op, const struct targ
 {
 	unsigned changes = op->token.session ? 2 : 0;
 
-	if (!head_in_hand(s, &t->c->tree, op->oid))
+	if (!head_in_hand(s, t->head))
 		changes++;
 	if (changes && bt_reserve(&s->env, changes, false))
 		return false;

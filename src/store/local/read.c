@@ -430,17 +430,6 @@ static enum pst_outcome read_try(struct shard *s, struct pst_op *op)
 	return read_begin(s, op, t, h);
 }
 
-static uint64_t iov_bytes(const struct pst_op *op)
-{
-	uint64_t n = 0;
-
-	if (likely(op->iov_count == 1))
-		return op->iov[0].iov_len;
-	for (uint32_t i = 0; i < op->iov_count; i++)
-		n += op->iov[i].iov_len;
-	return n;
-}
-
 enum pst_outcome read_submit(struct local *l, struct pst_op *op)
 {
 	struct shard *s = shard_of_cont(l, op->cont);
@@ -449,7 +438,7 @@ enum pst_outcome read_submit(struct local *l, struct pst_op *op)
 		return op_fail(op, -ENOENT);
 	if (op->len > PST_IO_MAX)
 		return op_fail(op, -E2BIG);
-	if (op->off > PST_OBJECT_MAX || iov_bytes(op) != op->len)
+	if (op->off > PST_OBJECT_MAX || op_iov_bytes(op) != op->len)
 		return op_fail(op, -EINVAL);
 	return op_run(s, op, read_try);
 }

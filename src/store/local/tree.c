@@ -141,10 +141,9 @@ const struct head *head_peek(struct shard *s, const struct btree *t, struct pst_
 	return head_load(s, t, oid, e);
 }
 
-bool head_in_hand(struct shard *s, const struct btree *t, struct pst_oid oid)
+bool head_in_hand(const struct shard *s, const struct head *peeked)
 {
-	const struct head *h = head_peek(s, t, oid);
-	const struct head_entry *e = container_of((struct head *)h, struct head_entry, h);
+	const struct head_entry *e = container_of((struct head *)peeked, struct head_entry, h);
 
 	return e->in_page && e->page_version == s->page_version;
 }

@@ -49,11 +49,11 @@ void head_get(const struct btree *t, struct pst_oid oid, struct head *ret_head);
  * of block 0, if it is one of them (else @csum0 is NULL) and the head has it; false: look closer. */
 bool head_touch(struct shard *s, struct btree *t, struct pst_oid oid, uint64_t size_min,
                 uint64_t mtime, const le32 *csum0);
-/* Can it do so without changing the tree, for which memory must have been reserved? */
-bool head_in_hand(struct shard *s, const struct btree *t, struct pst_oid oid);
 /* The same from the shard's cache: no label, an mtime that may be old. Valid until something
  * changes. */
 const struct head *head_peek(struct shard *s, const struct btree *t, struct pst_oid oid);
+/* Can head_touch() do without memory that was reserved? Of a head that head_peek() gave. */
+bool head_in_hand(const struct shard *s, const struct head *peeked);
 void head_put(struct btree *t, struct pst_oid oid, const struct head *h);
 /* The extent that maps @lblk, or the first one after it (then ext->lblk > lblk); false: none. */
 bool extent_find(const struct btree *t, struct pst_oid oid, const struct head *h, uint64_t lblk,

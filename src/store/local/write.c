@@ -250,10 +250,18 @@ void write_abandon(struct wreq *q)
 	wreq_free(q);
 }
 
+static int write_check(const struct pst_op *op)
+{
+	if (op->len > PST_IO_MAX)
+		return -E2BIG;
+	if (op->len && (!op->iov || op_iov_bytes(op) != op->len))
+		return -EINVAL;
+	return !(op->flags & PST_F_APPEND) && op->off > PST_OBJECT_MAX - op->len ? -EFBIG : 0;
+}
+
 enum pst_outcome write_submit(struct local *l, struct pst_op *op)
 {
 	struct shard *s = shard_of_cont(l, op->cont);
-	struct pst_mut one = {.kind = PST_ARRAY_WRITE, .off = op->off, .len = op->len};
 	uint64_t bytes = 0;
 	int err = 0;
 
@@ -262,10 +270,7 @@ enum pst_outcome write_submit(struct local *l, struct pst_op *op)
 	if (op->view)
 		return op_fail(op, -EROFS);
 	if (op->opcode == PST_OP_WRITE) {
-		one.kind = op->flags & PST_F_APPEND ? PST_ARRAY_APPEND : PST_ARRAY_WRITE;
-		one.iov = op->iov;
-		one.iov_count = op->iov_count;
-		err = op->len && !op->iov ? -EINVAL : batch_data_check(&one, &bytes);
+		err = write_check(op);
 		return err ? op_fail(op, err) : op_run(s, op, write_try);
 	}
 	if (op->mut_count > PST_BATCH_MAX)
