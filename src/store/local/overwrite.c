@@ -68,8 +68,8 @@ static bool admitted(struct shard *s, const struct pst_op *op, const struct targ
 static void copy_in(const struct pst_op *op, struct jblock **j, uint32_t blocks)
 {
 	for (uint32_t i = 0; i < blocks; i++) {
-		iov_gather(op->iov, op->iov_count, (uint64_t)i * BLOCK_BYTES, j[i]->data,
-		           BLOCK_BYTES);
+		payload_gather(op->iov, op->iov_count, (uint64_t)i * BLOCK_BYTES, j[i]->data,
+		               BLOCK_BYTES);
 		j[i]->csum = crc32c(0, j[i]->data, BLOCK_BYTES);
 	}
 }

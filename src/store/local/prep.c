@@ -518,7 +518,7 @@ static int runs_alloc(struct wreq *q, struct wmut *w, uint32_t blocks, uint32_t 
 	return 0;
 }
 
-void iov_gather(const struct iovec *v, uint32_t count, uint64_t skip, uint8_t *to, uint64_t len)
+void payload_gather(const struct iovec *v, uint32_t count, uint64_t skip, uint8_t *to, uint64_t len)
 {
 	const struct iovec *end = v + count;
 
@@ -543,7 +543,7 @@ static void gather(const struct pst_mut *m, uint64_t skip, uint8_t *to, uint64_t
 {
 	const struct iovec one = {(void *)m->val, m->val_len};
 
-	iov_gather(m->iov ? m->iov : &one, m->iov ? m->iov_count : 1, skip, to, len);
+	payload_gather(m->iov ? m->iov : &one, m->iov ? m->iov_count : 1, skip, to, len);
 }
 
 /* The caller's memory, when the device can take the blocks from it as they lie there. */
