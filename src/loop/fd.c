@@ -91,5 +91,7 @@ void loop_fd_del(struct loop *loop, struct loop_fd *f, void (*gone)(struct loop_
 		return; /* it is on fds_unarmed */
 	sqe = ring_sqe(loop, NULL);
 	pst_assert(sqe);
-	io_uring_prep_poll_remove(sqe, (uintptr_t)&f->io);
+	/* Not poll_remove: that leaves a request alone whose event is just being told, and a
+	 * multishot one then lives on. */
+	io_uring_prep_cancel(sqe, &f->io, 0);
 }

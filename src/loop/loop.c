@@ -208,6 +208,16 @@ static bool pollers_may_sleep(struct loop *loop)
 	return true;
 }
 
+static bool pollers_sleep(struct loop *loop)
+{
+	struct loop_poller *p;
+
+	list_for_each (p, &loop->pollers, link)
+		if (p->sleeps && !p->sleeps(p))
+			return false;
+	return true;
+}
+
 /* --- parts --- */
 
 struct loop_part *loop_part_find(struct loop *loop, const void *kind)
@@ -256,6 +266,8 @@ static uint64_t sleep_ns(struct loop *loop, uint64_t deadline_ns, uint64_t idle_
 		return 0;
 	loop->spin_applies = loop_ring_inflight(loop) == loop->inflight_fds;
 	if (loop->spin_applies && loop->now_ns - idle_since_ns < loop->spin_budget_ns)
+		return 0;
+	if (!pollers_sleep(loop))
 		return 0;
 	return until == UINT64_MAX ? UINT64_MAX : until - loop->now_ns;
 }

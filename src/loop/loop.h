@@ -73,6 +73,12 @@ struct loop_poller {
 	/* False while it must be called without sleeping in between (work that no fd announces).
 	 * NULL: never prevents sleep. */
 	bool (*may_sleep)(struct loop_poller *p);
+	/*
+	 * The loop is about to sleep: spinning is over and all may_sleep() agreed. The place to ask
+	 * others to wake it, at a cost that spinning should not pay. False if something has come
+	 * meanwhile. NULL: nothing to ask. The next pass calls poll() as ever.
+	 */
+	bool (*sleeps)(struct loop_poller *p);
 	struct list link;
 };
 void loop_poller_add(struct loop *loop, struct loop_poller *p);
