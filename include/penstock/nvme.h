@@ -8,8 +8,9 @@
  * process. Call it now and then while commands are under way, and whenever reaping found nothing.
  *
  * When a controller stops answering, the driver aborts, then resets it. Commands that were under
- * way then complete with PST_NVME_STATUS_ABORTED, and should be sent again if repeating them is
- * safe (reads, and writes of the same bytes, are). Their queue refuses new ones until all were
+ * way then complete with PST_NVME_STATUS_ABORTED, or with the controller's own word for it, and
+ * should be sent again if repeating them is safe (reads, and writes of the same bytes, are):
+ * pst_nvme_errno() is -EAGAIN or -ETIMEDOUT for them. Their queue refuses new ones until all were
  * reaped and pst_nvme_poll() has made it anew. When a device is gone they complete with
  * PST_NVME_STATUS_GONE.
  */
@@ -205,7 +206,7 @@ int pst_nvme_poll(struct pst_nvme *nvme, uint64_t timeout_ns);
 
 /*
  * pst_nvme_reset - reset the controller. What is under way completes with PST_NVME_STATUS_ABORTED,
- * or with what the controller had answered. Happens in pst_nvme_poll(); does not block.
+ * or with what the controller answered. Happens in pst_nvme_poll(); does not block.
  */
 void pst_nvme_reset(struct pst_nvme *nvme);
 

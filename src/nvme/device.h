@@ -43,7 +43,7 @@ struct nvme_carrier {
 	               struct loop *loop, const struct bdev_open_opts *opts, struct pst_err *err);
 };
 
-extern const struct nvme_carrier nvme_carrier_loop;
+extern const struct nvme_carrier nvme_carrier_loop, nvme_carrier_pcie;
 
 /* The carrier of "SCHEME:..." or "NAME:...", and what follows the colon; NULL. */
 const struct nvme_carrier *nvme_carrier_find(const char *device, const char **ret_rest);

@@ -8,20 +8,26 @@
 
 #define ADMIN_ENTRIES   64u
 #define WAIT_POLL_NS    NSEC_PER_MSEC /* between looks at CSTS */
+#define QUIESCE_MAX_NS  NSEC_PER_SEC
 #define SHUTDOWN_MAX_NS (10 * NSEC_PER_SEC)
 
 /* --- what is under way --- */
 
-static void host_stop_queues(struct nvme_host *h)
+static void host_stop_io_queues(struct nvme_host *h)
 {
 	struct nvme_hq *hq;
 
-	hq_stop(&h->admin_q);
 	list_for_each (hq, &h->queues, link) {
 		hq_stop(hq);
 		if (hq->state == HQ_LIVE || hq->state == HQ_CREATING)
 			hq->state = HQ_WAITING;
 	}
+}
+
+static void host_stop_queues(struct nvme_host *h)
+{
+	hq_stop(&h->admin_q);
+	host_stop_io_queues(h);
 }
 
 /* The controller reaches no memory any more: everybody gets an answer. */
@@ -61,9 +67,10 @@ static void host_disable(struct nvme_host *h)
 {
 	uint32_t cc;
 
-	h->reset_wanted = false;
+	h->reset_wanted = h->reset_hard = false;
 	host_stop_queues(h);
 	h->state = NVME_HOST_DISABLING;
+	h->was_reset = false;
 	host_wait(h);
 	cc = h->t->ops->read32(h->t, NVME_REG_CC);
 	if (cc != NVME_REG_GONE && (cc & NVME_CC_EN))
@@ -71,6 +78,34 @@ static void host_disable(struct nvme_host *h)
 	if (h->ever_live)
 		h->resets++;
 	h->tries++;
+}
+
+/* H5: nothing more is sent; what the controller has ends with the queues. */
+static void host_quiesce(struct nvme_host *h)
+{
+	struct nvme_hq *hq;
+
+	h->reset_wanted = false;
+	h->state = NVME_HOST_QUIESCING;
+	h->wait_until_ns = loop_now(h->loop) + QUIESCE_MAX_NS;
+	h->deleting = 0;
+	list_for_each (hq, &h->queues, link)
+		h->deleting += hq_delete_sq(hq);
+	host_stop_io_queues(h);
+}
+
+static int host_quiesce_step(struct nvme_host *h)
+{
+	if (h->t->ops->read32(h->t, NVME_REG_CSTS) == NVME_REG_GONE) {
+		host_dead(h, -ENODEV);
+	} else if (!h->deleting || h->reset_hard || loop_now(h->loop) >= h->wait_until_ns) {
+		if (h->deleting)
+			log_warn("nvme: the controller does not delete its queues");
+		host_disable(h);
+	} else {
+		return loop_timer_arm(h->loop, &h->wait, loop_now(h->loop) + WAIT_POLL_NS) != 0;
+	}
+	return 1;
 }
 
 static void host_enable(struct nvme_host *h)
@@ -107,6 +142,18 @@ void host_live(struct nvme_host *h)
 	host_events_arm(h);
 }
 
+/* It was asked to get disabled and doesn't. */
+static void host_stuck(struct nvme_host *h)
+{
+	if (!h->was_reset && h->t->ops->reset && !h->t->ops->reset(h->t)) {
+		log_warn("nvme: the controller did not get disabled: its function was reset");
+		h->was_reset = true;
+		host_wait(h);
+		return;
+	}
+	host_dead(h, -ETIMEDOUT);
+}
+
 /* One step of a handshake, when it is time. */
 static int host_step(struct nvme_host *h)
 {
@@ -118,7 +165,7 @@ static int host_step(struct nvme_host *h)
 	} else if (h->state == NVME_HOST_DISABLING && !(csts & NVME_CSTS_RDY)) {
 		host_enable(h);
 	} else if (h->state == NVME_HOST_DISABLING && late) {
-		host_dead(h, -ETIMEDOUT);
+		host_stuck(h);
 	} else if (h->state == NVME_HOST_ENABLING && (csts & NVME_CSTS_CFS)) {
 		log_warn("nvme: controller fatal status while enabling");
 		h->reset_wanted = true;
@@ -175,7 +222,7 @@ static void tick_fired(struct loop_timer *t)
 	struct nvme_host *h = container_of(t, struct nvme_host, tick);
 	uint32_t csts = h->t->ops->read32(h->t, NVME_REG_CSTS);
 	struct nvme_hq *hq;
-	bool lost;
+	bool lost, admin_lost;
 
 	if (h->state != NVME_HOST_LIVE && h->state != NVME_HOST_SETUP)
 		return;
@@ -183,13 +230,15 @@ static void tick_fired(struct loop_timer *t)
 		host_dead(h, -ENODEV);
 		return;
 	}
-	lost = hq_tick(&h->admin_q);
+	lost = admin_lost = hq_tick(&h->admin_q);
 	list_for_each (hq, &h->queues, link)
 		lost |= hq_tick(hq);
 	if (csts & NVME_CSTS_CFS)
 		log_warn("nvme: controller fatal status");
 	if (lost || (csts & NVME_CSTS_CFS))
 		h->reset_wanted = true;
+	if (admin_lost || (csts & NVME_CSTS_CFS))
+		h->reset_hard = true;
 }
 
 /* --- the poller --- */
@@ -213,6 +262,8 @@ static int host_poll(struct loop_poller *p)
 	if (h->reset_wanted) {
 		if (h->tries > h->o.resets_max)
 			host_dead(h, -EIO);
+		else if (h->state == NVME_HOST_LIVE && !h->reset_hard)
+			host_quiesce(h);
 		else
 			host_disable(h);
 		return count + 1;
@@ -220,6 +271,8 @@ static int host_poll(struct loop_poller *p)
 	if (h->state == NVME_HOST_DISABLING || h->state == NVME_HOST_ENABLING)
 		return count + (h->detaching ? 0 : host_step(h));
 	count += admin_poll(h);
+	if (h->state == NVME_HOST_QUIESCING)
+		return count + host_quiesce_step(h);
 	if (h->state == NVME_HOST_LIVE) {
 		list_for_each (hq, &h->queues, link)
 			count += hq_poll(hq);
@@ -234,6 +287,8 @@ static bool host_may_sleep(struct loop_poller *p)
 	struct nvme_host *h = container_of(p, struct nvme_host, poller);
 	const struct nvme_hq *hq;
 
+	if (h->t->polled && h->state != NVME_HOST_DEAD && host_busy(h))
+		return false;
 	if (h->reset_wanted || h->t->gone || h->t->failed)
 		return h->state == NVME_HOST_DEAD;
 	if (!list_empty(&h->admin_waiting) && h->state != NVME_HOST_DISABLING &&

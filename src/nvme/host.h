@@ -12,7 +12,9 @@
  *   DISABLING -> ENABLING      CSTS.RDY is 0: commands under way are answered for (H2)
  *   ENABLING  -> SETUP         CSTS.RDY is 1
  *   SETUP     -> LIVE          Identify, Number of Queues, shadow doorbells, events
- *   LIVE      -> DISABLING     a command took too long, CSTS.CFS, nvme_host_reset()
+ *   LIVE      -> QUIESCING     a command took too long, nvme_host_reset()
+ *   QUIESCING -> DISABLING     the I/O submission queues are deleted, or that took too long (H5)
+ *   LIVE      -> DISABLING     CSTS.CFS, an admin command took too long
  *   any       -> DEAD          removed (registers read all ones), or resets failed
  *
  *  H1  A queue's memory and doorbells are the controller's only in LIVE queues; a queue that is not
@@ -22,8 +24,12 @@
  *      NVME_SC_PATH_HOST and Do Not Retry when the host is DEAD. Only after the controller said
  *      that it is disabled, or was cut off from memory: so no transfer comes late.
  *  H3  A stopped queue is created again once its owner reaped all that was under way.
+ *      A controller that doesn't get disabled in its time is reset by the transport, if that can.
  *  H4  A command that takes longer than the timeout is aborted; one that is still there after two
  *      ticks more resets the controller.
+ *  H5  A controller that still takes admin commands is asked to delete its I/O submission queues
+ *      before it is disabled: it then has nothing under way. Devices, emulated and real ones, are
+ *      known to fall over when they are disabled in the middle of I/O.
  */
 #ifndef NVME_HOST_H
 #define NVME_HOST_H
@@ -36,6 +42,7 @@ enum nvme_host_state {
 	NVME_HOST_ENABLING,
 	NVME_HOST_SETUP,
 	NVME_HOST_LIVE,
+	NVME_HOST_QUIESCING,
 	NVME_HOST_DEAD,
 };
 
@@ -83,6 +90,9 @@ struct nvme_host {
 	unsigned resets; /* in all */
 	unsigned tries;  /* since it was LIVE */
 	bool ever_live, detaching, reset_wanted;
+	bool reset_hard;   /* with reset_wanted: it takes no admin commands */
+	unsigned deleting; /* QUIESCING: Delete I/O Submission Queue commands under way */
+	bool was_reset;    /* by the transport, since it was last asked to get disabled */
 	struct loop_poller poller;
 	struct loop_timer tick, wait;
 	uint64_t wait_until_ns; /* for CSTS.RDY */
@@ -162,6 +172,8 @@ void hq_stop(struct nvme_hq *hq);
 /* Answers for all that is under way (H2). */
 void hq_answer(struct nvme_hq *hq, uint16_t status);
 void hq_doorbells(struct nvme_hq *hq);
+/* QUIESCING: asks the controller to delete its submission queue. False: there is none. */
+bool hq_delete_sq(struct nvme_hq *hq);
 int hq_poll(struct nvme_hq *hq); /* its way from HQ_WAITING to HQ_LIVE */
 /* One tick: what takes too long is aborted; true when the controller should be reset. */
 bool hq_tick(struct nvme_hq *hq);

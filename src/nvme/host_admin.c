@@ -85,7 +85,8 @@ int admin_poll(struct nvme_host *h)
 {
 	int count = admin_reap(h);
 
-	if (h->state == NVME_HOST_SETUP || h->state == NVME_HOST_LIVE)
+	if (h->state == NVME_HOST_SETUP || h->state == NVME_HOST_LIVE ||
+	    h->state == NVME_HOST_QUIESCING)
 		count += admin_submit(h);
 	else if (h->state == NVME_HOST_DEAD)
 		admin_fail_waiting(h, PST_NVME_STATUS_GONE);

@@ -222,19 +222,51 @@ static void created(struct nvme_admin *a)
 	}
 }
 
+/* Vector 0 is the admin queue's; where there is only that one, all share it. */
+static unsigned hq_vector(const struct nvme_hq *hq)
+{
+	unsigned io = hq->host->t->vectors - 1;
+
+	return io ? 1 + (hq->q.qid - 1u) % io : 0;
+}
+
 /* The completion queue first: the submission queue names it. */
 static void create_step(struct nvme_hq *hq)
 {
 	struct nvme_cmd *c = &hq->admin.cmd;
 	uint16_t qid = hq->q.qid;
 	bool sq = hq->creating_sq;
+	uint32_t flags = NVME_CREATE_PC;
 
+	if (sq)
+		flags |= (uint32_t)qid << 16;
+	else if (!hq->host->t->polled && hq->host->t->vectors)
+		flags |= NVME_CREATE_CQ_IEN | (uint32_t)hq_vector(hq) << 16;
 	*c = (struct nvme_cmd){.opc = sq ? NVME_ADMIN_CREATE_SQ : NVME_ADMIN_CREATE_CQ,
 	                       .prp1 = le64_make(sq ? hq->sq_dma : hq->cq_dma),
 	                       .cdw10 = le32_make(hq->q.mask << 16 | qid),
-	                       .cdw11 = le32_make(NVME_CREATE_PC | (sq ? (uint32_t)qid << 16 : 0))};
+	                       .cdw11 = le32_make(flags)};
 	hq->admin.done = created;
 	nvme_host_admin_send(hq->host, &hq->admin);
+}
+
+static void sq_deleted(struct nvme_admin *a)
+{
+	struct nvme_host *h = container_of(a, struct nvme_hq, admin)->host;
+
+	if (h->state == NVME_HOST_QUIESCING)
+		h->deleting--;
+}
+
+bool hq_delete_sq(struct nvme_hq *hq)
+{
+	if (hq->state != HQ_LIVE || hq->admin.busy)
+		return false;
+	hq->admin.cmd =
+	        (struct nvme_cmd){.opc = NVME_ADMIN_DELETE_SQ, .cdw10 = le32_make(hq->q.qid)};
+	hq->admin.done = sq_deleted;
+	nvme_host_admin_send(hq->host, &hq->admin);
+	return true;
 }
 
 int hq_poll(struct nvme_hq *hq)

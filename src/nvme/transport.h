@@ -2,7 +2,7 @@
 /*
  * transport - how a host driver reaches a controller that has registers and queues in memory: an
  * ops table, filled by loop (a controller in this process, or in another one through shared
- * memory) and later by pcie.
+ * memory) and by pcie.
  */
 #ifndef NVME_TRANSPORT_H
 #define NVME_TRANSPORT_H
@@ -31,6 +31,9 @@ struct nvme_transport_ops {
 	void (*unmap)(struct nvme_transport *t, struct mem_region *r, uint64_t dma);
 	/* From now on the controller reaches no memory of ours, whatever it does. */
 	void (*cut)(struct nvme_transport *t);
+	/* Resets the device by means that don't need its registers, when it does not get disabled.
+	 * Blocks. NULL: there are none. */
+	int (*reset)(struct nvme_transport *t);
 	/* Lets a controller in this process work. Returns how many things it did. */
 	int (*poll)(struct nvme_transport *t);
 	/* Asks to be woken; the queues are looked at once more after it. False: don't sleep. */
@@ -44,6 +47,10 @@ struct nvme_transport {
 	const struct nvme_transport_ops *ops;
 	struct loop *loop;
 	enum mem_kind mem_kind; /* of memory that map() takes */
+	bool polled; /* nobody wakes us: the loop must not sleep while commands are under way */
+	/* Interrupts that wake the loop: vector 0 is the admin queue's, and also where I/O queues are
+	 * polled; else the others are theirs. */
+	unsigned vectors;
 	bool gone;     /* the transport's: there is no controller any more; the host is told soon */
 	bool failed;   /* the transport's: something went wrong that a reset may mend */
 	bool identity; /* the controller reaches all of this process at its own addresses */

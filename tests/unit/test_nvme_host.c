@@ -27,7 +27,7 @@ struct fix {
 	uint32_t generation[BLOCKS];
 	bool busy[BLOCKS];
 	struct rng rng;
-	unsigned ok, again;
+	unsigned ok, again, aborted;
 	int dead; /* the error that commands ended with */
 };
 
@@ -185,6 +185,7 @@ static void receive(struct fix *f)
 		q->ended = true;
 		q->status = d.status;
 		f->again += nvme_status_retry(d.status);
+		f->aborted += d.status == PST_NVME_STATUS_ABORTED;
 	}
 	pst_nvme_reap_end(&r);
 }
@@ -326,7 +327,80 @@ static void test_reset_in_flight(void **state)
 	load(&f, f.ok + 100);
 	assert_int_equal(f.dead, 0);
 	assert_int_equal(f.host->resets, 20);
+	/* H5: the controller itself ended what it had, before it was disabled. */
+	assert_int_equal(f.aborted, 0);
 	fix_close(&f);
+}
+
+/* --- a transport that can reset the function, in front of the real one --- */
+
+static struct {
+	const struct nvme_transport_ops *real;
+	bool never_disabled; /* CSTS.RDY stays, until the function is reset */
+	unsigned resets;
+	int reset_rc;
+} shim;
+
+static uint32_t shim_read32(struct nvme_transport *t, uint32_t off)
+{
+	uint32_t value = shim.real->read32(t, off);
+
+	return off == NVME_REG_CSTS && shim.never_disabled ? value | NVME_CSTS_RDY : value;
+}
+
+static int shim_reset(struct nvme_transport *t)
+{
+	shim.resets++;
+	if (!shim.reset_rc)
+		shim.never_disabled = false;
+	return shim.reset_rc;
+}
+
+/* A controller that does not get disabled is reset by the transport, once; else it is lost. */
+static void test_stuck(void **state)
+{
+	static struct nvme_transport_ops ops;
+
+	for (int round = 0; round < 3; round++) {
+		struct fix f;
+
+		fix_open(&f, "mem:2m?block=512");
+		memset(&shim, 0, sizeof(shim));
+		shim.real = f.host->t->ops;
+		shim.reset_rc = round == 1 ? -EIO : 0;
+		ops = *shim.real;
+		ops.read32 = shim_read32;
+		ops.reset = round == 2 ? NULL : shim_reset;
+		f.host->t->ops = &ops;
+		load(&f, 100);
+		shim.never_disabled = true;
+		nvme_host_reset(f.host);
+		load(&f, f.ok + 100);
+		assert_int_equal(f.dead, round ? -ETIMEDOUT : 0);
+		assert_int_equal(shim.resets, round < 2);
+		assert_int_equal(f.host->state, round ? NVME_HOST_DEAD : NVME_HOST_LIVE);
+		shim.never_disabled = false;
+		f.host->t->ops = shim.real;
+		fix_close(&f);
+	}
+}
+
+/* A transport that says that its device is gone: everything ends, at once. */
+static void test_gone(void **state)
+{
+	struct fix f;
+
+	fix_open(&f, "mem:2m?block=512");
+	load(&f, 100);
+	f.host->t->gone = true;
+	load(&f, f.ok + 10000);
+	assert_int_equal(f.dead, -ENODEV);
+	/* The controller in this process goes on with what it has until it is freed: its memory
+	 * is still needed then. */
+	nvme_host_queue_free(f.hq);
+	nvme_host_free(f.host);
+	mem_region_free(f.mem);
+	loop_free(f.loop);
 }
 
 /* --- attach, admin, queues --- */
@@ -441,7 +515,8 @@ static void test_public(void **state)
 	void *ring = NULL;
 	uint64_t dma = 0;
 
-	assert_int_equal(pst_nvme_open(&n, "pcie:0000:01:00.0", NULL, &err), -EINVAL);
+	assert_int_equal(pst_nvme_open(&n, "rfc1149:pigeon", NULL, &err), -EINVAL);
+	assert_int_equal(pst_nvme_open(&n, "pcie:ffff:ff:1f.7", NULL, &err), -ENOENT);
 	assert_int_equal(pst_nvme_open(&n, "loop:no body", NULL, &err), -EINVAL);
 	setenv("PENSTOCK_RUN_DIR", "/nonexistent", 1);
 	assert_int_equal(pst_nvme_open(&n, "loop:nobody", NULL, &err), -ENOENT);
@@ -485,6 +560,7 @@ int main(void)
 	        cmocka_unit_test(test_gives_up), cmocka_unit_test(test_reset_in_flight),
 	        cmocka_unit_test(test_identify), cmocka_unit_test(test_admin_status),
 	        cmocka_unit_test(test_events),   cmocka_unit_test(test_status_errno),
+	        cmocka_unit_test(test_stuck),    cmocka_unit_test(test_gone),
 	        cmocka_unit_test(test_public),
 	};
 
