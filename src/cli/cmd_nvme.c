@@ -9,8 +9,8 @@
 #include "cli/nvme.h"
 
 const struct cli_command *const nvme_verbs[] = {
-        &nvme_list,  &nvme_identify, &nvme_log, &nvme_feature, &nvme_format,
-        &nvme_reset, &nvme_target,   &nvme_ana, NULL,
+        &nvme_list,   &nvme_identify, &nvme_log,  &nvme_feature, &nvme_format, &nvme_reset,
+        &nvme_target, &nvme_ana,      &nvme_bind, &nvme_unbind,  NULL,
 };
 
 const struct cli_command *nvme_verb_find(const char *verb)
@@ -46,7 +46,8 @@ const struct cli_command cmd_nvme = {
                 "format DEVICE --nsid N --force\n"
                 "reset DEVICE\n"
                 "target BDEV... [--loop NAME] [--nqn NQN]\n"
-                "ana NAME [[PORT:]GROUP=STATE...]",
+                "ana NAME [[PORT:]GROUP=STATE...]\n"
+                "bind|unbind DEV...",
         .summary = "See to NVMe controllers, and offer devices as such",
         .help = "  list       controllers and their namespaces\n"
                 "  identify   what a controller, or a namespace, says of itself\n"
@@ -56,13 +57,15 @@ const struct cli_command cmd_nvme = {
                 "  reset      reset a controller\n"
                 "  target     offer block devices as namespaces to other processes and hosts\n"
                 "  ana        see or change a target's ANA states while it runs\n"
+                "  bind       take a controller from the kernel, for use from user space\n"
+                "  unbind     give it back\n"
                 "\n"
                 "penstock nvme VERB --help says more of each.\n"
                 "\n"
                 "Examples:\n"
                 "  penstock nvme target /srv/disk.img --loop disk\n"
                 "  penstock perf nvme+loop:disk --rw randread\n",
-        .words = "list identify log feature format reset target ana",
+        .words = "list identify log feature format reset target ana bind unbind",
         .flags = CLI_NO_STORE,
         .run = run,
 };

@@ -23,6 +23,7 @@ enum {
 	OPT_RATE,
 	OPT_SIZE,
 	OPT_SEED,
+	OPT_RESET,
 	OPT_FORCE,
 };
 
@@ -39,6 +40,8 @@ static const struct cli_opt opts[] = {
         [OPT_RATE] = {0, "rate", "IOPS", "at most so many a second, of all devices (no limit)"},
         [OPT_SIZE] = {0, "size", "SIZE", "use only the beginning of each device"},
         [OPT_SEED] = {0, "seed", "N", "of data and places (1)"},
+        [OPT_RESET] = {0, "reset-every", "MS",
+                       "reset NVMe controllers so often while it runs, commands under way or not"},
         [OPT_FORCE] = {0, "force", NULL, "write to a device that holds data"},
         {0, NULL, NULL, NULL},
 };
@@ -111,6 +114,8 @@ static int take(struct cli *cli, int opt, const char *value, struct perf_params 
 		return cli_size(cli, "size", value, &p->size);
 	case OPT_SEED:
 		return cli_number(cli, "seed", value, 0, UINT64_MAX, &p->seed);
+	case OPT_RESET:
+		return cli_number(cli, "reset-every", value, 1, 3600000, &p->reset_ms);
 	default:
 		p->force = true;
 		return 0;
@@ -204,6 +209,8 @@ static json_t *to_json(const struct perf *perf, const struct hist *reads, const 
 		                           perf->devs[n].nvme ? "nvme" : "bdev", "queues", queues));
 	}
 	json_object_set_new(o, "devices", devices);
+	if (p->reset_ms)
+		json_object_set_new(o, "resets", json_integer((json_int_t)perf->resets));
 	return o;
 }
 
@@ -255,6 +262,8 @@ static void print_results(const struct perf *perf, const struct hist *reads,
 		printf("verified %" PRIu64 " reads, %s at the end, %" PRIu64 " wrong\n",
 		       perf->verified, format_size(perf->checked_bytes, again, sizeof(again)),
 		       perf->verify_errors);
+	if (p->reset_ms)
+		printf("resets   %" PRIu64 "\n", perf->resets);
 	if (perf->dev_count * p->queues > 1)
 		print_queues(perf);
 }

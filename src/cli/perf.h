@@ -16,7 +16,7 @@
 struct perf_params {
 	const char *rw;
 	bool reads, writes, random;
-	uint64_t iosize, qdepth, queues, batch, size, rate, seed, mix;
+	uint64_t iosize, qdepth, queues, batch, size, rate, seed, mix, reset_ms;
 	double runtime_s;
 	bool verify, prepare, force;
 };
@@ -80,7 +80,7 @@ struct perf {
 	/* results */
 	double seconds, cpu_user_s, cpu_sys_s;
 	uint64_t errors, verify_errors, verified, issued;
-	uint64_t prepared_bytes, checked_bytes;
+	uint64_t prepared_bytes, checked_bytes, resets;
 };
 
 /* --- perf_dev.c --- */
@@ -92,6 +92,11 @@ void perf_dev_close(struct perf_dev *d); /* accepts one that was not opened; not
 unsigned perf_send(struct perf_queue *q, unsigned count);
 /* Lets devices work, and moves what completed to q->came. -ENODEV when a device is gone. */
 int perf_poll(struct perf *perf, struct perf_dev *d);
+
+/* Resets the device's controller, in one of its next polls. False: it is none of NVMe's. */
+bool perf_dev_reset(struct perf_dev *d);
+/* How often that was done. */
+uint64_t perf_dev_resets(const struct perf_dev *d);
 
 /* --- perf_run.c --- */
 

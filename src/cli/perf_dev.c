@@ -190,6 +190,23 @@ void perf_dev_close(struct perf_dev *d)
 	mem_free(d->busy);
 }
 
+bool perf_dev_reset(struct perf_dev *d)
+{
+	if (!d->nvme)
+		return false;
+	pst_nvme_reset(d->nvme);
+	return true;
+}
+
+uint64_t perf_dev_resets(const struct perf_dev *d)
+{
+	struct pst_nvme_info info = {0};
+
+	if (d->nvme)
+		pst_nvme_info(d->nvme, &info);
+	return info.resets;
+}
+
 /* --- sending and receiving --- */
 
 static unsigned send_bdev(struct perf_queue *q, unsigned count)

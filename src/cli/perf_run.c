@@ -20,7 +20,7 @@
 
 struct run {
 	struct perf *perf;
-	uint64_t now, start, end, progress_ns, line_ns;
+	uint64_t now, start, end, progress_ns, line_ns, reset_ns;
 	uint64_t done, line_done;
 	uint32_t generation;
 	/* A pass over all blocks, in order: prepare (writes) and the last verification (reads). */
@@ -251,6 +251,18 @@ static void drain(struct run *run)
 		turn(run, false);
 }
 
+/* When it is time, with whatever is under way. */
+static void reset_now_and_then(struct run *run)
+{
+	struct perf *perf = run->perf;
+
+	if (!perf->p.reset_ms || run->now < run->reset_ns)
+		return;
+	run->reset_ns = run->now + perf->p.reset_ms * NSEC_PER_MSEC;
+	for (unsigned n = 0; n < perf->dev_count; n++)
+		perf_dev_reset(&perf->devs[n]);
+}
+
 static int measure(struct run *run)
 {
 	struct perf *perf = run->perf;
@@ -260,8 +272,11 @@ static int measure(struct run *run)
 	getrusage(RUSAGE_SELF, &before);
 	run->now = run->start = run->line_ns = run->progress_ns = clock_mono_ns();
 	run->end = run->start + (uint64_t)(perf->p.runtime_s * 1e9);
-	while (run->now < run->end && !run->rc)
+	run->reset_ns = run->start + perf->p.reset_ms * NSEC_PER_MSEC;
+	while (run->now < run->end && !run->rc) {
 		turn(run, true);
+		reset_now_and_then(run);
+	}
 	getrusage(RUSAGE_SELF, &after);
 	perf->seconds = (double)(run->now - run->start) / 1e9;
 	perf->cpu_user_s = (double)(cpu_ns(&after.ru_utime) - cpu_ns(&before.ru_utime)) / 1e9;
@@ -272,6 +287,8 @@ static int measure(struct run *run)
 	run->line = false;
 	if (!run->rc)
 		drain(run);
+	for (unsigned n = 0; n < perf->dev_count; n++)
+		perf->resets += perf_dev_resets(&perf->devs[n]);
 	return run->rc;
 }
 
