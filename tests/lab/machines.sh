@@ -17,7 +17,7 @@ machine_plain()
 # One NVMe controller with one namespace, behind a root port that it can be pulled from.
 machine_nvme()
 {
-	image "$1" nvme0.img 256M
+	image "$1" nvme0.img 1G
 	printf '%s\n' -device pcie-root-port,id=rp0,chassis=1,slot=1 \
 		-drive "file=$1/nvme0.img,if=none,id=d0,format=raw,discard=unmap" \
 		-device nvme,serial=lab0,id=nv0,bus=rp0,drive=d0,max_ioqpairs=8,msix_qsize=9,mdts=5
