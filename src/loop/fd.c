@@ -2,6 +2,9 @@
 /*
  * fd - watched file descriptors: one one-shot poll request each, renewed after every ready(). The
  * kernel looks at the descriptor when a request is armed, which makes the watch level-triggered.
+ * An edge-triggered watch has one multishot request, which costs nothing to renew: for sockets, that
+ * are read until they are empty anyway. The kernel may end it (when the completion queue overflows);
+ * then it is armed again, and looks again, so that no edge is lost.
  *
  * Life of a loop_fd:
  *
@@ -24,7 +27,10 @@ static bool fd_arm(struct loop_fd *f)
 
 	if (!sqe)
 		return false;
-	io_uring_prep_poll_add(sqe, f->fd, f->events);
+	if (f->edge)
+		io_uring_prep_poll_multishot(sqe, f->fd, f->events);
+	else
+		io_uring_prep_poll_add(sqe, f->fd, f->events);
 	f->armed = true;
 	f->loop->inflight_fds++;
 	return true;
@@ -34,6 +40,11 @@ static void fd_done(struct loop_io *io, int res, uint32_t cqe_flags)
 {
 	struct loop_fd *f = container_of(io, struct loop_fd, io);
 
+	if (cqe_flags & IORING_CQE_F_MORE) {
+		if (!f->closing)
+			f->ready(f, (uint32_t)res);
+		return;
+	}
 	f->armed = false;
 	f->loop->inflight_fds--;
 	if (f->closing) {
@@ -66,7 +77,7 @@ int fds_run(struct loop *loop)
 	return count;
 }
 
-int loop_fd_add(struct loop *loop, struct loop_fd *f, uint32_t events)
+static int fd_add(struct loop *loop, struct loop_fd *f, uint32_t events, bool edge)
 {
 	loop_assert(loop);
 	pst_assert(!loop->opts.sim);
@@ -75,8 +86,19 @@ int loop_fd_add(struct loop *loop, struct loop_fd *f, uint32_t events)
 	f->gone = NULL;
 	f->events = events;
 	f->closing = false;
+	f->edge = edge;
 	list_init(&f->link);
 	return fd_arm(f) ? 0 : -EBUSY;
+}
+
+int loop_fd_add(struct loop *loop, struct loop_fd *f, uint32_t events)
+{
+	return fd_add(loop, f, events, false);
+}
+
+int loop_fd_add_edge(struct loop *loop, struct loop_fd *f, uint32_t events)
+{
+	return fd_add(loop, f, events, true);
 }
 
 void loop_fd_del(struct loop *loop, struct loop_fd *f, void (*gone)(struct loop_fd *f))

@@ -134,7 +134,7 @@ struct loop_part *loop_part_find(struct loop *loop, const void *kind); /* NULL: 
 void loop_part_add(struct loop *loop, struct loop_part *part);
 void loop_part_del(struct loop *loop, struct loop_part *part); /* before loop_free() */
 
-/* --- file descriptors: level-triggered, by poll requests on the ring --- */
+/* --- file descriptors, by poll requests on the ring --- */
 
 struct loop_fd {
 	void (*ready)(struct loop_fd *f, uint32_t revents);
@@ -144,11 +144,15 @@ struct loop_fd {
 	void (*gone)(struct loop_fd *f);
 	struct list link;
 	uint32_t events;
-	bool armed, closing;
+	bool armed, closing, edge;
 };
-/* Watches f->fd (set ->ready and ->fd) for @events (POLLIN...). 0 or -EBUSY when the ring is full.
- */
+/* Watches f->fd (set ->ready and ->fd) for @events (POLLIN...): ready() is called, turn by turn, as
+ * long as there is one. 0 or -EBUSY when the ring is full. */
 int loop_fd_add(struct loop *loop, struct loop_fd *f, uint32_t events);
+/* The same, edge-triggered: ready() is called when something of @events has come since the watch
+ * began or was told of last (maybe once too often), with all that is true then; who doesn't use it
+ * up is not told again. */
+int loop_fd_add_edge(struct loop *loop, struct loop_fd *f, uint32_t events);
 /* Stops watching; ready() is not called again, but @f must live until @gone is called (later). */
 void loop_fd_del(struct loop *loop, struct loop_fd *f, void (*gone)(struct loop_fd *f));
 
