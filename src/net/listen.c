@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Listeners. The watch is level-triggered and a few connections are taken at a time, so that a flood
+ * of them leaves the loop time for those that it has. Above the limit a connection is taken and
+ * closed: left waiting, its client could not tell a full server from a slow one.
+ */
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "net/net_int.h"
+
+#define ACCEPTS_PER_TURN 16
+/* No descriptors or memory: nothing tells when there are some again. */
+#define RETRY_NS (100 * NSEC_PER_MSEC)
+
+static void listener_ready(struct loop_fd *f, uint32_t revents);
+
+static void listener_unref(struct net_listener *l)
+{
+	struct net_part *part = l->part;
+
+	if (--l->refs)
+		return;
+	mem_free(l);
+	part_put(part);
+}
+
+void listener_put(struct net_listener *l)
+{
+	l->conns--;
+	listener_unref(l);
+}
+
+/* --- taking connections --- */
+
+static void refuse(struct net_listener *l, int fd, const struct net_addr *peer)
+{
+	char text[80];
+
+	l->refused++;
+	close(fd);
+	snprintf(text, sizeof(text), "refused: %u connections are open, the limit", l->conns);
+	if (l->accept->failed)
+		l->accept->failed(l, peer, -EUSERS, text, l->user);
+}
+
+static int sock_of(struct net_listener *l, int fd, const struct net_addr *peer,
+                   struct net_sock **ret_sock)
+{
+	struct net_sock *s;
+	int r = sock_new(&s, l->loop, &l->opts, NULL, NULL);
+
+	if (r) {
+		close(fd);
+		return r;
+	}
+	s->fd = fd;
+	s->server = true;
+	s->unix_sock = net_addr_is_unix(&l->addr);
+	s->peer.addr = *peer;
+	s->told_up = true;
+	s->listener = l;
+	l->refs++;
+	l->conns++;
+	r = sock_watch(s);
+	if (r) {
+		net_sock_abort(s);
+		return r;
+	}
+	*ret_sock = s;
+	return 0;
+}
+
+static void take(struct net_listener *l, int fd, const struct net_addr *peer)
+{
+	struct net_sock *s;
+	int r;
+
+	if (l->conns >= l->opts.conns_max) {
+		refuse(l, fd, peer);
+		return;
+	}
+	r = sock_of(l, fd, peer, &s);
+	if (r) {
+		if (l->accept->failed)
+			l->accept->failed(l, peer, r, "no memory for a connection", l->user);
+		return;
+	}
+	sock_connected(s);
+	if (!l->accept->accept(l, s, l->user)) {
+		s->handlers = NULL;
+		net_sock_close(s);
+		return;
+	}
+	pst_assert(s->handlers);
+}
+
+/* --- the watch --- */
+
+static void watch_gone(struct loop_fd *f)
+{
+	struct net_listener *l = container_of(f, struct net_listener, watch);
+
+	l->watching = l->watch_ending = false;
+	if (l->closed) {
+		close(l->fd);
+		l->fd = -1;
+	}
+	listener_unref(l);
+}
+
+static int watch(struct net_listener *l)
+{
+	int r;
+
+	l->watch.ready = listener_ready;
+	l->watch.fd = l->fd;
+	r = loop_fd_add(l->loop, &l->watch, POLLIN);
+	if (!r) {
+		l->watching = true;
+		l->refs++;
+	}
+	return r;
+}
+
+static void unwatch(struct net_listener *l)
+{
+	if (!l->watching || l->watch_ending)
+		return;
+	l->watch_ending = true;
+	loop_fd_del(l->loop, &l->watch, watch_gone);
+}
+
+static void rest(struct net_listener *l)
+{
+	/* Without the timer the watch stays, and asks again in every turn. */
+	if (!loop_timer_arm(l->loop, &l->retry, loop_now(l->loop) + RETRY_NS))
+		unwatch(l);
+}
+
+static void retry_fired(struct loop_timer *t)
+{
+	struct net_listener *l = container_of(t, struct net_listener, retry);
+
+	if (l->watching || watch(l))
+		(void)loop_timer_arm(l->loop, t, loop_now(l->loop) + RETRY_NS);
+}
+
+static void accept_failed(struct net_listener *l, int error)
+{
+	const struct net_addr nobody = {0};
+
+	switch (error) {
+	case EAGAIN:
+	case EINTR:
+	case ECONNABORTED: /* it went away while it waited */
+	case EPERM:        /* a firewall's rule */
+	case ENETDOWN:
+	case EPROTO:
+	case ENOPROTOOPT:
+	case EHOSTDOWN:
+	case ENONET:
+	case EHOSTUNREACH:
+	case EOPNOTSUPP:
+	case ENETUNREACH:
+		return;
+	default:
+		rest(l);
+		if (l->accept->failed)
+			l->accept->failed(l, &nobody, -error, strerror(error), l->user);
+	}
+}
+
+static void listener_ready(struct loop_fd *f, uint32_t revents)
+{
+	struct net_listener *l = container_of(f, struct net_listener, watch);
+
+	l->refs++; /* a callback may close it */
+	for (unsigned i = 0; i < ACCEPTS_PER_TURN && !l->closed; i++) {
+		struct net_addr peer = {.len = sizeof(peer.sa)};
+		int fd = accept4(l->fd, (struct sockaddr *)&peer.sa, &peer.len,
+		                 SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+		if (fd < 0) {
+			accept_failed(l, errno);
+			break;
+		}
+		take(l, fd, &peer);
+	}
+	listener_unref(l);
+}
+
+/* --- life --- */
+
+static int open_at(struct net_listener *l, const struct net_addr *a, struct pst_err *err)
+{
+	const bool is_unix = net_addr_is_unix(a);
+	const int one = 1;
+	char name[NET_ADDR_TEXT_MAX];
+	int fd, r = 0;
+
+	net_addr_print(a, name, sizeof(name));
+	fd = socket(a->sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return err_set(err, -errno, "cannot make a socket for %s: %s", name,
+		               strerror(errno));
+	sock_tune(fd, &l->opts, is_unix);
+	if (is_unix && ((const struct sockaddr *)&a->sa)->sa_data[0]) {
+		r = unix_path_bind(&l->path, fd, a, l->opts.unix_mode, err);
+	} else {
+		if (!is_unix)
+			(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+		if (bind(fd, (const struct sockaddr *)&a->sa, a->len))
+			r = errno == EADDRINUSE
+			            ? err_set(err, -errno, "%s is in use by another program", name)
+			            : err_set(err, -errno, "cannot listen at %s: %s", name,
+			                      strerror(errno));
+	}
+	if (!r && listen(fd, (int)MIN(l->opts.backlog, INT32_MAX)))
+		r = errno == EADDRINUSE
+		            ? err_set(err, -errno, "%s is in use by another program", name)
+		            : err_set(err, -errno, "cannot listen at %s: %s", name,
+		                      strerror(errno));
+	if (r) {
+		close(fd);
+		return r;
+	}
+	l->fd = fd;
+	l->addr.len = sizeof(l->addr.sa);
+	(void)getsockname(fd, (struct sockaddr *)&l->addr.sa, &l->addr.len);
+	return 0;
+}
+
+static struct net_listener *listener_new(struct loop *loop, const struct net_opts *opts)
+{
+	struct net_part *part = part_get(loop);
+	struct net_listener *l;
+
+	if (!part)
+		return NULL;
+	l = mem_calloc(1, sizeof(*l));
+	if (!l) {
+		part_put(part);
+		return NULL;
+	}
+	l->part = part;
+	l->loop = loop;
+	l->fd = -1;
+	l->refs = 1;
+	l->retry.fired = retry_fired;
+	opts_fill(&l->opts, opts);
+	part->owned++;
+	return l;
+}
+
+int net_listen(struct net_listener **ret_listener, struct loop *loop, const char *addr,
+               uint16_t default_port, const struct net_opts *opts, const struct net_accept *accept,
+               void *user, struct pst_err *err)
+{
+	struct net_addr addrs[NET_ADDRS_MAX];
+	struct net_listener *l;
+	unsigned count;
+	int r;
+
+	loop_assert(loop);
+	r = opts_check(opts, err);
+	if (!r)
+		r = net_resolve(addrs, &count, addr, default_port, err);
+	if (r)
+		return r;
+	l = listener_new(loop, opts);
+	if (!l)
+		return err_set(err, -ENOMEM, "no memory for a listener");
+	l->accept = accept;
+	l->user = user;
+	r = open_at(l, &addrs[0], err);
+	if (!r) {
+		r = watch(l);
+		if (r)
+			err_set(err, r, "the ring has no room to watch %s", addr);
+	}
+	if (r) {
+		net_listener_close(l);
+		return r;
+	}
+	*ret_listener = l;
+	return 0;
+}
+
+void net_listener_close(struct net_listener *l)
+{
+	if (!l)
+		return;
+	loop_assert(l->loop);
+	pst_assert(!l->closed);
+	l->closed = true;
+	l->part->owned--;
+	loop_timer_disarm(l->loop, &l->retry);
+	unix_path_remove(l->path);
+	l->path = NULL;
+	/* No more connections, although the ring may hold on to the socket for a moment. */
+	if (l->fd >= 0)
+		(void)shutdown(l->fd, SHUT_RD);
+	if (l->watching) {
+		unwatch(l);
+	} else if (l->fd >= 0) {
+		close(l->fd);
+		l->fd = -1;
+	}
+	listener_unref(l);
+}
+
+const struct net_addr *net_listener_addr(const struct net_listener *l)
+{
+	return &l->addr;
+}
+
+unsigned net_listener_conns(const struct net_listener *l)
+{
+	return l->conns;
+}
+
+uint64_t net_listener_refused(const struct net_listener *l)
+{
+	return l->refused;
+}
