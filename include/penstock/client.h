@@ -142,6 +142,12 @@ struct pst_store_status {
 		uint64_t size_bytes;
 	} device[PST_DEVICES_MAX];
 	char label[64]; /* what format was given; "": nothing */
+	/* Of a store that is served: how this client reaches it. */
+	char channel[128];      /* "tcp 127.0.0.1:7440"; "": in this process */
+	uint64_t connects;      /* times that the connection was made */
+	uint64_t fallbacks;     /* of these, those over a channel that was not the first choice */
+	uint64_t resent;        /* requests that were sent again */
+	uint64_t bounce_copies; /* payloads copied because the channel can't reach their memory */
 };
 
 /*

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * bufs - buffers of a few sizes from one region. A request takes the smallest that holds it, or a
+ * larger one when these are out: but never one more than a size larger, so that small requests
+ * can't take all memory of the large.
+ */
+#include "wire/bufs.h"
+
+#include "wire/codec.h"
+
+static const size_t class_bytes[WIRE_BUF_CLASSES] = {
+        16 * KIB, 128 * KIB, MIB, PST_IO_MAX, ALIGN_UP(WIRE_PAYLOAD_MAX + WIRE_BODY_MAX, 4096),
+};
+
+int wire_bufs_init(struct wire_bufs *b, enum mem_kind kind, const unsigned counts[WIRE_BUF_CLASSES])
+{
+	size_t total = 0;
+	uint8_t *at;
+	int rc;
+
+	memset(b, 0, sizeof(*b));
+	for (unsigned i = 0; i < WIRE_BUF_CLASSES; i++)
+		total += counts[i] * class_bytes[i];
+	rc = mem_region_new(&b->region, kind, total);
+	if (rc < 0)
+		return rc;
+	at = b->region->addr;
+	for (unsigned i = 0; i < WIRE_BUF_CLASSES; i++) {
+		b->cls[i].begin = at;
+		at += counts[i] * class_bytes[i];
+		b->cls[i].end = at;
+		b->cls[i].bytes = class_bytes[i];
+		b->cls[i].count = counts[i];
+		b->cls[i].free = mem_alloc((counts[i] + 1) * sizeof(unsigned));
+		if (!b->cls[i].free) {
+			wire_bufs_done(b);
+			return -ENOMEM;
+		}
+		for (unsigned j = 0; j < counts[i]; j++)
+			b->cls[i].free[j] = counts[i] - 1 - j;
+	}
+	return 0;
+}
+
+void wire_bufs_done(struct wire_bufs *b)
+{
+	for (unsigned i = 0; i < WIRE_BUF_CLASSES; i++) {
+		pst_assert(!b->cls[i].out);
+		mem_free(b->cls[i].free);
+		b->cls[i].free = NULL;
+	}
+	mem_region_free(b->region);
+	b->region = NULL;
+}
+
+void *wire_bufs_get(struct wire_bufs *b, size_t len)
+{
+	unsigned i = 0, tries = 0;
+
+	while (i < WIRE_BUF_CLASSES && (b->cls[i].bytes < len || !b->cls[i].count))
+		i++;
+	for (; i < WIRE_BUF_CLASSES && tries < 2; i++) {
+		if (!b->cls[i].count)
+			continue;
+		tries++;
+		if (b->cls[i].out < b->cls[i].count) {
+			unsigned n = b->cls[i].free[b->cls[i].count - ++b->cls[i].out];
+
+			return b->cls[i].begin + n * b->cls[i].bytes;
+		}
+	}
+	return NULL;
+}
+
+static unsigned class_of(const struct wire_bufs *b, const void *buf)
+{
+	unsigned i = 0;
+
+	while ((const uint8_t *)buf >= b->cls[i].end)
+		i++;
+	pst_assert_slow(i < WIRE_BUF_CLASSES && (const uint8_t *)buf >= b->cls[i].begin);
+	return i;
+}
+
+void wire_bufs_put(struct wire_bufs *b, void *buf)
+{
+	unsigned i = class_of(b, buf);
+
+	pst_assert_slow(b->cls[i].out);
+	b->cls[i].free[b->cls[i].count - b->cls[i].out--] =
+	        (unsigned)((size_t)((uint8_t *)buf - b->cls[i].begin) / b->cls[i].bytes);
+}
+
+size_t wire_bufs_max(const struct wire_bufs *b)
+{
+	size_t max = 0;
+
+	for (unsigned i = 0; i < WIRE_BUF_CLASSES; i++)
+		if (b->cls[i].count)
+			max = b->cls[i].bytes;
+	return max;
+}
+
+size_t wire_bufs_size(const struct wire_bufs *b, const void *buf)
+{
+	return b->cls[class_of(b, buf)].bytes;
+}

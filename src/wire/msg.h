@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * msg - the fixed parts of every message, and their way in and out of memory. docs/wire-format.md
+ * has the same tables with what surrounds them. Needs no libc and compiles as C, C++ and CUDA: it is
+ * all that a reader or writer of hot messages has to know.
+ *
+ * All numbers are little-endian. Bytes that are called zero are sent as 0 and refused when they are
+ * not: that is how they can mean something one day.
+ *
+ * Every message begins with the same 16 bytes:
+ *
+ *   OFFSET SIZE MEANING
+ *        0    1 kind: enum wire_kind
+ *        1    1 version: what WELCOME agreed on (HELLO: the newest that the sender speaks)
+ *        2    1 opcode: enum pst_opcode; 0 where there is none
+ *        3    1 what: WIRE_*, by kind
+ *        4    4 by kind
+ *        8    8 id: the sender's number of a request; its answer, cancel and events repeat it
+ */
+#ifndef WIRE_MSG_H
+#define WIRE_MSG_H
+
+#include <stdint.h>
+
+#define WIRE_VERSION     1u /* what this code speaks */
+#define WIRE_VERSION_MIN 1u /* and what it understands: one back, once there is one */
+
+enum wire_kind {
+	WIRE_HELLO = 1,   /* client: the first message of a channel */
+	WIRE_WELCOME = 2, /* server: its answer */
+	WIRE_REQ = 3,     /* client: an op */
+	WIRE_RESP = 4,    /* server: its end */
+	WIRE_CANCEL = 5,  /* client: an early end, please */
+	WIRE_PING = 6,    /* either: are you there? */
+	WIRE_PONG = 7,    /* I am */
+	WIRE_EVENT = 8,   /* server: something about an op that goes on */
+	WIRE_CREDIT = 9,  /* client: so many more events of an op */
+	WIRE_BYE = 10,    /* either: nothing more will come, and why */
+};
+
+/* what, of a REQ */
+#define WIRE_TOKEN  (1u << 0) /* slot and seq count: it changes something */
+#define WIRE_WINDOW (1u << 1) /* a buffer descriptor follows the header */
+#define WIRE_PULL   (1u << 2) /* body and payload lie in the window, not in the message */
+#define WIRE_CRC    (1u << 3) /* crc counts */
+#define WIRE_VALUES (1u << 4) /* the op's want_values */
+#define WIRE_RESENT (1u << 5) /* it was sent before, on this channel or an older one */
+/* what, of a RESP */
+#define WIRE_PUSHED (1u << 1) /* the payload was written into the request's window */
+                              /* 1u << 3: WIRE_CRC */
+#define WIRE_MORE  (1u << 4)  /* a list's page is full, not its end */
+#define WIRE_AGAIN (1u << 5)  /* not taken: send it again, soon; status says why */
+
+/*
+ * REQ. Then: the descriptor (WIRE_WINDOW), body_len bytes of fields (codec.h), len bytes of payload
+ * (ops that carry data to the server). With WIRE_PULL the last two are what the window shows.
+ * Else a window is where the answer's payload goes.
+ *
+ *   OFFSET SIZE MEANING
+ *        0   16 common; at 4: the op's flags (PST_F_*)
+ *       16    4 slot, of the replay token; its session is the channel's
+ *       20    4 microseconds that the client will wait; 0: for ever
+ *       24    8 seq, of the replay token
+ *       32    4 tenant; 0: the session's
+ *       36    2 server id, 0
+ *       38    2 replica, 0
+ *       40    4 map epoch, 0
+ *       44    4 handle: number of a handle that was shown on this channel; 0: none
+ *       48    4 container
+ *       52    4 len: bytes of payload that come, or the most that may go back
+ *       56    8 view
+ *       64   16 object: hi, lo. Names ops: 0, inode
+ *       80    8 offset
+ *       88    4 crc32c of the payload
+ *       92    4 body_len
+ */
+struct wire_req {
+	uint8_t kind, version, opcode, what;
+	uint32_t flags;
+	uint64_t id;
+	uint32_t slot;
+	uint32_t wait_us;
+	uint64_t seq;
+	uint32_t tenant;
+	uint16_t server, replica;
+	uint32_t map_epoch;
+	uint32_t handle;
+	uint32_t cont;
+	uint32_t len;
+	uint64_t view;
+	uint64_t oid_hi, oid_lo;
+	uint64_t off;
+	uint32_t crc;
+	uint32_t body_len;
+};
+
+/*
+ * RESP. Then: body_len bytes of fields, and len bytes of payload unless WIRE_PUSHED.
+ *
+ *   OFFSET SIZE MEANING
+ *        0   16 common; at 4: status, 0 or a negative errno value as Linux numbers them
+ *       16    8 ret_len
+ *       24    8 ret_off
+ *       32    8 word: inode or container, as the opcode has it
+ *       40    4 index of the condition that did not hold
+ *       44    4 len: bytes of payload
+ *       48    4 crc32c of the payload
+ *       52    4 body_len
+ *       56    4 map epoch, 0
+ *       60    4 zero
+ */
+struct wire_resp {
+	uint8_t kind, version, opcode, what;
+	int32_t status;
+	uint64_t id;
+	uint64_t ret_len, ret_off, word;
+	uint32_t index;
+	uint32_t len;
+	uint32_t crc;
+	uint32_t body_len;
+	uint32_t map_epoch;
+	uint32_t zero;
+};
+
+/*
+ * A buffer descriptor: what one end may touch of the other's memory.
+ *
+ *   OFFSET SIZE MEANING
+ *        0    8 key
+ *        8    8 address
+ *       16    8 bytes
+ *       24    2 kind of memory (enum mem_kind): 0 to 2 a host's; a GPU's to come
+ *       26    2 device of that kind
+ *       28    4 region
+ */
+struct wire_desc {
+	uint64_t key, addr, len;
+	uint16_t kind, device;
+	uint32_t region;
+};
+
+/*
+ * CANCEL, PING, PONG and CREDIT are these 16 bytes; CREDIT has the count at 4, the others 0. An
+ * EVENT has the length of its body at 4, a BYE a status, and then body or text.
+ */
+struct wire_note {
+	uint8_t kind, version, opcode, what;
+	uint32_t arg;
+	uint64_t id;
+};
+
+#ifdef __cplusplus
+#define WIRE_ASSERT(x, text) static_assert(x, text)
+#else
+#define WIRE_ASSERT(x, text) _Static_assert(x, text)
+#endif
+WIRE_ASSERT(sizeof(struct wire_req) == 96, "a request's header is 96 bytes");
+WIRE_ASSERT(sizeof(struct wire_resp) == 64, "an answer's header is 64 bytes");
+WIRE_ASSERT(sizeof(struct wire_desc) == 32, "a descriptor is 32 bytes");
+WIRE_ASSERT(sizeof(struct wire_note) == 16, "a note is 16 bytes");
+WIRE_ASSERT(__builtin_offsetof(struct wire_req, seq) == 24, "seq is at 24");
+WIRE_ASSERT(__builtin_offsetof(struct wire_req, len) == 52, "len is at 52");
+WIRE_ASSERT(__builtin_offsetof(struct wire_req, off) == 80, "off is at 80");
+WIRE_ASSERT(__builtin_offsetof(struct wire_resp, word) == 32, "word is at 32");
+WIRE_ASSERT(__builtin_offsetof(struct wire_resp, body_len) == 52, "body_len is at 52");
+WIRE_ASSERT(__builtin_offsetof(struct wire_desc, region) == 28, "region is at 28");
+
+/* --- in and out: a copy where the machine is little-endian, swaps elsewhere --- */
+
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define WIRE_SWAP16(x) ((void)0)
+#define WIRE_SWAP32(x) ((void)0)
+#define WIRE_SWAP64(x) ((void)0)
+#else
+#define WIRE_SWAP16(x) ((x) = __builtin_bswap16(x))
+#define WIRE_SWAP32(x) ((x) = __builtin_bswap32(x))
+#define WIRE_SWAP64(x) ((x) = __builtin_bswap64(x))
+#endif
+
+static inline void wire_req_swap(struct wire_req *m)
+{
+	WIRE_SWAP32(m->flags);
+	WIRE_SWAP64(m->id);
+	WIRE_SWAP32(m->slot);
+	WIRE_SWAP32(m->wait_us);
+	WIRE_SWAP64(m->seq);
+	WIRE_SWAP32(m->tenant);
+	WIRE_SWAP16(m->server);
+	WIRE_SWAP16(m->replica);
+	WIRE_SWAP32(m->map_epoch);
+	WIRE_SWAP32(m->handle);
+	WIRE_SWAP32(m->cont);
+	WIRE_SWAP32(m->len);
+	WIRE_SWAP64(m->view);
+	WIRE_SWAP64(m->oid_hi);
+	WIRE_SWAP64(m->oid_lo);
+	WIRE_SWAP64(m->off);
+	WIRE_SWAP32(m->crc);
+	WIRE_SWAP32(m->body_len);
+	(void)m;
+}
+static inline void wire_resp_swap(struct wire_resp *m)
+{
+	WIRE_SWAP32(m->status);
+	WIRE_SWAP64(m->id);
+	WIRE_SWAP64(m->ret_len);
+	WIRE_SWAP64(m->ret_off);
+	WIRE_SWAP64(m->word);
+	WIRE_SWAP32(m->index);
+	WIRE_SWAP32(m->len);
+	WIRE_SWAP32(m->crc);
+	WIRE_SWAP32(m->body_len);
+	WIRE_SWAP32(m->map_epoch);
+	WIRE_SWAP32(m->zero);
+	(void)m;
+}
+static inline void wire_desc_swap(struct wire_desc *m)
+{
+	WIRE_SWAP64(m->key);
+	WIRE_SWAP64(m->addr);
+	WIRE_SWAP64(m->len);
+	WIRE_SWAP16(m->kind);
+	WIRE_SWAP16(m->device);
+	WIRE_SWAP32(m->region);
+	(void)m;
+}
+static inline void wire_note_swap(struct wire_note *m)
+{
+	WIRE_SWAP32(m->arg);
+	WIRE_SWAP64(m->id);
+	(void)m;
+}
+
+/* Each reads from, or writes to, unaligned bytes of a message; the caller knows that there are
+ * enough of them. */
+#define WIRE_INOUT(type)                                                    \
+	static inline void type##_get(struct type *ret_m, const void *from) \
+	{                                                                   \
+		__builtin_memcpy(ret_m, from, sizeof(*ret_m));              \
+		type##_swap(ret_m);                                         \
+	}                                                                   \
+	static inline void type##_put(void *to, const struct type *m)       \
+	{                                                                   \
+		struct type copy = *m;                                      \
+		type##_swap(&copy);                                         \
+		__builtin_memcpy(to, &copy, sizeof(copy));                  \
+	}
+WIRE_INOUT(wire_req)
+WIRE_INOUT(wire_resp)
+WIRE_INOUT(wire_desc)
+WIRE_INOUT(wire_note)
+
+/* The form of a request's header: nothing in it contradicts itself. What it asks for is judged by
+ * those who know the op. @len: of the whole message. */
+static inline int wire_req_sane(const struct wire_req *m, uint32_t len)
+{
+	uint32_t desc = m->what & WIRE_WINDOW ? (uint32_t)sizeof(struct wire_desc) : 0;
+
+	if ((m->what &
+	     ~(WIRE_TOKEN | WIRE_WINDOW | WIRE_PULL | WIRE_CRC | WIRE_VALUES | WIRE_RESENT)) ||
+	    (m->server | m->replica) || m->map_epoch)
+		return 0;
+	if ((m->what & (WIRE_WINDOW | WIRE_PULL)) == WIRE_PULL)
+		return 0;
+	if (!(m->what & WIRE_TOKEN) && (m->slot || m->seq))
+		return 0;
+	return len >= sizeof(*m) + desc;
+}
+
+static inline int wire_resp_sane(const struct wire_resp *m, uint32_t len)
+{
+	uint64_t need = sizeof(*m) + (uint64_t)m->body_len;
+
+	if ((m->what & ~(WIRE_PUSHED | WIRE_CRC | WIRE_MORE | WIRE_AGAIN)) || m->map_epoch ||
+	    m->zero || m->status > 0 || m->status < -4095)
+		return 0;
+	return len == (m->what & WIRE_PUSHED ? need : need + m->len);
+}
+
+#endif

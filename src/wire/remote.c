@@ -1,0 +1,520 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * remote - a store at the other end of a channel: the store interface, the life of its requests,
+ * and their time. remote_int.h has the states and the rules.
+ */
+#include <stdio.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "wire/remote_int.h"
+
+#define TICK_NS      (100 * NSEC_PER_MSEC)
+#define CANCEL_GRACE (2 * NSEC_PER_SEC) /* that the server has to answer a cancel */
+
+/* --- the end of a request --- */
+
+static void slot_give(struct rreq *r)
+{
+	struct remote *rm = r->rm;
+
+	if (!r->has_slot)
+		return;
+	r->has_slot = false;
+	if (!r->sent) /* its number was not used: the next one takes it */
+		rm->slot_seq[r->slot]--;
+	if (r->answered || !r->sent)
+		rm->slot_stack[rm->slots_free++] = r->slot;
+	else
+		rm->slots_lost++; /* 3. */
+}
+
+void rreq_free(struct rreq *r)
+{
+	struct remote *rm = r->rm;
+
+	pst_assert_slow(!r->win_open);
+	rreq_uncount(r);
+	slot_give(r);
+	if (r->buf) {
+		wire_bufs_put(&rm->bufs, r->buf);
+		r->buf = NULL;
+	}
+	r->state = RREQ_FREE;
+	r->op = NULL;
+	list_del(&r->wait);
+	list_del(&r->link);
+	list_push_front(&rm->free, &r->link);
+}
+
+void rreq_end(struct rreq *r, int status)
+{
+	struct pst_op *op = r->op;
+
+	rreq_free(r);
+	if (likely(op)) {
+		op->status = status;
+		op->done(op);
+	}
+}
+
+void rreq_again(struct rreq *r)
+{
+	struct remote *rm = r->rm;
+
+	rreq_uncount(r);
+	r->state = RREQ_WAIT;
+	list_del(&r->wait);
+	list_push_front(&rm->wait, &r->wait);
+}
+
+/* The op ends; the request stays to hear the answer, which tells what became of the slot. */
+static void leave(struct rreq *r, int status)
+{
+	struct pst_op *op = r->op;
+
+	if (!r->counted) {
+		rreq_end(r, status);
+		return;
+	}
+	r->op = NULL;
+	r->state = RREQ_SENT;
+	if (op) {
+		op->status = status;
+		op->done(op);
+	}
+}
+
+/* --- windows --- */
+
+static void after_window(struct rreq *r)
+{
+	struct remote *rm = r->rm;
+
+	switch ((enum rreq_then)r->then) {
+	case THEN_FINISH:
+		rreq_finish(r);
+		break;
+	case THEN_AGAIN:
+		if (r->op)
+			rreq_again(r);
+		else
+			rreq_free(r);
+		break;
+	case THEN_FAIL:
+		rreq_end(r, r->status);
+		break;
+	case THEN_LEAVE:
+		leave(r, r->status);
+		break;
+	}
+	remote_pump(rm);
+}
+
+static void closed(struct chan_window *w)
+{
+	struct rreq *r = container_of(w, struct rreq, win);
+
+	r->win_open = false;
+	if (r->state == RREQ_CLOSING)
+		after_window(r);
+}
+
+void rreq_close(struct rreq *r, enum rreq_then then, int status)
+{
+	r->then = (uint8_t)then;
+	r->status = status;
+	if (r->state == RREQ_CLOSING)
+		return; /* it is on its way: what comes after is what was said last */
+	list_del(&r->wait);
+	if (!r->win_open) {
+		r->state = RREQ_CLOSING;
+		after_window(r);
+		return;
+	}
+	r->state = RREQ_CLOSING;
+#ifdef PST_TEST_FAULTS
+	if (r->rm->opts.plant == REMOTE_PLANT_COMPLETE_EARLY && r->op && then == THEN_FINISH) {
+		/* The planted bug: 1. is forgotten. The window lives on with the request. */
+		struct pst_op *op = r->op;
+
+		op->ret_len = r->resp.ret_len;
+		op->status = r->resp.status;
+		r->op = NULL;
+		r->then = THEN_FAIL;
+		op->done(op);
+	}
+#endif
+	chan_window_close(r->rm->chan, &r->win);
+}
+
+/* --- sending what waits --- */
+
+void remote_pump(struct remote *rm)
+{
+	while (rm->state == REMOTE_UP && !list_empty(&rm->wait) && rm->inflight < rm->depth &&
+	       rm->again_ns <= loop_now(rm->loop)) {
+		struct rreq *r = list_first(&rm->wait, struct rreq, wait);
+		int rc;
+
+		list_del(&r->wait);
+		rc = rreq_send(r);
+		if (rc == -EAGAIN) {
+			list_push_front(&rm->wait, &r->wait);
+			return;
+		}
+		if (rc < 0)
+			rreq_close(r, THEN_FAIL, rc);
+	}
+}
+
+static void soon(struct loop_timer *t)
+{
+	remote_pump(container_of(t, struct remote, soon));
+}
+
+/* --- the store --- */
+
+static enum pst_outcome refuse(struct pst_op *op, int status)
+{
+	op->status = status;
+	return PST_DONE;
+}
+
+static void rreq_take(struct remote *rm, struct rreq *r, struct pst_op *op)
+{
+	list_del(&r->link);
+	list_push(&rm->active, &r->link);
+	r->op = op;
+	r->state = RREQ_WAIT;
+	r->sent = r->crc_made = r->cancelled = r->cancel_told = r->placed = r->answered = false;
+	r->bad_crcs = 0;
+}
+
+static enum pst_outcome remote_submit(struct store *s, struct pst_op *op)
+{
+	struct remote *rm = remote_of(s);
+	struct rreq *r;
+	int rc = rreq_check(op);
+
+	loop_assert(rm->loop);
+	if (unlikely(rc < 0))
+		return refuse(op, rc);
+	if (unlikely(rm->state == REMOTE_DEAD || rm->given_up))
+		return refuse(op, rm->error);
+	if (unlikely(op->deadline_ns && op->deadline_ns < loop_now(rm->loop)))
+		return refuse(op, -ETIMEDOUT);
+	if (unlikely(list_empty(&rm->free)))
+		return PST_BUSY;
+	r = list_first(&rm->free, struct rreq, link);
+	rreq_take(rm, r, op);
+	if (likely(rm->state == REMOTE_UP && list_empty(&rm->wait) && rm->inflight < rm->depth)) {
+		rc = rreq_send(r);
+		if (likely(rc == 0))
+			return PST_QUEUED;
+		if (rc != -EAGAIN) {
+			pst_assert(!r->win_open);
+			r->op = NULL;
+			rreq_free(r);
+			return refuse(op, rc);
+		}
+	}
+	list_push(&rm->wait, &r->wait);
+	return PST_QUEUED;
+}
+
+static void tell_cancel(struct rreq *r)
+{
+	if (!r->cancel_told && r->rm->state == REMOTE_UP)
+		r->cancel_told = remote_note(r->rm, WIRE_CANCEL, r->id);
+}
+
+static void remote_cancel(struct store *s, struct pst_op *op)
+{
+	struct remote *rm = remote_of(s);
+	struct rreq *r;
+
+	list_for_each (r, &rm->active, link) {
+		if (r->op != op)
+			continue;
+		r->cancelled = true;
+		if (r->state == RREQ_SENT)
+			tell_cancel(r);
+		else if (r->state == RREQ_WAIT) /* ends from a timer: 5. */
+			(void)loop_timer_arm(rm->loop, &rm->tick, 0);
+		return;
+	}
+}
+
+/* --- time --- */
+
+/* The op's time is over, or it was cancelled while nobody could be asked. */
+static void expire(struct rreq *r, int status)
+{
+	struct remote *rm = r->rm;
+
+	if (r->state == RREQ_WAIT) {
+		rreq_close(r, THEN_FAIL, status);
+		return;
+	}
+	if (r->state != RREQ_SENT)
+		return;
+	rm->fig.timeouts++;
+	rreq_close(r, THEN_LEAVE, status); /* 1. */
+}
+
+static void rreq_tick(struct rreq *r, uint64_t now)
+{
+	struct pst_op *op = r->op;
+
+	if (!op)
+		return;
+	if (r->state == RREQ_WAIT && r->cancelled && !(r->sent && r->has_slot)) {
+		expire(r, -ECANCELED);
+		return;
+	}
+	if (r->state == RREQ_SENT && r->cancelled)
+		tell_cancel(r);
+	if (!op->deadline_ns || now <= op->deadline_ns)
+		return;
+	if (r->state == RREQ_WAIT || now > op->deadline_ns + CANCEL_GRACE) {
+		expire(r, -ETIMEDOUT);
+	} else if (r->state == RREQ_SENT) {
+		tell_cancel(r);
+	}
+}
+
+static void listen_for_life(struct remote *rm, uint64_t now)
+{
+	remote_patience(rm, now);
+	if (rm->state == REMOTE_HELLO && now - rm->heard_ns >= rm->opts.connect_ns)
+		remote_bad(rm, "the server does not say welcome");
+	if (rm->state != REMOTE_UP || now - rm->heard_ns < rm->opts.ping_ns)
+		return;
+	if (now - rm->heard_ns >= rm->opts.ping_ns + rm->opts.fabric.dead_ns) {
+		remote_bad(rm, "the server does not answer");
+	} else if (!rm->pinged) {
+		rm->pinged = remote_note(rm, WIRE_PING, 0);
+	}
+}
+
+static void tick(struct loop_timer *t)
+{
+	struct remote *rm = container_of(t, struct remote, tick);
+	uint64_t now = loop_now(rm->loop);
+	struct rreq *r, *next;
+
+	(void)loop_timer_arm(rm->loop, t, now + TICK_NS);
+	list_for_each_safe (r, next, &rm->active, link)
+		rreq_tick(r, now);
+	listen_for_life(rm, now);
+	remote_pump(rm);
+}
+
+/* --- open and close --- */
+
+static void opts_fill(struct remote_opts *o)
+{
+	static const unsigned bufs[WIRE_BUF_CLASSES] = {64, 16, 8, 8, 1};
+	unsigned any = 0;
+
+	o->ops_max = o->ops_max ? o->ops_max : 256;
+	o->slots = o->slots ? o->slots : 128;
+	o->connect_ns = o->connect_ns ? o->connect_ns : 10 * NSEC_PER_SEC;
+	o->reconnect_ns = o->reconnect_ns ? o->reconnect_ns : 120 * NSEC_PER_SEC;
+	o->ping_ns = o->ping_ns ? o->ping_ns : 5 * NSEC_PER_SEC;
+	o->fabric.dead_ns = o->fabric.dead_ns ? o->fabric.dead_ns : 15 * NSEC_PER_SEC;
+	for (unsigned i = 0; i < WIRE_BUF_CLASSES; i++)
+		any += o->bufs[i];
+	if (!any)
+		memcpy(o->bufs, bufs, sizeof(bufs));
+}
+
+/* All strings of the options in one piece of memory. */
+static int opts_copy(struct remote *rm, const struct remote_opts *from)
+{
+	size_t len = 1;
+	char *at;
+
+	rm->opts = *from;
+	for (unsigned i = 0; i < from->at_count; i++)
+		len += strlen(from->at[i].provider) + strlen(from->at[i].addr) + 2;
+	len += (from->cred ? strlen(from->cred) : 0) + (from->name ? strlen(from->name) : 32) + 2;
+	at = rm->strings = mem_alloc(len);
+	if (!at)
+		return -ENOMEM;
+	for (unsigned i = 0; i < from->at_count; i++) {
+		rm->opts.at[i].provider = at;
+		at = stpcpy(at, from->at[i].provider) + 1;
+		rm->opts.at[i].addr = at;
+		at = stpcpy(at, from->at[i].addr) + 1;
+	}
+	if (from->cred) {
+		rm->opts.cred = at;
+		at = stpcpy(at, from->cred) + 1;
+	}
+	rm->opts.name = at;
+	if (from->name)
+		(void)stpcpy(at, from->name);
+	else
+		(void)sprintf(at, "process %d", (int)getpid());
+	opts_fill(&rm->opts);
+	return 0;
+}
+
+static void remote_free(struct remote *rm)
+{
+	if (rm->bufs.region)
+		wire_bufs_done(&rm->bufs);
+	mem_free(rm->reqs);
+	mem_free(rm->slot_stack);
+	mem_free(rm->slot_seq);
+	mem_free(rm->strings);
+	mem_free(rm);
+}
+
+static int remote_alloc(struct remote *rm)
+{
+	int rc = wire_bufs_init(&rm->bufs, MEM_SHARED, rm->opts.bufs);
+
+	if (rc < 0)
+		return rc;
+	rm->req_count = rm->opts.ops_max;
+	rm->reqs = mem_calloc(rm->req_count, sizeof(*rm->reqs));
+	rm->slot_stack = mem_calloc(rm->opts.slots, sizeof(*rm->slot_stack));
+	rm->slot_seq = mem_calloc(rm->opts.slots, sizeof(*rm->slot_seq));
+	if (!rm->reqs || !rm->slot_stack || !rm->slot_seq)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < rm->req_count; i++) {
+		struct rreq *r = &rm->reqs[i];
+
+		r->rm = rm;
+		r->id = i;
+		r->win.closed = closed;
+		list_init(&r->wait);
+		list_push(&rm->free, &r->link);
+	}
+	return 0;
+}
+
+static const struct store_ops remote_ops;
+
+static struct remote *remote_new(struct loop *loop, const struct remote_opts *opts)
+{
+	struct remote *rm = mem_calloc(1, sizeof(*rm));
+
+	if (!rm)
+		return NULL;
+	rm->loop = rm->store.loop = loop;
+	rm->store.ops = &remote_ops;
+	rm->tick.fired = tick;
+	rm->soon.fired = soon;
+	list_init(&rm->free);
+	list_init(&rm->active);
+	list_init(&rm->wait);
+	if (opts_copy(rm, opts) < 0 || remote_alloc(rm) < 0) {
+		remote_free(rm);
+		return NULL;
+	}
+	if (opts->seed) {
+		rng_seed(&rm->rng, opts->seed);
+		for (unsigned i = 0; i < 16; i++)
+			rm->client[i] = (uint8_t)rng_next(&rm->rng);
+	} else {
+		uint64_t seed;
+
+		pst_assert(getrandom(&seed, sizeof(seed), 0) == sizeof(seed));
+		pst_assert(getrandom(rm->client, sizeof(rm->client), 0) == sizeof(rm->client));
+		rng_seed(&rm->rng, seed);
+	}
+	return rm;
+}
+
+/* Nothing is under way: takes the channel and all else down. */
+static int remote_end(struct remote *rm)
+{
+	rm->closing = true;
+	remote_stop(rm);
+	while (!list_empty(&rm->active) || rm->kicked)
+		(void)loop_turn(rm->loop, 10 * NSEC_PER_MSEC);
+	loop_timer_disarm(rm->loop, &rm->tick);
+	loop_timer_disarm(rm->loop, &rm->soon);
+	remote_free(rm);
+	return 0;
+}
+
+static int remote_close(struct store *s)
+{
+	struct remote *rm = remote_of(s);
+	struct rreq *r;
+	int rc = 0;
+
+	list_for_each (r, &rm->active, link)
+		pst_assert(!r->op);
+	if (rm->vol_count || rm->vol_many) {
+		struct pst_op op = {.opcode = PST_OP_FLUSH};
+
+		rc = store_run(s, &op);
+	}
+	(void)remote_end(rm);
+	return rc;
+}
+
+static const struct store_ops remote_ops = {
+        .name = "remote",
+        .submit = remote_submit,
+        .cancel = remote_cancel,
+        .close = remote_close,
+};
+
+bool store_is_remote(const struct store *s)
+{
+	return s->ops == &remote_ops;
+}
+
+int remote_open(struct store **ret_store, struct loop *loop, const struct remote_opts *opts,
+                struct pst_err *err)
+{
+	struct remote *rm = remote_new(loop, opts);
+	uint64_t until;
+	int rc;
+
+	if (!rm)
+		return err_set(err, -ENOMEM, "no memory for a connection");
+	until = loop_now(loop) + rm->opts.connect_ns;
+	(void)loop_timer_arm(loop, &rm->tick, loop_now(loop) + TICK_NS);
+	remote_start(rm);
+	while (rm->state != REMOTE_UP && rm->state != REMOTE_DEAD && loop_now(loop) < until)
+		(void)loop_turn(loop, MIN(until - loop_now(loop), 100 * NSEC_PER_MSEC));
+	if (rm->state == REMOTE_UP) {
+		*ret_store = &rm->store;
+		return 0;
+	}
+	rc = rm->error ? rm->error : -ETIMEDOUT;
+	(void)err_set(err, rc, "%s", rm->text[0] ? rm->text : "the server does not answer");
+	(void)remote_end(rm);
+	return rc;
+}
+
+void remote_figures(struct store *s, struct remote_figures *ret_f)
+{
+	struct remote *rm = remote_of(s);
+	struct rreq *r;
+
+	*ret_f = rm->fig;
+	ret_f->inflight = rm->inflight;
+	ret_f->session = rm->session;
+	ret_f->epoch = rm->epoch;
+	list_for_each (r, &rm->active, link)
+		ret_f->waiting += r->state == RREQ_WAIT;
+	if (rm->state == REMOTE_UP) {
+		ret_f->provider = rm->opts.at[rm->at].provider;
+		ret_f->addr = rm->opts.at[rm->at].addr;
+		ret_f->traits = rm->chan->traits;
+	}
+}
+
+void remote_cut(struct store *s)
+{
+	remote_bad(remote_of(s), "cut by a test");
+}

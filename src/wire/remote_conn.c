@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * remote_conn - the connection of a remote store: made, lost, made again, and what a session has to
+ * say about it.
+ *
+ *                  retry            up()             WELCOME
+ *   REMOTE_DOWN ---------> CONNECTING ------> HELLO ---------> UP
+ *        ^                     |                |               |
+ *        '---------------------'----- lost -----'---------------'
+ *
+ * and from any of them to REMOTE_DEAD, when the server says something that time will not change:
+ * no access, another version, another store, or the same one from an older copy.
+ *
+ * The places in opts.at are tried in order each time, so that a better channel is found again when
+ * it comes back.
+ */
+#include <stdio.h>
+
+#include "wire/remote_int.h"
+
+#define BACKOFF_MIN_NS (20 * NSEC_PER_MSEC)
+#define BACKOFF_MAX_NS (2 * NSEC_PER_SEC)
+
+static void try_connect(struct remote *rm);
+
+/* --- when it is lost --- */
+
+static void retry_at(struct remote *rm, uint64_t in_ns)
+{
+	if (loop_timer_arm(rm->loop, &rm->retry, loop_now(rm->loop) + in_ns) < 0)
+		log_error("no memory for a timer: the connection is not made again");
+}
+
+/* Ends every op that is not under way already: @unknown for changes that may have been made. */
+static void fail_all(struct remote *rm, int status, bool only_sent_changes)
+{
+	struct rreq *r, *next;
+
+	list_for_each_safe (r, next, &rm->active, link) {
+		bool unknown = r->sent && r->has_slot;
+
+		if (r->state != RREQ_WAIT || (only_sent_changes && !unknown))
+			continue;
+		rm->fig.lost += unknown;
+		rreq_close(r, THEN_FAIL, unknown ? -ESTALE : status);
+	}
+}
+
+static void dead(struct remote *rm, int status, const char *text)
+{
+	if (rm->state == REMOTE_DEAD)
+		return;
+	rm->state = REMOTE_DEAD;
+	rm->error = status;
+	if (text != rm->text)
+		(void)snprintf(rm->text, sizeof(rm->text), "%s", text);
+	if (rm->known)
+		log_error("%s", rm->text);
+	loop_timer_disarm(rm->loop, &rm->retry);
+	fail_all(rm, status, false);
+}
+
+/* Takes the channel away from all requests, and closes it. */
+static void drop(struct remote *rm)
+{
+	struct chan *ch = rm->chan;
+	struct rreq *r, *next;
+
+	if (!ch)
+		return;
+	list_for_each_safe (r, next, &rm->active, link) {
+		rreq_uncount(r);
+		if (r->state == RREQ_SENT && !r->op)
+			rreq_free(r);
+		else if (r->state == RREQ_SENT || (r->state == RREQ_WAIT && r->win_open))
+			rreq_close(r, THEN_AGAIN, 0);
+	}
+	rm->chan = NULL;
+	chan_close(ch);
+}
+
+static bool changes_pending(const struct remote *rm)
+{
+	struct rreq *r;
+
+	list_for_each (r, &rm->active, link)
+		if (r->has_slot && r->sent)
+			return true;
+	return false;
+}
+
+static void backoff(struct remote *rm)
+{
+	rm->backoff_ns = rm->backoff_ns ? MIN(2 * rm->backoff_ns, BACKOFF_MAX_NS) : BACKOFF_MIN_NS;
+	retry_at(rm, rm->backoff_ns / 2 + rng_below(&rm->rng, rm->backoff_ns));
+}
+
+void remote_patience(struct remote *rm, uint64_t now)
+{
+	if (rm->state == REMOTE_UP || rm->state == REMOTE_DEAD || rm->given_up || !rm->known ||
+	    now - rm->lost_ns < rm->opts.reconnect_ns)
+		return;
+	rm->given_up = true;
+	rm->error = rm->error ? rm->error : -ETIMEDOUT;
+	log_error("%s; for longer than it may be: ops fail until it is back", rm->text);
+	fail_all(rm, rm->error, false);
+}
+
+/* Not connected any more, or not yet: tries again, now or later. */
+static void lost(struct remote *rm, int status)
+{
+	bool was_up = rm->state == REMOTE_UP || rm->was_up;
+
+	drop(rm);
+	if (rm->state == REMOTE_DEAD)
+		return;
+	rm->state = REMOTE_DOWN;
+	rm->was_up = false;
+	rm->error = status;
+	if (was_up) {
+		rm->lost_ns = loop_now(rm->loop);
+		rm->backoff_ns = 0;
+		log_warn("%s; connecting again", rm->text);
+	}
+	if (rm->slots_lost > rm->slot_count / 2 && !changes_pending(rm))
+		rm->session = 0; /* 3.: too few slots are left; a new one has all */
+	remote_patience(rm, loop_now(rm->loop));
+	if (was_up)
+		retry_at(rm, rng_below(&rm->rng, BACKOFF_MIN_NS));
+	else
+		backoff(rm);
+}
+
+static void kick_run(struct loop_msg *m)
+{
+	struct remote *rm = container_of(m, struct remote, kick);
+
+	if (rm->state != REMOTE_DEAD)
+		lost(rm, -ECONNRESET);
+	else
+		drop(rm);
+	rm->kicked = false;
+}
+
+/* Out of the handlers of the channel. */
+static void kick(struct remote *rm)
+{
+	if (rm->kicked)
+		return;
+	rm->kicked = true;
+	rm->kick.run = kick_run;
+	loop_post(rm->loop, &rm->kick);
+}
+
+static const char *where(const struct remote *rm)
+{
+	return rm->opts.at[rm->at].addr;
+}
+
+void remote_bad(struct remote *rm, const char *what)
+{
+	if (rm->state == REMOTE_DEAD || rm->state == REMOTE_DOWN)
+		return;
+	(void)snprintf(rm->text, sizeof(rm->text), "%s: the connection is closed: %s", where(rm),
+	               what);
+	rm->was_up = rm->state == REMOTE_UP;
+	rm->lost_ns = rm->was_up ? loop_now(rm->loop) : rm->lost_ns;
+	rm->state = REMOTE_DOWN;
+	kick(rm);
+}
+
+/* --- connecting --- */
+
+/* One place was no good: the next, or all of them again later. */
+static void place_failed(struct remote *rm, int status, const char *text)
+{
+	struct chan *ch = rm->chan;
+
+	(void)snprintf(rm->text, sizeof(rm->text), "%s", text);
+	rm->chan = NULL;
+	chan_close(ch);
+	rm->state = REMOTE_DOWN;
+	if (rm->at + 1 < rm->opts.at_count) {
+		log_info("%s; trying the next channel", text);
+		rm->at++;
+		try_connect(rm);
+		return;
+	}
+	rm->at = 0;
+	if (!rm->known)
+		dead(rm, status, text);
+	else
+		lost(rm, status);
+}
+
+static void say_hello(struct remote *rm)
+{
+	struct wire_hello h = {.version = WIRE_VERSION,
+	                       .version_min = WIRE_VERSION_MIN,
+	                       .session = rm->session,
+	                       .epoch = rm->epoch,
+	                       .slots = rm->opts.slots,
+	                       .depth = rm->opts.ops_max,
+	                       .cred = rm->opts.cred,
+	                       .cred_len = rm->opts.cred ? (uint32_t)strlen(rm->opts.cred) : 0,
+	                       .name = rm->opts.name,
+	                       .name_len = (uint32_t)MIN(strlen(rm->opts.name), WIRE_TEXT_MAX)};
+	struct iovec iov = {rm->body, 0};
+	int rc;
+
+	memcpy(h.client, rm->client, sizeof(h.client));
+	memcpy(h.secret, rm->secret, sizeof(h.secret));
+	memcpy(h.store, rm->uuid, sizeof(h.store));
+	iov.iov_len = wire_hello_put(rm->body, WIRE_HELLO_MAX, &h);
+	rc = iov.iov_len ? chan_send(rm->chan, &iov, 1) : -EMSGSIZE;
+	rm->hello_due = rc == -EAGAIN;
+	if (rc < 0 && rc != -EAGAIN)
+		remote_bad(rm, "the hello can't be sent");
+}
+
+static void on_up(struct chan *ch, int status)
+{
+	struct remote *rm = ch->user;
+	char text[256];
+
+	if (status < 0 || ch->msg_max < WIRE_MSG_MIN) {
+		(void)snprintf(text, sizeof(text), "%s: can't connect over %s: %s", where(rm),
+		               rm->opts.at[rm->at].provider,
+		               status < 0 ? strerror(-status) : "its messages are too short");
+		place_failed(rm, status < 0 ? status : -EMSGSIZE, text);
+		return;
+	}
+	rm->state = REMOTE_HELLO;
+	rm->heard_ns = loop_now(rm->loop);
+	say_hello(rm);
+}
+
+/* --- the welcome --- */
+
+static void session_new(struct remote *rm, const struct wire_welcome *w)
+{
+	struct rreq *r;
+
+	rm->slot_count = MIN(w->slots, rm->opts.slots);
+	rm->slots_free = 0;
+	rm->slots_lost = 0;
+	memset(rm->slot_seq, 0, rm->opts.slots * sizeof(*rm->slot_seq));
+	for (uint32_t i = rm->slot_count; i-- > 0;)
+		rm->slot_stack[rm->slots_free++] = i;
+	list_for_each (r, &rm->active, link) /* those that were never sent */
+		r->has_slot = false;
+}
+
+static void session_lost(struct remote *rm)
+{
+	log_warn("%s: the session has expired: what was under way has an unknown outcome",
+	         where(rm));
+	fail_all(rm, -ESTALE, true);
+	rm->session = 0;
+}
+
+/* Is it the store that we knew? 0, or -ESTALE, and says why. */
+static int same_store(struct remote *rm, const struct wire_welcome *w)
+{
+	char text[200];
+
+	if (!rm->known)
+		return 0;
+	if (memcmp(rm->uuid, w->store, 16)) {
+		dead(rm, -ESTALE, "another store is served there than before");
+		return -ESTALE;
+	}
+#ifdef PST_TEST_FAULTS
+	if (rm->opts.plant == REMOTE_PLANT_NO_EPOCH)
+		return 0;
+#endif
+	if (w->epoch < rm->epoch) {
+		(void)snprintf(
+		        text, sizeof(text),
+		        "%s: the store went back in time: it was opened %llu times, and %llu "
+		        "when it was last seen: it was restored from an older copy",
+		        where(rm), (unsigned long long)w->epoch, (unsigned long long)rm->epoch);
+		dead(rm, -ESTALE, text);
+		return -ESTALE;
+	}
+	return 0;
+}
+
+static void refused(struct remote *rm, const struct wire_welcome *w)
+{
+	(void)snprintf(rm->text, sizeof(rm->text), "%s: refused: %.*s", where(rm), (int)w->text_len,
+	               w->text);
+	if (w->status == -ESTALE && rm->session) {
+		session_lost(rm);
+		rm->state = REMOTE_DOWN;
+		rm->was_up = true; /* no need to wait */
+		kick(rm);
+	} else if ((w->status == -EAGAIN || w->status == -ESHUTDOWN) && rm->known) {
+		rm->state = REMOTE_DOWN;
+		kick(rm);
+	} else {
+		dead(rm, w->status, rm->text);
+		kick(rm);
+	}
+}
+
+static void welcome(struct remote *rm, const void *msg, uint32_t len)
+{
+	struct wire_welcome w;
+
+	if (wire_welcome_get(&w, msg, len) < 0) {
+		remote_bad(rm, "not a Penstock server, or one of another version");
+		return;
+	}
+	if (w.status < 0) {
+		refused(rm, &w);
+		return;
+	}
+	if (same_store(rm, &w) < 0) {
+		kick(rm);
+		return;
+	}
+	if (!w.resumed || !rm->session)
+		session_new(rm, &w);
+	if (rm->known && w.epoch > rm->epoch)
+		remote_volatile_lost(rm);
+	rm->version = w.version;
+	rm->session = w.session;
+	rm->generation = w.generation;
+	memcpy(rm->secret, w.secret, sizeof(rm->secret));
+	memcpy(rm->uuid, w.store, sizeof(rm->uuid));
+	rm->epoch = w.epoch;
+	rm->known = true;
+	rm->depth = MIN(w.depth, rm->opts.ops_max);
+	/* Tokens are given here, and watches are not told of yet. */
+	rm->store.caps = w.caps & ~(PST_CAP_REPLAY | PST_CAP_WATCH);
+	rm->state = REMOTE_UP;
+	rm->given_up = false;
+	rm->pinged = false;
+	rm->backoff_ns = 0;
+	rm->fig.connects++;
+	rm->fig.fallbacks += rm->at > 0;
+	log_info("%s: connected over %s, session %016llx", where(rm), rm->opts.at[rm->at].provider,
+	         (unsigned long long)rm->session);
+	remote_pump(rm);
+}
+
+/* --- messages --- */
+
+static void note(struct remote *rm, const void *data, uint32_t len)
+{
+	struct wire_note n;
+
+	if (len < sizeof(n)) {
+		remote_bad(rm, "a message is too short");
+		return;
+	}
+	wire_note_get(&n, data);
+	switch (n.kind) {
+	case WIRE_EVENT:
+		remote_event(rm, data, len);
+		break;
+	case WIRE_PING:
+		(void)remote_note(rm, WIRE_PONG, n.id); /* or the next ping gets one */
+		break;
+	case WIRE_PONG:
+		break;
+	case WIRE_BYE:
+		/* Answers to what is under way still come; the channel's end tells when that is
+		 * over. Nothing new is sent. */
+		(void)snprintf(rm->text, sizeof(rm->text), "%s: the server shuts down", where(rm));
+		rm->depth = 0;
+		break;
+	default:
+		remote_bad(rm, "a message of an unknown kind");
+	}
+}
+
+static void on_msg(struct chan *ch, const void *data, uint32_t len)
+{
+	struct remote *rm = ch->user;
+
+	rm->heard_ns = loop_now(rm->loop);
+	rm->pinged = false;
+	if (likely(rm->state == REMOTE_UP && len && *(const uint8_t *)data == WIRE_RESP))
+		remote_resp(rm, data, len);
+	else if (rm->state == REMOTE_UP)
+		note(rm, data, len);
+	else if (rm->state == REMOTE_HELLO)
+		welcome(rm, data, len);
+}
+
+static void on_ready(struct chan *ch)
+{
+	struct remote *rm = ch->user;
+
+	if (rm->state == REMOTE_HELLO && rm->hello_due)
+		say_hello(rm);
+	remote_pump(rm);
+}
+
+static void on_down(struct chan *ch, int status)
+{
+	struct remote *rm = ch->user;
+
+	if (rm->state == REMOTE_DOWN || rm->state == REMOTE_DEAD)
+		return; /* known: the kick does the rest */
+	if (rm->state == REMOTE_UP || !rm->text[0])
+		(void)snprintf(rm->text, sizeof(rm->text), "%s: the connection was lost: %s",
+		               where(rm), strerror(-status));
+	if (rm->state != REMOTE_UP && !rm->known) {
+		dead(rm, status, rm->text);
+		kick(rm);
+		return;
+	}
+	lost(rm, status);
+}
+
+static const struct chan_handlers handlers = {
+        .up = on_up,
+        .msg = on_msg,
+        .ready = on_ready,
+        .down = on_down,
+};
+
+static void try_connect(struct remote *rm)
+{
+	struct pst_err err = {0};
+	int rc;
+
+	rm->state = REMOTE_CONNECTING;
+	rc = fabric_connect(&rm->chan, rm->loop, rm->opts.at[rm->at].provider, where(rm),
+	                    &rm->opts.fabric, &handlers, rm, &err);
+	if (rc < 0) {
+		rm->chan = NULL;
+		place_failed(rm, rc, err.text);
+	}
+}
+
+static void retry(struct loop_timer *t)
+{
+	struct remote *rm = container_of(t, struct remote, retry);
+
+	if (rm->state != REMOTE_DOWN || rm->closing)
+		return;
+	rm->at = 0;
+	try_connect(rm);
+}
+
+void remote_start(struct remote *rm)
+{
+	rm->retry.fired = retry;
+	rm->lost_ns = loop_now(rm->loop);
+	try_connect(rm);
+}
+
+void remote_stop(struct remote *rm)
+{
+	loop_timer_disarm(rm->loop, &rm->retry);
+	if (rm->state == REMOTE_UP)
+		(void)remote_note(rm, WIRE_BYE, 0); /* or it sees the channel's end */
+	rm->state = REMOTE_DEAD;
+	drop(rm);
+}

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * remote_int - what the files of the remote store share.
+ *
+ * A *request* is an op on its way. Where it is:
+ *
+ *               room, a slot, connected
+ *   RREQ_WAIT ---------------------------> RREQ_SENT ---answer---> (RREQ_CLOSING) ---> done()
+ *       ^                                      |                        |
+ *       |           connection lost, or "send it again"                 |
+ *       '--------------------------------------'------------------------'
+ *
+ * Rules:
+ *  1. An op completes, and its memory may be used for something else, only when its window is
+ *     closed: closed() has run. RREQ_CLOSING waits for that; r->then says what comes after.
+ *  2. A change has a slot and a sequence number from its first sending to its answer, whatever
+ *     happens to connections in between. It is sent again under the same ones, and under none else.
+ *  3. A slot whose last request ended without an answer (the op timed out and the connection is
+ *     gone) is not used again in this session: what the server has seen of it is not known.
+ *  4. What the server sends is looked at after it can't change it any more: messages when they
+ *     arrive, windows after they are closed. Outputs of an op are written when all of that is good.
+ *  5. done() runs from handlers and timers, never from inside submit or cancel.
+ */
+#ifndef WIRE_REMOTE_INT_H
+#define WIRE_REMOTE_INT_H
+
+#include "wire/bufs.h"
+#include "wire/codec.h"
+#include "wire/wire.h"
+
+enum rreq_state {
+	RREQ_FREE,
+	RREQ_WAIT,    /* to be sent: in rm->wait */
+	RREQ_SENT,    /* the server has it */
+	RREQ_CLOSING, /* its window is being closed */
+};
+
+enum rreq_then {
+	THEN_FINISH, /* look at the answer in r->resp */
+	THEN_FAIL,   /* end with r->status */
+	THEN_AGAIN,  /* send it again */
+	THEN_LEAVE,  /* end the op with r->status, and stay for the answer */
+};
+
+struct rreq {
+	struct pst_op *op; /* NULL: it has ended; only the answer is waited for */
+	struct remote *rm;
+	uint64_t id;
+	uint8_t state, then;
+	bool has_slot;
+	bool sent;     /* once at least: the server may have executed it */
+	bool counted;  /* in rm->inflight: the server owes an answer */
+	bool answered; /* it came */
+	bool win_open;
+	bool crc_made;
+	bool cancelled, cancel_told;
+	uint8_t bad_crcs;
+	int status;
+	uint32_t slot;
+	uint64_t seq;
+	uint32_t crc;
+	uint32_t body_len, payload; /* to the server */
+	struct list link;           /* rm->free, rm->active */
+	struct list wait;           /* rm->wait */
+	struct chan_window win;
+	struct iovec wiov;
+	void *buf; /* a bounce buffer that the window shows */
+	struct wire_resp resp;
+	bool placed; /* a list goes on behind place */
+	uint32_t place_len;
+	uint8_t place[WIRE_KEY_MAX + 1];
+};
+
+enum remote_state {
+	REMOTE_DOWN,       /* waits for its next attempt */
+	REMOTE_CONNECTING, /* the channel is being made */
+	REMOTE_HELLO,      /* our hello is sent */
+	REMOTE_UP,
+	REMOTE_DEAD, /* it will not be tried again: rm->error says why */
+};
+
+#define REMOTE_CONTS_MAX 32
+
+struct remote {
+	struct store store;
+	struct loop *loop;
+	struct remote_opts opts;
+	char *strings; /* copies of those in opts */
+	enum remote_state state;
+	bool closing;
+	bool was_up; /* until it was closed for what the server sent */
+	bool hello_due;
+	bool given_up; /* not connected for too long: ops fail at once until it is again */
+	struct chan *chan;
+	unsigned at; /* which of opts.at */
+	uint8_t version;
+	uint32_t depth, inflight;
+	struct rreq *reqs;
+	uint32_t req_count;
+	struct list free, active, wait;
+	struct wire_bufs bufs;
+
+	/* the session */
+	uint64_t session, generation;
+	uint8_t secret[16], client[16], uuid[16];
+	bool known; /* uuid and epoch are the store's */
+	uint64_t epoch;
+	uint32_t slot_count, slots_free, slots_lost;
+	uint32_t *slot_stack;
+	uint64_t *slot_seq;
+
+	/* volatile writes of containers, completed and not flushed since */
+	struct {
+		uint32_t cont;
+		bool lost; /* and then the server was restarted */
+	} vol[REMOTE_CONTS_MAX];
+	unsigned vol_count;
+	bool vol_many; /* more containers than are remembered: all count */
+	bool vol_many_lost;
+
+	/* trouble */
+	int error;
+	char text[256];
+	uint64_t lost_ns, backoff_ns, heard_ns, again_ns;
+	bool pinged;
+	struct loop_timer retry, tick, soon;
+	struct loop_msg kick; /* closes the channel outside of its handlers */
+	bool kicked;
+	struct rng rng;
+	struct remote_figures fig;
+	uint8_t head[sizeof(struct wire_req) + sizeof(struct wire_desc)];
+	uint8_t body[WIRE_BODY_MAX];
+};
+
+static inline struct remote *remote_of(struct store *s)
+{
+	return container_of(s, struct remote, store);
+}
+
+/* --- remote.c: requests and their ends --- */
+
+static inline void rreq_uncount(struct rreq *r)
+{
+	if (r->counted) {
+		r->counted = false;
+		r->rm->inflight--;
+	}
+}
+
+void rreq_end(struct rreq *r, int status); /* completes the op, if there is one, and frees @r */
+void rreq_free(struct rreq *r);
+/* Closes its window if it has one, then does @then. */
+void rreq_close(struct rreq *r, enum rreq_then then, int status);
+/* Into the queue of those to be sent, at its front. */
+void rreq_again(struct rreq *r);
+/* Sends what waits, as far as there is room. */
+void remote_pump(struct remote *rm);
+
+/* --- remote_send.c --- */
+
+/* 0: sent. -EAGAIN: not now. Else: the op ends with it. */
+int rreq_send(struct rreq *r);
+/* May this op travel? 0, or what it ends with. */
+int rreq_check(const struct pst_op *op);
+bool remote_note(struct remote *rm, uint8_t kind, uint64_t id); /* false: no room now */
+
+/* --- remote_recv.c --- */
+
+void remote_resp(struct remote *rm, const void *msg, uint32_t len);
+void remote_event(struct remote *rm, const void *msg, uint32_t len);
+/* The window is closed: what did it bring? */
+void rreq_finish(struct rreq *r);
+/* Volatile writes: what a flush has to answer for. */
+int remote_flush_check(struct remote *rm, const struct pst_op *op);
+void remote_volatile_lost(struct remote *rm);
+
+/* --- remote_conn.c --- */
+
+void remote_start(struct remote *rm);
+/* The peer broke the rules: the channel is closed, and made anew. */
+void remote_bad(struct remote *rm, const char *what);
+void remote_stop(struct remote *rm); /* for good */
+/* Not connected for longer than opts.reconnect_ns: ops end. */
+void remote_patience(struct remote *rm, uint64_t now);
+
+#endif
