@@ -23,6 +23,17 @@ machine_nvme()
 		-device nvme,serial=lab0,id=nv0,bus=rp0,drive=d0,max_ioqpairs=8,msix_qsize=9,mdts=5
 }
 
+# Two of them, in slots whose hot-plug is PCI Express's own and not ACPI's.
+machine_nvme2()
+{
+	machine_nvme "$1"
+	image "$1" nvme1.img 1G
+	printf '%s\n' -global ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off \
+		-device pcie-root-port,id=rp1,chassis=2,slot=2 \
+		-drive "file=$1/nvme1.img,if=none,id=d1,format=raw,discard=unmap" \
+		-device nvme,serial=lab1,id=nv1,bus=rp1,drive=d1,max_ioqpairs=8,msix_qsize=9,mdts=5
+}
+
 # One NVMe controller that has two virtual functions, and a namespace that all of them share.
 machine_sriov()
 {

@@ -76,3 +76,19 @@ nvme_address()
 	done
 	fail "no NVMe controller with serial number $1"
 }
+
+# rdma_up: soft-RoCE, as device rxe0 at the address $RDMA_ADDR (both ends of a connection are there).
+# RDMA works over `verbs` then; libfabric's verbs;ofi_rxm wants FI_UNIVERSE_SIZE=16 for its queues.
+rdma_up()
+{
+	RDMA_ADDR=192.168.77.1
+	load ib_uverbs rdma_ucm rdma_rxe veth
+	# Not on the loopback interface, which rxe refuses.
+	ip link add rdma-a type veth peer name rdma-b
+	ip address add "$RDMA_ADDR/24" dev rdma-a
+	ip link set rdma-a up
+	ip link set rdma-b up
+	rdma link add rxe0 type rxe netdev rdma-a
+	wait_for 10 "the link of rxe0" bash -c 'rdma link show rxe0/1 | grep -q "state ACTIVE"'
+	wait_for 10 "the device node of rxe0" test -c /dev/infiniband/uverbs0
+}

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# shellcheck shell=bash
+# The soft-RoCE of the lab, as tests of RDMA find it: verbs between two processes, and libfabric over
+# them: small messages, and large ones, whose data the receiver reads from the sender; all checked.
+rdma_up
+export FI_UNIVERSE_SIZE=16
+
+# both CLIENT_ARGS... -- COMMAND...: a server, and a client of it with more arguments.
+both()
+{
+	local args=() server
+	while [ "$1" != -- ]; do
+		args+=("$1")
+		shift
+	done
+	shift
+	"$@" >/tmp/server 2>&1 &
+	server=$!
+	sleep 1
+	timeout 60 "$@" "${args[@]}" || fail "the client ended badly; the server: $(cat /tmp/server)"
+	wait "$server" || fail "the server ended badly: $(cat /tmp/server)"
+}
+
+say "verbs"
+ibv_devinfo -d rxe0 | grep -E "state|transport"
+both "$RDMA_ADDR" -- timeout 60 ibv_rc_pingpong -d rxe0 -g 1 -n 200 -c
+
+say "libfabric"
+fi_info -p 'verbs;ofi_rxm' -t FI_EP_RDM | grep -m 3 -E "provider|fabric|domain"
+both "$RDMA_ADDR" -- timeout 60 fi_pingpong -p 'verbs;ofi_rxm' -e rdm -c -I 50 -S 4096
+both "$RDMA_ADDR" -- timeout 60 fi_pingpong -p 'verbs;ofi_rxm' -e rdm -c -I 20 -S 262144
