@@ -87,6 +87,8 @@ enum pst_opcode {
 	PST_OP_SCRUB = 65,
 	PST_OP_WATCH = 66, /* later: -ENOTSUP where the capability bit is missing */
 	PST_OP_SESSION_OPEN = 67,
+	/* The answers given to session op->ino are forgotten on home shard op->off. -ENXIO: there are
+	 * not so many shards: who wants all of them counts until then. */
 	PST_OP_SESSION_CLOSE = 68,
 };
 
@@ -187,6 +189,9 @@ struct pst_op {
 	void *val;
 	uint32_t val_cap;   /* of an output; length of an input value */
 	uint64_t dir, dir2; /* inode numbers; 0 means PST_INO_ROOT */
+	/* Names: a directory that paths don't lead out of, however they are written; it stands for
+	 * the root of the tree. 0: none. See fs/fs.h. */
+	uint64_t root;
 	const char *name, *name2;
 	uint32_t name_len, name2_len;
 	bool want_values;

@@ -494,6 +494,16 @@ void token_record(struct shard *s, const struct media_reply *r)
 	bt_put(&s->sys, key, sizeof(key), r, sizeof(*r));
 }
 
+bool session_known(struct shard *s, uint64_t session)
+{
+	uint8_t key[13];
+	struct bt_iter it;
+
+	token_key(key, session, 0);
+	bt_seek(&it, &s->sys, key, sizeof(key));
+	return it.valid && it.key_len == sizeof(key) && !memcmp(it.key, key, 9);
+}
+
 static void session_forget(struct shard *s, uint64_t session)
 {
 	uint8_t key[13];

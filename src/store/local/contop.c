@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * contop - the ops on containers and snapshots: CONT_* and SNAP_*.
+ * contop - the ops on containers and snapshots: CONT_* and SNAP_*; and SESSION_CLOSE.
  */
 #include "store/local/engine.h"
 
@@ -38,6 +38,8 @@ static struct snap *snap_find(struct cont *c, const char *name, uint32_t len)
 	return NULL;
 }
 
+#define SLOTS_MAX 1024 /* of a session: as many items go with it */
+
 /* --- records --- */
 
 /*
@@ -57,7 +59,7 @@ static int record_begin(struct shard *s, struct pst_op *op, unsigned type, uint3
 		len += sizeof(struct media_reply);
 	err = spares_fill(s->l);
 	if (!err)
-		err = bt_reserve(&s->env, 8, true);
+		err = bt_reserve(&s->env, type == REC_SESSION_CLOSE ? SLOTS_MAX : 8, true);
 	if (!err)
 		err = log_room(s, len, 0, true);
 	if (err)
@@ -402,6 +404,33 @@ static enum pst_outcome run_at_home(struct local *l, struct pst_op *op, op_try t
 	struct cont_name *n = target(l, op);
 
 	return n ? op_run(l->shard[n->home], op, try) : op_fail(op, -ENOENT);
+}
+
+/* --- sessions --- */
+
+static enum pst_outcome session_close_try(struct shard *s, struct pst_op *op)
+{
+	struct media_record *r;
+	uint64_t frame;
+	void *body;
+	int err;
+
+	if (!session_known(s, op->ino))
+		return op_fail(op, 0);
+	err = record_begin(s, op, REC_SESSION_CLOSE, 0, 8, &r, &body, &frame);
+	if (err)
+		return not_now(op, err);
+	*(le64 *)body = le64_make(op->ino);
+	return record_end(s, op, r, frame);
+}
+
+enum pst_outcome session_close_submit(struct local *l, struct pst_op *op)
+{
+	if (!op->ino || op->token.session)
+		return op_fail(op, -EINVAL);
+	if (op->off >= l->geo.shards)
+		return op_fail(op, -ENXIO);
+	return op_run(l->shard[op->off], op, session_close_try);
 }
 
 enum pst_outcome cont_submit(struct local *l, struct pst_op *op)

@@ -499,6 +499,7 @@ int cont_view(struct local *l, const struct pst_op *op, struct shard **ret_shard
               const struct btree **ret_tree);
 void cont_free(struct shard *s, struct cont *c);
 enum pst_outcome cont_submit(struct local *l, struct pst_op *op);
+enum pst_outcome session_close_submit(struct local *l, struct pst_op *op);
 void local_tick(struct local *l); /* there will be a turn soon: something is to be tried again */
 void shard_kick(struct shard *s); /* something changed: look at stalled ops again */
 
@@ -574,6 +575,7 @@ int token_answer(struct shard *s, struct pst_op *op);
 void token_record(struct shard *s, const struct media_reply *r);
 void reply_fill(struct media_reply *m, const struct pst_op *op, uint64_t time_ns);
 void local_uuid(struct local *l, uint8_t uuid[16]);
+bool session_known(struct shard *s, uint64_t session); /* it has answers here */
 int token_lookup(struct shard *s, const struct pst_token *t, struct media_reply *ret_reply);
 
 /* --- preparing writes (prep.c) --- */

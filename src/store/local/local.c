@@ -359,6 +359,8 @@ static enum pst_outcome local_submit(struct store *store, struct pst_op *op)
 		return op_fail(op, 0);
 	case PST_OP_SCRUB:
 		return scrub_submit(l, op);
+	case PST_OP_SESSION_CLOSE:
+		return session_close_submit(l, op);
 	}
 	if (op->opcode >= PST_OP_CONT_CREATE && op->opcode <= PST_OP_SNAP_DESTROY)
 		return cont_submit(l, op);
