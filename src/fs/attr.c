@@ -60,13 +60,14 @@ static enum fs_act target_walked(struct fs_req *r)
 {
 	r->node[FS_N_MAIN].ino = r->walk[0].ino;
 	/* Not so "." of a directory that is gone: it stays gone. */
-	r->by_path = r->walk[0].ino != r->op->dir;
+	r->by_path = r->walk[0].ino != fs_alias(r, r->op->dir);
 	return fs_goto(r, r->target_then);
 }
 
 enum fs_act fs_target(struct fs_req *r, bool follow, fs_step *then)
 {
 	const struct pst_op *op = r->op;
+	uint64_t ino;
 
 	r->by_path = false;
 	if (!r->ino_in && op->name_len) {
@@ -74,8 +75,9 @@ enum fs_act fs_target(struct fs_req *r, bool follow, fs_step *then)
 		return fs_walk(r, 0, op->dir, op->name, op->name_len, FS_WALK_LAST, follow,
 		               target_walked);
 	}
-	r->node[FS_N_MAIN].ino = r->ino_in ? r->ino_in : op->dir ? op->dir : PST_INO_ROOT;
-	return fs_goto(r, then);
+	ino = fs_alias(r, r->ino_in ? r->ino_in : op->dir);
+	r->node[FS_N_MAIN].ino = ino;
+	return fs_ino_kind(ino) == FS_KIND_DIR ? fs_under(r, ino, then) : fs_goto(r, then);
 }
 
 /* --- LOOKUP, GETATTR --- */

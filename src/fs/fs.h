@@ -39,6 +39,12 @@
  * The ctime that is reported is the later of the label's and the engine's mtime, so that a write
  * changes no label. atime is what it was set to: reads don't change it.
  *
+ * Confinement. An op with op->root resolves as if that directory were the root: absolute paths and the
+ * targets of links begin there, ".." ends there, and directories that it names by number must lie
+ * below it (-EACCES). A file's number is taken as it is: whoever sets root vouches for it. What is
+ * checked is checked when it is resolved; a directory that is moved out at that moment is a race
+ * that the mover lost.
+ *
  * Not here. Permissions are kept, never checked: whoever may send ops may do everything. Opens
  * (FILE_OPEN) are counted in memory and end with the layer; what had no name then is deleted when
  * its container is first used again. A directory is gone with rmdir even while it is open.

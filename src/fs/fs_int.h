@@ -166,9 +166,10 @@ struct fs_req {
 	uint8_t orphan_key[2][9];           /* to put, to delete */
 	uint64_t climb_not;                 /* rename: what the ancestors must not be */
 	fs_step *climb_then;
-	unsigned stat_mask; /* rename: nodes yet to look up */
-	unsigned stat_all;  /* and all that are looked up */
-	int nlink_delta[2]; /* rename: of the two directories */
+	fs_step *under_then; /* see fs_under() */
+	unsigned stat_mask;  /* rename: nodes yet to look up */
+	unsigned stat_all;   /* and all that are looked up */
+	int nlink_delta[2];  /* rename: of the two directories */
 	uint32_t buf_len, buf_at;
 	bool list_full;
 	_Alignas(8) char buf[2][PST_PATH_MAX +
@@ -262,6 +263,18 @@ void fs_label_apply(struct fs_label *l, const struct pst_op *op);
 
 /* --- resolve.c --- */
 
+/* Where paths begin and end for this op, whatever they say. */
+static inline uint64_t fs_root(const struct fs_req *r)
+{
+	return r->op->root ? r->op->root : PST_INO_ROOT;
+}
+/* The inode that the caller means by @ino: the root of the tree has two numbers if op->root is set. */
+static inline uint64_t fs_alias(const struct fs_req *r, uint64_t ino)
+{
+	return !ino || ino == PST_INO_ROOT ? fs_root(r) : ino;
+}
+/* Ends the op with -EACCES unless the directory @dir is op->root or lies below it. */
+enum fs_act fs_under(struct fs_req *r, uint64_t dir, fs_step *then);
 enum fs_act fs_walk(struct fs_req *r, unsigned i, uint64_t dir, const char *path, uint32_t path_len,
                     enum fs_walk_mode mode, bool follow, fs_step *then);
 

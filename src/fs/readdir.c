@@ -127,7 +127,7 @@ static enum fs_act readdir_found(struct fs_req *r)
 	struct fs_walk *w = &r->walk[0];
 
 	if (!n->exists) {
-		r->by_path = r->by_path && n->ino != r->op->dir;
+		r->by_path = r->by_path && n->ino != fs_alias(r, r->op->dir);
 		return fs_gone(r);
 	}
 	w->key[0] = FS_KEY_DIRENT;

@@ -6,10 +6,42 @@
  *
  * Whether something is a directory is in its inode number; that it still exists is not checked on
  * the way: a directory that is gone has no entries.
+ *
+ * An op with a root can't leave it: "/" and ".." end there, links are read as if it were the root of
+ * the tree. Where a walk begins at a directory that the caller named by its number, and after each
+ * "..", the way up is climbed until the root is met: a directory may have been moved out.
  */
 #include "fs_int.h"
 
+#define CLIMB_MAX (1u << 20) /* directories deep: above it the parents go in circles */
+
 static fs_step walk_on, walk_found, walk_up, walk_target;
+
+static enum fs_act climbed(struct fs_req *r)
+{
+	const struct fs_node *n = &r->node[FS_N_DIR];
+
+	if (!n->exists)
+		return fs_end(r, -ENOENT);
+	if (n->label.parent == r->op->root)
+		return fs_goto(r, r->under_then);
+	if (n->ino == PST_INO_ROOT || n->label.parent == PST_INO_ROOT)
+		return fs_end(r, -EACCES);
+	if (++r->tries > CLIMB_MAX)
+		return fs_end(r, -EBADMSG);
+	return fs_stat(r, FS_N_DIR, n->label.parent, climbed);
+}
+
+enum fs_act fs_under(struct fs_req *r, uint64_t dir, fs_step *then)
+{
+	if (!r->op->root || dir == r->op->root)
+		return fs_goto(r, then);
+	if (dir == PST_INO_ROOT)
+		return fs_end(r, -EACCES);
+	r->under_then = then;
+	r->tries = 0;
+	return fs_stat(r, FS_N_DIR, dir, climbed);
+}
 
 enum fs_act fs_walk(struct fs_req *r, unsigned i, uint64_t dir, const char *path, uint32_t path_len,
                     enum fs_walk_mode mode, bool follow, fs_step *then)
@@ -23,7 +55,7 @@ enum fs_act fs_walk(struct fs_req *r, unsigned i, uint64_t dir, const char *path
 	if (memchr(path, 0, path_len))
 		return fs_end(r, -EINVAL);
 	memset(w, 0, sizeof(*w));
-	w->dir = path[0] == '/' || !dir ? PST_INO_ROOT : dir;
+	w->dir = path[0] == '/' ? fs_root(r) : fs_alias(r, dir);
 	w->rest = path;
 	w->rest_len = path_len;
 	w->mode = mode;
@@ -32,7 +64,7 @@ enum fs_act fs_walk(struct fs_req *r, unsigned i, uint64_t dir, const char *path
 		return fs_end(r, -ENOTDIR);
 	r->cur = w;
 	r->walk_then = then;
-	return walk_on(r);
+	return fs_under(r, w->dir, walk_on);
 }
 
 static enum fs_act walk_end(struct fs_req *r, struct fs_walk *w, enum fs_last last)
@@ -105,7 +137,7 @@ static enum fs_act walk_on(struct fs_req *r)
 		if (is_dots(name, len, 2)) {
 			if (w->at_last && w->mode == FS_WALK_PARENT)
 				return walk_end(r, w, FS_LAST_DOTDOT);
-			if (w->dir != PST_INO_ROOT)
+			if (w->dir != fs_root(r))
 				return fs_stat(r, FS_N_DIR, w->dir, walk_up);
 			if (w->at_last)
 				return walk_end(r, w, FS_LAST_DOTDOT);
@@ -117,6 +149,13 @@ static enum fs_act walk_on(struct fs_req *r)
 	}
 }
 
+static enum fs_act walk_went_up(struct fs_req *r)
+{
+	struct fs_walk *w = r->cur;
+
+	return w->at_last ? walk_end(r, w, FS_LAST_DOTDOT) : walk_on(r);
+}
+
 static enum fs_act walk_up(struct fs_req *r)
 {
 	struct fs_walk *w = r->cur;
@@ -125,7 +164,7 @@ static enum fs_act walk_up(struct fs_req *r)
 	if (!n->exists)
 		return fs_end(r, -ENOENT);
 	w->dir = n->label.parent;
-	return w->at_last ? walk_end(r, w, FS_LAST_DOTDOT) : walk_on(r);
+	return fs_under(r, w->dir, walk_went_up);
 }
 
 static enum fs_act follow_link(struct fs_req *r, struct fs_walk *w)
@@ -166,7 +205,7 @@ static enum fs_act walk_target(struct fs_req *r)
 	w->rest_len += len;
 	w->half = !w->half;
 	if (buf[0] == '/')
-		w->dir = PST_INO_ROOT;
+		w->dir = fs_root(r);
 	return walk_on(r);
 }
 
