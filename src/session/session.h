@@ -28,7 +28,8 @@
  *      admitted and then not submitted ends there too, with its op.status set by the owner.
  *
  * stop() may come any time between 2 and 4, once: the owner cancels what it is doing for the
- * request (store_cancel() of a submitted op; a transfer), which then ends early, through 4.
+ * request (store_cancel() of a submitted op; a transfer), which then ends early, through 4. It calls
+ * nothing of this room from inside stop().
  *
  * The owner may close a connection whenever it likes: session_conn_done() first. Requests that wait
  * are over (their go() runs from inside with -ECONNABORTED), those that were admitted go on, and end
@@ -125,8 +126,8 @@ enum session_plant {
  */
 int session_table_open(struct session_table **ret_t, struct store *store,
                        const struct session_opts *opts, struct pst_err *err);
-/* All connections are done and all requests ended (asserted). Sessions stay in the store, for the
- * next start. Accepts NULL. */
+/* All connections are done and all requests ended (asserted). Turns the loop until what is under way
+ * to the store has ended. Sessions stay in the store, for the next start. Accepts NULL. */
 void session_table_close(struct session_table *t);
 struct store *session_table_store(const struct session_table *t);
 /* Of the store, as it was when the table was opened: what clients check on reconnect. */
@@ -166,8 +167,8 @@ struct session_conn {
 	 * returns -ECONNABORTED. */
 	void (*cut)(struct session_conn *c, int why);
 	/* private */
+	struct session_open *opening;
 	struct handle_cache *cache;
-	uint64_t generation;
 	struct list link;
 	uint32_t last_cont; /* found without a handle */
 	const struct cap *last_cap;
@@ -193,12 +194,13 @@ struct session_open {
 	struct session *session;
 };
 /*
- * done() runs once, from a later turn, when the session's record is durable; @o and its connection
- * (or session_conn_done()) must last until then. Its status: 0; -EACCES: the identity has no
- * capability; -EAGAIN: sessions_max; -EDQUOT: the tenant's; -ECONNABORTED: the connection was done
- * first (the session is closed again); -EINVAL: slots; the store's errors.
+ * Returns 0, and then done() runs once, from a later turn, when the session's record is durable (@o
+ * must last until then; its connection, or session_conn_done(), too): 0; -ECONNABORTED: the
+ * connection was done first (the session is closed again); the store's errors. Or returns why not:
+ * -EACCES: the identity has no capability; -EAGAIN: sessions_max; -EDQUOT: the tenant's; -EINVAL:
+ * slots, or it has a session; -ENOMEM.
  */
-void session_open(struct session_open *o);
+int session_open(struct session_open *o);
 /*
  * Attaches @c to the session @number, if @secret is its: the connection before is cut (-ESTALE), and
  * no request of its is admitted any more. 0; -ESTALE: no such session (expired, or of another
@@ -211,6 +213,8 @@ int session_resume(struct session_conn *c, uint64_t number,
  * its replay answers are forgotten. The connection is left without a session (not cut).
  */
 int session_close(struct session_conn *c);
+/* The client was heard of (a keep-alive): its lease begins anew. Requests do the same. */
+void session_touch(struct session_conn *c);
 
 uint64_t session_number(const struct session *s);
 uint32_t session_slots(const struct session *s);
@@ -237,20 +241,18 @@ struct session_req {
 	void (*stop)(struct session_req *r); /* NULL: store_cancel() */
 	/* private from here on */
 	uint8_t state; /* enum session_req_state */
-	bool mutates, submitted, stopped, probe;
+	bool mutates, submitted, stopped, probe, answered, slotted;
 	int stop_status;
 	uint32_t rights; /* that it was admitted by */
 	struct session *session;
 	struct session_conn *conn;
 	struct cap *cap;
-	struct list link; /* session's requests */
-	struct list wait; /* where it waits */
-	struct list by_cap;
-	uint64_t bytes, cost, tag;
+	struct list link;   /* session's requests */
+	struct list by_cap; /* capability's */
+	struct sched_item item;
+	uint64_t bytes;
 	uint64_t queued_ns;
-	uint64_t ino_open; /* FILE_OPEN, FILE_CLOSE: of which inode */
 	bool (*entry)(struct pst_op *op, const struct pst_entry *e);
-	void (*done)(struct pst_op *op);
 };
 
 /*
@@ -300,7 +302,8 @@ struct cap_info {
 	uint64_t id;    /* out of a grant */
 	uint32_t epoch; /* out */
 	uint32_t tenant;
-	uint32_t cont; /* 0: all containers */
+	uint32_t cont;                    /* 0: all containers */
+	char cont_name[PST_NAME_MAX + 1]; /* out; in a grant: see cont */
 	uint32_t rights;
 	char subject
 	        [SESSION_TEXT_MAX];  /* who has it without a token: "uid:N", "gid:N", "cert:NAME",
@@ -325,27 +328,31 @@ struct cap_op {
 	/* private */
 	struct session_table *table;
 	struct cap *cap;
-	uint64_t expiry_ns;
 	int status;
+	void (*next)(struct cap_op *o);
 	struct pst_op op;
+	struct pst_cont_info cont_info;
 	struct list link;
 };
 
 /*
- * Grants what o->info says. done() from a later turn, when it is durable: 0, o->info and o->token
- * filled; -EINVAL (rights, map, subject, expiry in the past, a prefix with all containers, an
+ * These return 0, and then done() runs once, from a later turn, when it is durable; or an error that
+ * was found at once.
+ *
+ * Grants what o->info says. 0: o->info and o->token are filled; -EINVAL (rights, map, subject, expiry in the past, a prefix with all containers, an
  * absolute prefix is taken from the root); -ENOENT: no such container; -ENOTDIR, -ENOENT: the prefix
  * is not a directory; -EAGAIN: caps_max; the store's errors.
  */
-void cap_grant(struct session_table *t, struct cap_op *o);
-/* Capability o->info.id gets the expiry o->info.expiry_ns; handles and sessions go on. -ENOENT. */
-void cap_renew(struct session_table *t, struct cap_op *o);
+int cap_grant(struct session_table *t, struct cap_op *o);
+/* Capability o->info.id gets the expiry o->info.expiry_ns; handles and sessions go on. -ENOENT;
+ * -EPERM: the owner's; -EBUSY: another change of it is under way. */
+int cap_renew(struct session_table *t, struct cap_op *o);
 /*
  * Ends capability o->info.id. From now on no request passes; those under way are stopped. done()
  * when that is durable and the last of them has ended. -ENOENT; -EPERM: the owner's.
  * Should the store fail, it stays revoked until the restart.
  */
-void cap_revoke(struct session_table *t, struct cap_op *o);
+int cap_revoke(struct session_table *t, struct cap_op *o);
 /* Calls @fn in the order of ids for those above @after; false ends it. */
 void cap_list(struct session_table *t, uint64_t after,
               bool (*fn)(void *arg, const struct cap_info *info), void *arg);
@@ -355,7 +362,7 @@ int cap_token(struct session_table *t, uint64_t id, uint32_t rights, uint64_t ex
               char ret_text[CAP_TOKEN_MAX]);
 
 /* Puts a new handle key in place: the one before it still verifies. done() when it is durable. */
-void session_key_rotate(struct session_table *t, struct cap_op *o);
+int session_key_rotate(struct session_table *t, struct cap_op *o);
 
 /* --- tenants --- */
 
@@ -371,17 +378,18 @@ struct tenant_figures {
 	uint64_t throttled;              /* requests that a rate made wait */
 };
 
-/* Settings of tenant @id (made when it is new); done() when durable. -EINVAL, -EAGAIN (too many). */
+/* Settings of tenant @id (made when it is new). 0, and done() when durable; or at once -EINVAL,
+ * -EAGAIN (too many), -ENOMEM. */
 struct tenant_op {
 	uint32_t id;
 	char name[SESSION_TEXT_MAX];
 	struct qos qos;
 	const char *by;
 	void (*done)(struct tenant_op *o, int status);
-	struct session_table *table;
-	struct pst_op op;
+	struct session_table *table; /* private */
+	struct tenant *tenant;
 };
-void tenant_set(struct session_table *t, struct tenant_op *o);
+int tenant_set(struct session_table *t, struct tenant_op *o);
 /* In the order of ids, those above @after (UINT32_MAX: from the first). */
 void tenant_list(struct session_table *t, uint32_t after,
                  bool (*fn)(void *arg, const struct tenant_figures *f), void *arg);
@@ -407,8 +415,8 @@ struct table_figures {
 };
 
 void session_table_figures(const struct session_table *t, struct table_figures *ret_f);
-/* In the order of numbers, those above @after. */
-void session_list(struct session_table *t, uint64_t after,
-                  bool (*fn)(void *arg, const struct session_figures *f), void *arg);
+/* In the order of numbers, those above @after. 0 or -ENOMEM. */
+int session_list(struct session_table *t, uint64_t after,
+                 bool (*fn)(void *arg, const struct session_figures *f), void *arg);
 
 #endif

@@ -119,7 +119,7 @@ void eng_start(struct eng *e)
 	e->dev_bytes = e->dev_bytes ? e->dev_bytes : 32 * MIB;
 	loop_opts_default(&lo);
 	lo.sim = true;
-	lo.sim_start_ns = NSEC_PER_SEC;
+	lo.sim_start_ns = e->start_ns ? e->start_ns : NSEC_PER_SEC;
 	assert_int_equal(loop_new(&e->loop, &lo, NULL), 0);
 	generation++;
 	eng_open_devs(e);

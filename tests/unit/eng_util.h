@@ -33,6 +33,7 @@ struct eng {
 	struct store *store;
 	struct pst_err err; /* of the last eng_try_open() */
 	uint64_t seed;      /* of the fault devices */
+	uint64_t start_ns;  /* of the clock; 0: one second */
 };
 
 /* A new, empty store, open. @set, @devs and @dev_bytes are the caller's to fill in before. */

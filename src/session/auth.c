@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * auth - from what a connection shows to an identity: peer credentials, certificates, capability
+ * tokens. An identity is a list of capabilities: those that a token names, and those whose subject the
+ * client is.
+ *
+ * A token is sealed with a key of its capability, not of the server, so that it lives as long as that
+ * and goes with it. It says at most what its capability says.
+ */
+#include <openssl/crypto.h>
+#include <stdio.h>
+
+#include "session/session_int.h"
+
+#define TOKEN_HEAD     "pst1"
+#define TOKEN_HEAD_LEN 4
+#define TOKEN_BODY_LEN 54 /* base64url of 40 bytes, without padding */
+#define TOKEN_MACED    offsetof(struct token_bytes, mac)
+
+_Static_assert(TOKEN_HEAD_LEN + TOKEN_BODY_LEN < CAP_TOKEN_MAX, "a token's text fits");
+
+/* --- base64url --- */
+
+static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+static void encode(const uint8_t *in, size_t len, char *out)
+{
+	uint32_t acc = 0;
+	unsigned bits = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		acc = acc << 8 | in[i];
+		for (bits += 8; bits >= 6; bits -= 6)
+			*out++ = digits[(acc >> (bits - 6)) & 63];
+	}
+	if (bits)
+		*out++ = digits[(acc << (6 - bits)) & 63];
+	*out = 0;
+}
+
+/* Exactly @len bytes out of @text_len digits; what is left over must be zero bits: one text each. */
+static int decode(const char *text, size_t text_len, uint8_t *out, size_t len)
+{
+	uint32_t acc = 0;
+	unsigned bits = 0;
+	size_t n = 0;
+
+	for (size_t i = 0; i < text_len; i++) {
+		const char *d = text[i] ? strchr(digits, text[i]) : NULL;
+
+		if (!d)
+			return -EBADF;
+		acc = acc << 6 | (uint32_t)(d - digits);
+		bits += 6;
+		if (bits >= 8) {
+			bits -= 8;
+			if (n == len)
+				return -EBADF;
+			out[n++] = (uint8_t)(acc >> bits);
+		}
+	}
+	return n == len && !(acc & ((1u << bits) - 1)) ? 0 : -EBADF;
+}
+
+/* --- tokens --- */
+
+int cap_token(struct session_table *t, uint64_t id, uint32_t rights, uint64_t expiry_ns,
+              char ret_text[CAP_TOKEN_MAX])
+{
+	const struct cap *c = cap_find(t, id);
+	struct token_bytes b = {.version = 1};
+	int err;
+
+	if (!c || c->revoked || id == OWNER_CAP)
+		return -ENOENT;
+	b.rights = le16_make((uint16_t)(rights & c->info.rights));
+	memcpy(b.store, t->uuid, sizeof(b.store));
+	b.cap = le32_make((uint32_t)id);
+	b.cap_epoch = le32_make(c->info.epoch);
+	if (expiry_ns) {
+		if (expiry_ns / NSEC_PER_SEC <= HANDLE_TIME_0 ||
+		    expiry_ns / NSEC_PER_SEC - HANDLE_TIME_0 > UINT32_MAX)
+			return -EINVAL;
+		b.expiry_s = le32_make((uint32_t)(expiry_ns / NSEC_PER_SEC - HANDLE_TIME_0));
+	}
+	err = mac_16(t, c->key, &b, TOKEN_MACED, b.mac);
+	if (err)
+		return err;
+	memcpy(ret_text, TOKEN_HEAD, TOKEN_HEAD_LEN + 1);
+	encode((const uint8_t *)&b, sizeof(b), ret_text + TOKEN_HEAD_LEN);
+	return 0;
+}
+
+static int token_open(struct session_table *t, const char *text, size_t len, struct cap **ret_cap,
+                      uint32_t *ret_rights)
+{
+	uint64_t now = loop_real_now(t->loop), expiry;
+	struct token_bytes b;
+	struct cap *c;
+	uint8_t mac[16];
+	int err;
+
+	if (len != TOKEN_HEAD_LEN + TOKEN_BODY_LEN || memcmp(text, TOKEN_HEAD, TOKEN_HEAD_LEN) ||
+	    decode(text + TOKEN_HEAD_LEN, TOKEN_BODY_LEN, (uint8_t *)&b, sizeof(b)))
+		return -EBADF;
+	if (b.version != 1 || b.zero || b.zero2 || memcmp(b.store, t->uuid, sizeof(b.store)))
+		return -EBADF;
+	c = cap_find(t, le32_get(b.cap));
+	if (!c || c->info.id == OWNER_CAP) /* it may have been: its key is gone, nobody can tell */
+		return -EKEYREVOKED;
+	err = mac_16(t, c->key, &b, TOKEN_MACED, mac);
+	if (err)
+		return err;
+	if (CRYPTO_memcmp(mac, b.mac, sizeof(mac)))
+		return -EBADF;
+	if (le32_get(b.cap_epoch) != c->info.epoch)
+		return -EKEYREVOKED;
+	expiry = le32_get(b.expiry_s);
+	if (expiry && (expiry + HANDLE_TIME_0) * NSEC_PER_SEC <= now)
+		return -EKEYEXPIRED;
+	err = cap_good(c, now);
+	if (err)
+		return err;
+	*ret_cap = c;
+	*ret_rights = le16_get(b.rights) & c->info.rights;
+	return 0;
+}
+
+/* --- identities --- */
+
+static void tell(struct session_table *t, const char *who, uint64_t cap, int status)
+{
+	struct audit_event e = {.what = AUDIT_AUTH, .status = status, .who = who, .cap = cap};
+
+	if (status)
+		t->fig.refused++;
+	audit_tell(t, &e);
+}
+
+/* One session, one tenant. */
+static int ident_add(struct ident *id, const struct cap *c, uint32_t rights)
+{
+	for (uint32_t i = 0; i < id->cap_count; i++)
+		if (id->cap[i] == c->info.id) {
+			id->cap_rights[i] |= (uint16_t)rights;
+			return 0;
+		}
+	if (id->cap_count == SESSION_CAPS_MAX || (id->cap_count && id->tenant != c->info.tenant))
+		return -EACCES;
+	if (!id->cap_count) {
+		id->tenant = c->info.tenant;
+		if (c->info.map == CAP_MAP_SQUASH) {
+			id->uid = c->info.uid;
+			id->gid = c->info.gid;
+		}
+	}
+	id->cap[id->cap_count] = (uint32_t)c->info.id;
+	id->cap_rights[id->cap_count++] = (uint16_t)rights;
+	return 0;
+}
+
+/* All good capabilities with that subject; true: there was one. */
+static bool add_subject(struct session_table *t, struct ident *id, const char *subject)
+{
+	uint64_t now = loop_real_now(t->loop);
+	bool any = false;
+
+	for (uint32_t i = 0; i < t->cap_count; i++) {
+		const struct cap *c = t->cap[i];
+
+		if (c->info.id != OWNER_CAP && !strcmp(c->info.subject, subject) &&
+		    !cap_good(c, now) && !ident_add(id, c, c->info.rights))
+			any = true;
+	}
+	return any;
+}
+
+static void name_ident(struct ident *id, const char *kind, const char *what)
+{
+	if (!id->who[0])
+		(void)snprintf(id->who, sizeof(id->who), "%s:%s", kind, what);
+}
+
+int session_auth_peer(struct session_table *t, struct ident *id, uint32_t uid, uint32_t gid)
+{
+	char subject[SESSION_TEXT_MAX], number[16];
+	bool any = false;
+
+	(void)snprintf(number, sizeof(number), "%u", uid);
+	name_ident(id, "uid", number);
+	id->uid = uid;
+	id->gid = gid;
+	if (uid == t->opts.owner_uid)
+		any |= !ident_add(id, cap_find(t, OWNER_CAP), RIGHTS_ALL);
+	(void)snprintf(subject, sizeof(subject), "uid:%u", uid);
+	any |= add_subject(t, id, subject);
+	(void)snprintf(subject, sizeof(subject), "gid:%u", gid);
+	any |= add_subject(t, id, subject);
+	any |= add_subject(t, id, "anyone");
+	tell(t, id->who, id->cap_count ? id->cap[0] : 0, any ? 0 : -EACCES);
+	return any ? 0 : -EACCES;
+}
+
+int session_auth_cert(struct session_table *t, struct ident *id, const char *name)
+{
+	char subject[SESSION_TEXT_MAX];
+	bool any = false;
+
+	name_ident(id, "cert", name);
+	/* A name that is too long is nobody's: cut off it could be another one's. */
+	if (strlen(name) + sizeof("cert:") <= sizeof(subject)) {
+		(void)snprintf(subject, sizeof(subject), "cert:%s", name);
+		any |= add_subject(t, id, subject);
+	}
+	any |= add_subject(t, id, "anyone");
+	tell(t, id->who, id->cap_count ? id->cap[0] : 0, any ? 0 : -EACCES);
+	return any ? 0 : -EACCES;
+}
+
+int session_auth_token(struct session_table *t, struct ident *id, const char *text, size_t len)
+{
+	uint32_t rights = 0;
+	char number[24] = "?";
+	struct cap *c = NULL;
+	int err = token_open(t, text, len, &c, &rights);
+
+	if (!err) {
+		(void)snprintf(number, sizeof(number), "%llu", (unsigned long long)c->info.id);
+		err = ident_add(id, c, rights);
+	}
+	name_ident(id, "token", number);
+	tell(t, id->who, c ? c->info.id : 0, err);
+	return err;
+}
+
+int session_auth_open(struct session_table *t, struct ident *id)
+{
+	int err = t->opts.open_access ? ident_add(id, cap_find(t, OWNER_CAP), RIGHTS_ALL) : -EACCES;
+
+	name_ident(id, "open", "access");
+	tell(t, id->who, err ? 0 : OWNER_CAP, err);
+	return err;
+}

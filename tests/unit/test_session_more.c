@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * test_session_more - the audit's lines and file; memory that runs out at each place; a store that
+ * fails; records on media to the byte; planted bugs, which must show.
+ */
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "session_util.h"
+
+#define OWNER 1000
+
+/* --- the audit --- */
+
+static void test_audit_line(void **state)
+{
+	const struct audit_event e = {
+	        .what = AUDIT_REQUEST,
+	        .status = -EACCES,
+	        .time_ns = 1750000000 * NSEC_PER_SEC + 5,
+	        .session = 0xabc,
+	        .who = "cert:\"x\"\n",
+	        .tenant = 3,
+	        .cap = 9,
+	        .cont = 2,
+	        .opcode = 16,
+	        .name = "a\0\x7f\\",
+	        .name_len = 4,
+	};
+	char line[512], huge[4096];
+	struct audit_event big = e;
+
+	assert_true(audit_format(&e, line, sizeof(line)) < sizeof(line));
+	assert_string_equal(line, "{\"time\":1750000000.000000005,\"event\":\"request\","
+	                          "\"result\":\"refused\",\"error\":\"EACCES\","
+	                          "\"who\":\"cert:\\u0022x\\u0022\\u000a\",\"tenant\":3,"
+	                          "\"session\":\"0000000000000abc\",\"capability\":9,"
+	                          "\"container\":2,\"op\":16,\"name\":\"a\\u0000\\u007f\\u005c\"}");
+	memset(huge, 1, sizeof(huge));
+	big.name = huge;
+	big.name_len = sizeof(huge);
+	assert_true(audit_format(&big, line, sizeof(line)) > sizeof(line));
+	assert_int_equal(strlen(line), sizeof(line) - 1);
+}
+
+static void test_audit_file(void **state)
+{
+	char dir[] = "/tmp/penstock-audit-XXXXXX", path[64], old[64], text[4096];
+	struct audit_event e = {.what = AUDIT_GRANT, .who = "x"};
+	struct audit_file *f;
+	struct pst_err err;
+	struct stat st;
+	ssize_t n;
+	int fd;
+
+	assert_non_null(mkdtemp(dir));
+	(void)snprintf(path, sizeof(path), "%s/log", dir);
+	(void)snprintf(old, sizeof(old), "%s/log.1", dir);
+	assert_int_equal(audit_file_open(&f, path, &err), 0);
+	for (unsigned i = 0; i < 3; i++)
+		audit_file_write(f, &e);
+	assert_int_equal(rename(path, old), 0);
+	audit_file_write(f, &e);
+	assert_int_equal(audit_file_reopen(f, &err), 0);
+	audit_file_write(f, &e);
+	assert_int_equal(audit_file_lost(f), 0);
+	audit_file_close(f);
+	fd = open(old, O_RDONLY);
+	n = read(fd, text, sizeof(text));
+	close(fd);
+	unsigned lines = 0;
+	for (ssize_t i = 0; i < n; i++)
+		lines += text[i] == '\n';
+	assert_int_equal(lines, 4);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
+	assert_int_equal(st.st_size, n / 4);
+	/* A link in its place is not followed. */
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(symlink(old, path), 0);
+	assert_int_equal(audit_file_open(&f, path, &err), -ELOOP);
+	assert_non_null(strstr(err.text, path));
+	(void)unlink(path);
+	(void)unlink(old);
+	(void)rmdir(dir);
+}
+
+/* So many refusals a second are told, then their number. */
+static void test_audit_flood(void **state)
+{
+	struct sx x = {.opts = {.owner_uid = OWNER}};
+	struct client c = {0};
+	struct pst_op op;
+
+	sx_start(&x);
+	assert_int_equal(client_open_owner(&c, &x), 0);
+	sx_forget(&x);
+	for (unsigned i = 0; i < 3 * AUDIT_PER_S; i++) {
+		op = names_op(PST_OP_CONT_OPEN, 0, SYS_CONT_NAME);
+		assert_int_equal(client_run(&c, &op), -ENOENT);
+	}
+	assert_int_equal(x.events, AUDIT_PER_S);
+	sx_sleep(&x, 20 * NSEC_PER_SEC);
+	assert_int_equal(sx_last(&x)->what, AUDIT_SUPPRESSED);
+	assert_int_equal(sx_last(&x)->count, 2 * AUDIT_PER_S);
+	assert_int_equal(client_bye(&c), 0);
+	sx_end(&x);
+}
+
+/* --- memory that runs out --- */
+
+/* The engine says -ENOSPC when its index can't grow. */
+static bool no_memory(int rc)
+{
+	return rc == -ENOMEM || rc == -ENOSPC;
+}
+
+/* Everything that a client does, with the n-th allocation failing: an error or success, and whatever
+ * was begun can be ended. True: nothing was asked for that failed. */
+static bool all_with_failure(uint64_t n)
+{
+	struct sx x = {.opts = {.owner_uid = OWNER}, .eng.plain = true};
+	struct cap_info i = {.cont_name = "a", .prefix = "d", .rights = RIGHTS_ALL};
+	struct qos q = {.weight = 3};
+	struct client c = {0}, o = {0};
+	struct cap_op cap = {0};
+	uint64_t asked = 0;
+	uint32_t cont;
+	struct pst_op op;
+	int rc;
+
+	sx_start(&x);
+	cont = sx_cont(&x, "a", PST_LAYOUT_POSIX);
+	assert_int_equal(client_open_owner(&o, &x), 0);
+	op = names_op(PST_OP_MKDIR, cont, "d");
+	assert_int_equal(client_run(&o, &op), 0);
+	(void)mem_alloc_fail_at(n, false);
+	rc = sx_grant(&x, &i, &cap);
+	assert_true(rc == 0 || no_memory(rc));
+	if (!rc) {
+		(void)sx_tenant(&x, 9, "nine", &q);
+		rc = client_open_token(&c, &x, cap.token);
+		assert_true(rc == 0 || no_memory(rc));
+	}
+	if (!rc) {
+		rc = client_create(&c, cont, "f", "text", NULL);
+		assert_true(rc == 0 || no_memory(rc));
+		op = names_op(PST_OP_FILE_OPEN, cont, "f");
+		if (!rc && !client_run(&c, &op) && c.has_got) {
+			uint8_t h[SESSION_HANDLE_BYTES];
+			char buf[8];
+
+			memcpy(h, c.got, sizeof(h));
+			c.handle = h;
+			rc = client_read(&c, cont, op.ino, buf, sizeof(buf));
+			assert_true(rc == 0 || no_memory(rc));
+			c.handle = NULL;
+		}
+		(void)sx_rotate(&x);
+		(void)sx_renew(&x, cap.info.id, 0);
+		(void)sx_revoke(&x, cap.info.id);
+		(void)client_bye(&c);
+	}
+	asked = mem_alloc_fail_at(0, false);
+	client_unlink(&c);
+	client_unlink(&o);
+	sx_end(&x);
+	return asked < n;
+}
+
+static void test_no_memory(void **state)
+{
+	uint64_t n = 1;
+
+	while (!all_with_failure(n))
+		n++;
+	assert_true(n > 20);
+}
+
+/* Opening the table, on a store that has something of each kind. */
+static void test_no_memory_open(void **state)
+{
+	struct sx x = {.opts = {.owner_uid = OWNER}};
+	struct cap_info i = {.cont_name = "a", .rights = RIGHTS_ALL};
+	struct qos q = {.weight = 3};
+	struct client o = {0};
+	uint64_t n = 0;
+	int rc;
+
+	sx_start(&x);
+	(void)sx_cont(&x, "a", PST_LAYOUT_POSIX);
+	assert_int_equal(sx_grant(&x, &i, NULL), 0);
+	assert_int_equal(sx_tenant(&x, 9, "nine", &q), 0);
+	assert_int_equal(client_open_owner(&o, &x), 0);
+	client_unlink(&o);
+	do {
+		session_table_close(x.t);
+		x.t = NULL;
+		(void)mem_alloc_fail_at(++n, false);
+		rc = session_table_open(&x.t, &x.door, &x.opts, &x.err);
+		(void)mem_alloc_fail_at(0, false);
+		assert_true(rc == 0 || rc == -ENOMEM);
+	} while (rc);
+	assert_true(n > 10);
+	client_link(&o, &x);
+	assert_int_equal(client_resume(&o), 0);
+	client_unlink(&o);
+	sx_end(&x);
+}
+
+/* --- a store that fails --- */
+
+static void test_device_fails(void **state)
+{
+	struct sx x = {.opts = {.owner_uid = OWNER}};
+	struct cap_info i = {.cont_name = "a", .rights = RIGHT_READ};
+	struct client o = {0}, c = {0};
+	struct cap_op cap;
+	struct ident id = {0};
+
+	sx_start(&x);
+	(void)sx_cont(&x, "a", PST_LAYOUT_POSIX);
+	assert_int_equal(client_open_owner(&o, &x), 0);
+	assert_int_equal(sx_grant(&x, &i, &cap), 0);
+	local_stop(eng_local(&x.eng), -EIO, "the test says so");
+	assert_int_equal(client_open_owner(&c, &x), -EIO);
+	assert_int_equal(sx_grant(&x, &i, NULL), -EIO);
+	assert_int_equal(sx_rotate(&x), -EIO);
+	/* A revocation counts at once, whatever the store does. */
+	assert_int_equal(sx_revoke(&x, cap.info.id), -EIO);
+	assert_int_equal(session_auth_token(x.t, &id, cap.token, strlen(cap.token)), -EKEYREVOKED);
+	client_unlink(&o);
+	session_table_close(x.t);
+	x.t = NULL;
+	(void)store_close(x.fs);
+	eng_end(&x.eng);
+}
+
+/* What lies in the container and is no record of ours is noticed. */
+static void test_damaged(void **state)
+{
+	static const struct {
+		const char *key;
+		unsigned key_len, len;
+	} bad[] = {{"K\0\2", 3, 39},
+	           {"C\0\0\0\0\0\0\0\2", 9, 816},
+	           {"S\0\0\0\0\0\0\0\2", 9, 256},
+	           {"T\0\0\0\2", 5, 111},
+	           {"n", 1, 8}};
+	static uint8_t zero[1024];
+
+	for (unsigned i = 0; i < ARRAY_LEN(bad); i++) {
+		struct sx x = {.opts = {.owner_uid = OWNER}};
+		struct pst_mut m = {.kind = PST_KV_PUT,
+		                    .oid = {SYS_OID_HI, 1},
+		                    .key = bad[i].key,
+		                    .key_len = bad[i].key_len,
+		                    .val = zero,
+		                    .val_len = bad[i].len};
+		uint32_t cont;
+
+		sx_start(&x);
+		cont = x.t->sys_cont;
+		session_table_close(x.t);
+		assert_int_equal(ops_batch(x.fs, cont, &m, 1), 0);
+		assert_int_equal(session_table_open(&x.t, &x.door, &x.opts, &x.err), -EBADMSG);
+		assert_non_null(strstr(x.err.text, "record"));
+		x.t = NULL;
+		assert_int_equal(store_close(x.fs), 0);
+		eng_end(&x.eng);
+	}
+}
+
+/* --- formats --- */
+
+static void test_golden(void **state)
+{
+	struct sx x = {.opts = {.owner_uid = OWNER}};
+	struct cap_info i = {.cont_name = "a",
+	                     .rights = 0x1f,
+	                     .tenant = 7,
+	                     .map = CAP_MAP_RANGES,
+	                     .range_count = 1,
+	                     .range = {{5, 6}},
+	                     .subject = "uid:5",
+	                     .bytes_per_s = 9,
+	                     .ops_per_s = 10};
+	struct cap_op cap;
+	struct cap_rec r;
+	uint64_t len;
+	const char key[9] = {'C', 0, 0, 0, 0, 0, 0, 0, 2};
+	const uint8_t head[36] = {1, 2, 1, 0, 1, 0, 0,    0, 2, 0, 0, 0, 0, 0, 0, 0, 7, 0,
+	                          0, 0, 2, 0, 0, 0, 0x1f, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+	struct pst_op op = {.opcode = PST_OP_KV_GET,
+	                    .oid = {SYS_OID_HI, 1},
+	                    .key = key,
+	                    .key_len = 9,
+	                    .val = &r,
+	                    .val_cap = sizeof(r)};
+
+	sx_start(&x);
+	assert_int_equal(sx_cont(&x, "a", PST_LAYOUT_POSIX), 2);
+	assert_int_equal(sx_grant(&x, &i, &cap), 0);
+	op.cont = x.t->sys_cont;
+	assert_int_equal(ops_run(x.fs, &op), 0);
+	len = op.ret_len;
+	assert_int_equal(len, 816);
+	assert_memory_equal(&r, head, sizeof(head));
+	assert_memory_equal((uint8_t *)&r + 112, "uid:5", 6);
+	assert_memory_equal((uint8_t *)&r + 432, "a", 2);
+	assert_memory_equal((uint8_t *)&r + 688, "\5\0\0\0\6\0\0\0", 9);
+	assert_memory_equal((uint8_t *)&r + 64, "\11\0\0\0\0\0\0\0\12", 9);
+	sx_end(&x);
+}
+
+/* --- planted bugs: each must show in what the other tests look at --- */
+
+static void test_planted(void **state)
+{
+	struct sx x = {.opts = {.owner_uid = OWNER, .plant = SESSION_PLANT_NO_FENCE}};
+	struct client c = {0}, again = {0};
+	struct pst_op op = {.opcode = PST_OP_STATUS};
+	struct pst_store_status st;
+
+	sx_start(&x);
+	assert_int_equal(client_open_owner(&c, &x), 0);
+	again = (struct client){.number = c.number};
+	memcpy(again.secret, c.secret, sizeof(c.secret));
+	client_link(&again, &x);
+	assert_int_equal(client_resume(&again), 0);
+	op.status_out = &st;
+	assert_int_equal(client_run(&c, &op), 0);
+	assert_int_equal(c.cut, 0);
+	client_unlink(&c);
+	assert_int_equal(client_bye(&again), 0);
+	sx_end(&x);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	        cmocka_unit_test(test_audit_line),     cmocka_unit_test(test_audit_file),
+	        cmocka_unit_test(test_audit_flood),    cmocka_unit_test(test_no_memory),
+	        cmocka_unit_test(test_no_memory_open), cmocka_unit_test(test_device_fails),
+	        cmocka_unit_test(test_damaged),        cmocka_unit_test(test_golden),
+	        cmocka_unit_test(test_planted),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
