@@ -181,12 +181,28 @@ static void hole_in_the_tail(void **state)
 	}
 }
 
+static void by_opening(struct eng *e)
+{
+	if (local_open(&e->store, e->loop, e->dev, e->devs, &e->opts, &e->err))
+		e->store = NULL;
+}
+
+static void by_repair(struct eng *e)
+{
+	struct local_fsck_opts o = {.repair = true};
+	struct local_fsck_report rep = {0};
+
+	if (!local_fsck(e->loop, e->dev, e->devs, &o, &rep, &e->err))
+		assert_true(rep.findings > 0);
+	e->store = NULL;
+}
+
 /*
  * The last frame is whole on one device only. Recovery takes it, and is cut somewhere; then that copy
  * goes too. As long as recovery has not relied on it the change may be lost (nobody was told of it);
  * after that it is there. In no case is it damage that keeps the store from opening.
  */
-static void tail_on_one_device(void **state)
+static void tail_on_one(void (*recovered)(struct eng *e), bool hurt)
 {
 	unsigned lost = 0, there = 0;
 	bool cut = true;
@@ -197,7 +213,7 @@ static void tail_on_one_device(void **state)
 		        .kind = PST_SET_LABEL, .oid = oid_of(1), .val = "x", .val_len = 1};
 		struct pst_obj_stat st;
 		struct local *l;
-		uint64_t block;
+		uint64_t block, header;
 		uint32_t c;
 
 		assert_true(n < 100);
@@ -207,7 +223,11 @@ static void tail_on_one_device(void **state)
 		l = eng_local(&e);
 		block = l->geo.log_start + l->shard[0]->log.head % l->geo.log_blocks;
 		assert_int_equal(ops_batch(e.store, c, &m, 1), 0);
+		header = l->geo.header_start + (l->shard[0]->ckpt.gen + 1) % 2;
 		eng_drop(&e);
+		for (unsigned d = 0; d < 2 && hurt;
+		     d++) /* something to repair, with a checkpoint */
+			eng_flip(&e, d, header, 99);
 		eng_flip(&e, n % 2, block, 99);
 		eng_open_devs(&e);
 		for (unsigned d = 0; d < 2; d++) {
@@ -218,8 +238,7 @@ static void tail_on_one_device(void **state)
 			        (unsigned long long)(fault_mutations(e.dev[d]) + (n + d) / 2));
 			assert_int_equal(fault_set(e.dev[d], "cut_after", text, NULL), 0);
 		}
-		if (local_open(&e.store, e.loop, e.dev, e.devs, &e.opts, &e.err))
-			e.store = NULL;
+		recovered(&e);
 		cut = fault_is_cut(e.dev[0]) || fault_is_cut(e.dev[1]);
 		eng_drop(&e);
 		eng_flip(&e, !(n % 2), block, 99);
@@ -230,6 +249,17 @@ static void tail_on_one_device(void **state)
 		eng_end(&e);
 	}
 	assert_true(lost && there);
+}
+
+static void tail_on_one_device(void **state)
+{
+	tail_on_one(by_opening, false);
+}
+
+/* The same where a repair ends the log. */
+static void tail_on_one_device_repaired(void **state)
+{
+	tail_on_one(by_repair, true);
 }
 
 /* --- requests that fail --- */
@@ -574,12 +604,18 @@ static void one_mirror_of_the_log(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(tail_and_checkpoint),    cmocka_unit_test(tail_and_recovery),
-	        cmocka_unit_test(hole_in_the_tail),       cmocka_unit_test(each_request_fails),
-	        cmocka_unit_test(each_allocation_fails),  cmocka_unit_test(newest_header_damaged),
-	        cmocka_unit_test(both_headers_damaged),   cmocka_unit_test(bit_flips_in_the_log),
-	        cmocka_unit_test(tail_on_one_device),     cmocka_unit_test(one_mirror_of_the_log),
+	        cmocka_unit_test(tail_and_checkpoint),
+	        cmocka_unit_test(tail_and_recovery),
+	        cmocka_unit_test(hole_in_the_tail),
+	        cmocka_unit_test(each_request_fails),
+	        cmocka_unit_test(each_allocation_fails),
+	        cmocka_unit_test(newest_header_damaged),
+	        cmocka_unit_test(both_headers_damaged),
+	        cmocka_unit_test(bit_flips_in_the_log),
+	        cmocka_unit_test(tail_on_one_device),
+	        cmocka_unit_test(one_mirror_of_the_log),
 	        cmocka_unit_test(read_only_after_a_kill),
+	        cmocka_unit_test(tail_on_one_device_repaired),
 	};
 
 	if (argc > 1) /* one case alone */

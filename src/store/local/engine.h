@@ -715,6 +715,7 @@ int recover_end(struct local *l, struct pst_err *err);
  * its root there is nothing left.)
  */
 struct load_watch {
+	bool mend; /* a repair: what no mark covers goes to every mirror, as before an open for writing */
 	/* An index page was loaded: this is how it should be on every device. */
 	void (*page)(struct load_watch *w, struct shard *s, uint64_t addr, const uint8_t *image);
 	/* A page of a container's trees (0: of the system tree) is lost, with all keys in @gap. */

@@ -158,6 +158,9 @@ int local_fsck(struct loop *loop, struct bdev *const *devs, unsigned count,
 	                 : err_set(err, -ENOMEM, "no memory to examine the store");
 	if (!r) {
 		f.l->opts.read_only = true;
+		/* The repair's checkpoint comes after a frame that ends the log (recover.c). Nothing
+		 * but the log's tail is written before the whole store was examined. */
+		f.watch.mend = opts->repair;
 		f.watch.page = fsck_watch_page;
 		f.watch.frame = fsck_watch_frame;
 		f.watch.lost = fsck_watch_lost;

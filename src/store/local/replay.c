@@ -469,10 +469,11 @@ static int apply_frame(struct replay *r)
 
 static int apply_all(struct replay *r, uint64_t end)
 {
+	const struct local *l = r->s->l;
 	int err;
 
 	rewind_to_start(r);
-	r->mend = !r->s->l->opts.read_only && r->s->l->geo.devs > 1;
+	r->mend = (!l->opts.read_only || (l->watch && l->watch->mend)) && l->geo.devs > 1;
 	while (r->seq < end) {
 		err = frame_next(r);
 		if (err)
