@@ -135,7 +135,7 @@ static int run(struct cli *cli, int argc, char **argv)
 
 	if (cli_operands(cli, argc, argv, 0, 0) < 0)
 		return cli_end_status(cli);
-	status = cli_open(cli, false);
+	status = cli_open(cli, true);
 	if (status != CLI_OK)
 		return status;
 	rc = pst_client_status(cli->client, &st);
@@ -152,7 +152,8 @@ const struct cli_command cmd_status = {
         .name = "status",
         .args = "",
         .summary = "Show how the store is: space, memory, journal, recovery, errors",
-        .help = "Counters count from this open, since the store lives in this process.\n"
+        .help = "Counters count from this open, since the store lives in this process. Nothing\n"
+                "is changed: after a crash the log is read, and stays for who opens it to write.\n"
                 "\n"
                 "Examples:\n"
                 "  penstock -s local:/srv/data.pst status\n"

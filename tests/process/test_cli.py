@@ -637,7 +637,8 @@ def test_interrupted():
             put.send_signal(sig)
             err = put.communicate()[1]
             assert (put.returncode, err) == (-sig, b"penstock: put: interrupted\n"), (put.returncode, err)
-            s.ok("status")  # opens for writing: recovers
+            s.ok("mkdir", "t:/recovers")  # opens for writing
+            s.ok("rm", "-r", "t:/recovers")
             s.ok("verify", "t:/")
             there = s.ok("ls", "t:/d").split()
             for line in log.read_text().splitlines():
@@ -807,7 +808,7 @@ def test_killed():
                 continue
             out = s.dir / "out"
             if attempt % 2:
-                s.ok("status")  # opens for writing: recovers
+                s.ok("mkdir", "t:/recovers%d" % attempt)  # opens for writing
                 s.ok("get", "-r", "t:/k%d" % attempt, out)
             else:  # what only reads recovers in memory, and changes nothing
                 before = digest(s.dir / "s.pst")
@@ -818,6 +819,8 @@ def test_killed():
                 s.ok("cat", first)
                 s.ok("verify", src / acked[0].split("/", 2)[2], first)
                 s.ok("du", "t:/")
+                s.ok("status")
+                s.ok("container", "list")
                 s.ok("fsck", s.dir / "s.pst", store=False)
                 assert digest(s.dir / "s.pst") == before, "read only"
             for line in acked:
@@ -968,8 +971,12 @@ def test_status_and_scrub():
     with Store() as s:
         write(s.dir / "f", os.urandom(1_000_000))
         s.ok("put", "f", "t:/")
-        opened = [int(s.ok("status").split("opened ")[1].split()[0]) for _ in range(2)]
-        assert opened[0] > 0 and opened[1] == opened[0] + 1, opened
+        opened = []
+        for name in ("one", "two"):
+            s.ok("mkdir", "t:/" + name)
+            opened += [int(s.ok("status").split("opened ")[1].split()[0]) for _ in range(2)]
+        # Those that write count, those that read do not.
+        assert opened == [3, 3, 4, 4], opened
         assert "opened 1 time, 1 shard\n" in s.run("-s", "local:mem:64m", "status", store=False).out
         st = s.json("status")
         assert st["used_bytes"] >= 1_000_000 and st["containers"] == 1 and not st["stopped"], st
@@ -977,6 +984,34 @@ def test_status_and_scrub():
         assert s.json("status")["epoch"] > 0
         assert s.json("scrub")["errors"] == 0
         assert "0 errors" in s.ok("scrub", "--rate", "100m")
+
+
+def test_reading_changes_nothing():
+    """What only reads leaves every byte of the devices as it is, on a store that was closed in order.
+    (test_kill has one that was not.)"""
+    with Store(container=None) as s:
+        s.uri = "local:%s,%s" % (s.dir / "a.pst", s.dir / "b.pst")
+        s.ok("format", "a.pst", "b.pst", "--size", "64m", store=False)
+        s.ok("container", "create", "t")
+        s.ok("container", "create", "k", "--layout", "object")
+        make_tree(s.dir / "src")
+        s.ok("put", "-r", "src/many", "t:/")
+        s.ok("snapshot", "create", "t@v")
+        s.ok("kv", "put", "k:7", "key", "value")
+        os.utime(s.dir / "a.pst", ns=(1, 1))
+        before = [digest(s.dir / d) for d in ("a.pst", "b.pst")]
+        for args in (["status"], ["status", "--json"], ["ls", "t:/"], ["ls", "-l", "t@v:/many"],
+                     ["stat", "t:/many"], ["stat", "t:/many/f001"], ["cat", "t:/many/f001"],
+                     ["get", "-r", "t:/", "out"], ["get", "t@v:/many/f002", "f2"], ["du", "t:/"],
+                     ["verify", "t:/"], ["verify", "src/many", "t@v:/many"], ["container", "list"],
+                     ["container", "show", "t"], ["snapshot", "list", "t"], ["kv", "list", "k:7"],
+                     ["kv", "get", "k:7", "key"]):
+            s.ok(*args)
+            for d, was in zip(("a.pst", "b.pst"), before):
+                assert digest(s.dir / d) == was, (args, d)
+        assert s.ok("fsck", "a.pst", "b.pst", store=False).startswith("clean")
+        assert digest(s.dir / "a.pst") == before[0]
+        assert (s.dir / "a.pst").stat().st_mtime_ns == 1, "not even opened for writing"
 
 
 def test_fsck():

@@ -763,8 +763,10 @@ int recover_end(struct local *l, struct pst_err *err)
 	for (unsigned i = 0; i < l->geo.shards; i++)
 		l->stat.recovery_index_bytes += l->shard[i]->env.bytes;
 	l->recovering = false;
+	if (l->opts.read_only)
+		return 0;
 	l->epoch++;
-	return l->opts.read_only ? 0 : fresh_start(l, err);
+	return fresh_start(l, err);
 }
 
 int recover(struct local *l, struct pst_err *err)
