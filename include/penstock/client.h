@@ -119,6 +119,14 @@ int pst_client_flush(struct pst_client *client);
 
 #define PST_DEVICES_MAX 16
 
+/* What a call that ended with -ENOSPC lacked. */
+enum pst_scarce {
+	PST_SCARCE_NONE,
+	PST_SCARCE_DATA,  /* space on the devices */
+	PST_SCARCE_INDEX, /* memory for the index: its limit is reached */
+	PST_SCARCE_KINDS,
+};
+
 /* How a store is. Sizes in bytes. Counters count from the open, unless they say otherwise. */
 struct pst_store_status {
 	uint8_t uuid[16];
@@ -148,12 +156,28 @@ struct pst_store_status {
 	uint64_t fallbacks;     /* of these, those over a channel that was not the first choice */
 	uint64_t resent;        /* requests that were sent again */
 	uint64_t bounce_copies; /* payloads copied because the channel can't reach their memory */
+	uint64_t
+	        refused[PST_SCARCE_KINDS]; /* changes that ended with -ENOSPC, by enum pst_scarce */
+	uint32_t refused_last;             /* enum pst_scarce: of the last of them */
 };
 
 /*
  * pst_client_status - how the store is now. Blocks shortly; fills *ret_status.
  */
 int pst_client_status(struct pst_client *client, struct pst_store_status *ret_status);
+
+/*
+ * pst_client_explain - what the error that a call returned means, in a sentence.
+ *
+ * @status: what it returned, or its event's status: a negative errno value.
+ * @ret_err: is filled in. For -ENOSPC it says whether the devices' space or the index's memory has
+ *           run out (by what was refused last, if several calls were), for an error of a store that
+ *           has stopped why that was.
+ *
+ * Blocks shortly. 0, or the error for which the store could not be asked: then *ret_err is
+ * untouched.
+ */
+int pst_client_explain(struct pst_client *client, int status, struct pst_err *ret_err);
 
 /* A scrub: what it should do, and how far it is. */
 struct pst_scrub_report {

@@ -51,15 +51,28 @@ static void print_text(const char *fmt, va_list ap)
 	free(text);
 }
 
+/* Which space has run out, or why the store has stopped: it knows better than the number. */
+static bool store_explains(struct cli *cli, int rc, struct pst_err *ret_err)
+{
+	struct pst_store_status st;
+
+	if (!cli->client ||
+	    (rc != -ENOSPC && (pst_client_status(cli->client, &st) < 0 || !st.stopped)))
+		return false;
+	return pst_client_explain(cli->client, rc, ret_err) == 0;
+}
+
 static void print_error(struct cli *cli, int rc, const char *fmt, va_list ap)
 {
+	struct pst_err err;
+
 	fflush(stdout);
 	fprintf(stderr, "penstock: ");
 	if (cli->command)
 		fprintf(stderr, "%s: ", cli->command->name);
 	print_text(fmt, ap);
 	if (rc < 0)
-		fprintf(stderr, ": %s", cli_why(rc));
+		fprintf(stderr, ": %s", store_explains(cli, rc, &err) ? err.text : cli_why(rc));
 	fputc('\n', stderr);
 }
 

@@ -50,6 +50,8 @@ static const struct field fields[] = {
         FIELD(user_write_bytes),
         FIELD(mirror_repairs),
         FIELD(csum_errors),
+        {"refused_data", offsetof(struct pst_store_status, refused[PST_SCARCE_DATA])},
+        {"refused_index", offsetof(struct pst_store_status, refused[PST_SCARCE_INDEX])},
         FIELD(recovery_ns),
         FIELD(recovery_records),
         FIELD(recovery_index_bytes),

@@ -317,6 +317,40 @@ int pst_client_status(struct pst_client *c, struct pst_store_status *ret_status)
 	return rc;
 }
 
+static void explain_full(const struct pst_store_status *st, struct pst_err *err)
+{
+	char used[32], size[32], limit[32];
+
+	if (st->refused_last == PST_SCARCE_INDEX) {
+		err_set(err, -ENOSPC,
+		        "no memory left for the store's index: it takes %s, and its limit is %s "
+		        "(option index_limit)",
+		        format_size(st->index_bytes, used, sizeof(used)),
+		        format_size(st->index_limit_bytes, limit, sizeof(limit)));
+		return;
+	}
+	err_set(err, -ENOSPC, "no space left in the store for data: %s of %s are in use",
+	        format_size(st->used_bytes, used, sizeof(used)),
+	        format_size(st->size_bytes, size, sizeof(size)));
+}
+
+int pst_client_explain(struct pst_client *c, int status, struct pst_err *ret_err)
+{
+	struct pst_store_status st;
+	int rc = pst_client_status(c, &st);
+
+	if (rc < 0)
+		return rc;
+	if (st.stopped)
+		err_set(ret_err, status, "%s: the store has stopped: %s", strerror(-status),
+		        st.stopped_why);
+	else if (status == -ENOSPC && st.refused_last != PST_SCARCE_NONE)
+		explain_full(&st, ret_err);
+	else
+		err_set(ret_err, status, "%s", strerror(-status));
+	return 0;
+}
+
 int pst_client_scrub_async(struct pst_client *c, struct pst_scrub_report *report, struct pst_cq *cq,
                            void *user_data)
 {

@@ -714,7 +714,7 @@ def test_full():
     with Store("64m") as s:
         for i in range(40):
             write(s.dir / "d" / ("f%02d" % i), os.urandom(4_000_000))
-        done = s.fails("put", "-r", "d", "t:/", say="no space left")
+        done = s.fails("put", "-r", "d", "t:/", say="no space left in the store for data: ")
         assert done.err.count("no space left") < 40, "told once, not for each file"
         s.ok("verify", "t:/")
         names = s.ok("ls", "t:/d").split()
@@ -726,13 +726,14 @@ def test_full():
 
 
 def test_index_limit():
-    """Memory for the index ends: told like a full store, and everything can still be read and deleted."""
+    """Memory for the index ends: told as that, and everything can still be read and deleted."""
     with Store() as s:
         small = "%s?index_limit=1m" % s.uri
         for i in range(9000):
             write(s.dir / "d" / ("a file with a long name %05d" % i), b"x")
-        done = s.fails("-s", small, "put", "-r", "d", "t:/", say="no space left", store=False)
-        assert done.err.count("no space left") < 40, "told once"
+        say = "no memory left for the store's index: "
+        done = s.fails("-s", small, "put", "-r", "d", "t:/", say=say, store=False)
+        assert done.err.count(say) < 40 and "its limit is 1 MiB" in done.err, done.err
         s.ok("-s", small, "verify", "t:/", store=False)
         stored = s.ok("-s", small, "ls", "t:/d", store=False).splitlines()
         assert 1000 < len(stored) < 9000, len(stored)

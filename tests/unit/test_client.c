@@ -516,6 +516,47 @@ static void test_read_only(void **state)
 	assert_int_equal(client_open_over(&c, make_model, NULL, &opts, NULL), -EINVAL);
 }
 
+/* What has run out, in words: space on the device, or memory for the index. */
+static void test_explain(void **state)
+{
+	static const char *const store[] = {"local:mem:16m", "local:mem:192m?index_limit=1m"};
+	static const char *const say[] = {"no space left in the store for data",
+	                                  "no memory left for the store's index"};
+	static uint8_t buf[256 * 1024];
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct pst_cont_info info = {.layout = PST_LAYOUT_OBJECT};
+		struct pst_client_opts opts;
+		struct pst_store_status st;
+		struct pst_client *c;
+		struct pst_cont *t;
+		struct pst_err err = {0};
+		uint64_t n = 0;
+		int r = 0;
+
+		pst_client_opts_default(&opts, sizeof(opts));
+		opts.drive = true;
+		assert_int_equal(pst_client_open(&c, store[i], &opts, &err), 0);
+		assert_int_equal(pst_cont_create(c, "t", &info), 0);
+		assert_int_equal(pst_cont_open(c, "t", &t), 0);
+		assert_int_equal(pst_client_explain(c, -EDQUOT, &err), 0);
+		assert_int_equal(err.code, -EDQUOT);
+		while (!r && n++ < 100000)
+			r = pst_obj_write(t, (struct pst_oid){1, n}, buf, i ? 1 : sizeof(buf), 0,
+			                  PST_F_VOLATILE);
+		assert_int_equal(r, -ENOSPC);
+		assert_int_equal(pst_client_explain(c, r, &err), 0);
+		assert_int_equal(err.code, -ENOSPC);
+		if (!strstr(err.text, say[i]))
+			fail_msg("store %u says: %s", i, err.text);
+		assert_int_equal(pst_client_status(c, &st), 0);
+		assert_true(st.refused[i ? PST_SCARCE_INDEX : PST_SCARCE_DATA] > 0);
+		assert_true(st.refused[i ? PST_SCARCE_DATA : PST_SCARCE_INDEX] == 0);
+		assert_int_equal(pst_cont_close(t), 0);
+		assert_int_equal(pst_client_close(c), 0);
+	}
+}
+
 /* A caller with an older, shorter structure, and one with a newer, longer one. */
 static void test_opts_sizes(void **state)
 {
@@ -684,10 +725,11 @@ int main(void)
 	        cmocka_unit_test(test_vectors),      cmocka_unit_test(test_eventfd),
 	        cmocka_unit_test(test_threads),      cmocka_unit_test(test_close_with_open_handles),
 	        cmocka_unit_test(test_cq_free_busy), cmocka_unit_test(test_read_only),
-	        cmocka_unit_test(test_opts_sizes),   cmocka_unit_test(test_open_errors),
-	        cmocka_unit_test(test_open_fails),   cmocka_unit_test(test_open_oom),
-	        cmocka_unit_test(test_fork),         cmocka_unit_test(test_memory),
-	        cmocka_unit_test(test_memory_find),  cmocka_unit_test(test_version),
+	        cmocka_unit_test(test_explain),      cmocka_unit_test(test_opts_sizes),
+	        cmocka_unit_test(test_open_errors),  cmocka_unit_test(test_open_fails),
+	        cmocka_unit_test(test_open_oom),     cmocka_unit_test(test_fork),
+	        cmocka_unit_test(test_memory),       cmocka_unit_test(test_memory_find),
+	        cmocka_unit_test(test_version),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

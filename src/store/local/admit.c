@@ -318,7 +318,7 @@ static int space_check(struct wreq *q, struct cont *c, const struct demand *d)
 		log_want_mark(s);
 		return -EAGAIN;
 	}
-	return err;
+	return err == -ENOSPC ? refuse(s->l, PST_SCARCE_DATA) : err;
 }
 
 /* Everything that can stand in the way; 0: nothing does. */
@@ -329,8 +329,8 @@ int batch_admit(struct wreq *q, struct cont *c, const struct demand *d)
 
 	if (!err)
 		err = bt_reserve(&s->env, d->tree_changes, q->deletes_only);
-	if (!err && !q->deletes_only && s->l->index_full)
-		err = -ENOSPC;
+	if (err == -ENOSPC || (!err && !q->deletes_only && s->l->index_full))
+		return refuse(s->l, PST_SCARCE_INDEX);
 	if (!err && d->csum_pages) {
 		err = csum_reserve(s, d->csum_pages);
 		if (err == -EAGAIN)

@@ -60,6 +60,8 @@ static int record_begin(struct shard *s, struct pst_op *op, unsigned type, uint3
 	err = spares_fill(s->l);
 	if (!err)
 		err = bt_reserve(&s->env, type == REC_SESSION_CLOSE ? SLOTS_MAX : 8, true);
+	if (err == -ENOSPC)
+		return refuse(s->l, PST_SCARCE_INDEX);
 	if (!err)
 		err = log_room(s, len, 0, true);
 	if (err)

@@ -436,8 +436,17 @@ struct local {
 		        user_write_bytes;
 		uint64_t mirror_repairs, csum_errors, checkpoints, recovery_ns, recovery_records,
 		        recovery_index_bytes;
+		uint64_t refused[PST_SCARCE_KINDS];
+		enum pst_scarce refused_last;
 	} stat;
 };
+/* An op can't be done for want of this. */
+static inline int refuse(struct local *l, enum pst_scarce what)
+{
+	l->stat.refused[what]++;
+	l->stat.refused_last = what;
+	return -ENOSPC;
+}
 
 static inline struct local *local_of(struct store *s)
 {

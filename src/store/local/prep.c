@@ -483,7 +483,7 @@ static int no_space(struct shard *s)
 		ckpt_want(s);
 		return -EAGAIN;
 	}
-	return -ENOSPC;
+	return refuse(s->l, PST_SCARCE_DATA);
 }
 
 static int runs_alloc(struct wreq *q, struct wmut *w, uint32_t blocks, uint32_t runs_max)
@@ -497,7 +497,7 @@ static int runs_alloc(struct wreq *q, struct wmut *w, uint32_t blocks, uint32_t 
 		uint32_t n;
 
 		if (w->run_count == runs_max)
-			return -ENOSPC;
+			return refuse(s->l, PST_SCARCE_DATA);
 		if (w->run_count == cap) {
 			struct run *more = mem_alloc(cap * 2 * sizeof(*more));
 

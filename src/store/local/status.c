@@ -58,6 +58,8 @@ void status_fill(struct local *l, struct pst_store_status *st)
 	st->dev_flushes = l->stat.dev_flushes;
 	st->user_read_bytes = l->stat.user_read_bytes;
 	st->user_write_bytes = l->stat.user_write_bytes;
+	memcpy(st->refused, l->stat.refused, sizeof(st->refused));
+	st->refused_last = l->stat.refused_last;
 	st->mirror_repairs = l->stat.mirror_repairs;
 	st->csum_errors = l->stat.csum_errors;
 	st->recovery_ns = l->stat.recovery_ns;
