@@ -188,6 +188,8 @@ struct pst_scrub_report {
 	 * and -EIO or what else happened. Must not call the library. May be NULL. */
 	void (*bad)(struct pst_scrub_report *r, uint32_t cont, struct pst_oid oid, uint64_t off,
 	            int status);
+	uint64_t
+	        bad_view; /* set before bad() is called: 0: the live view, else a snapshot's number */
 };
 
 /*

@@ -1041,7 +1041,29 @@ def test_fsck():
         done = s.run("verify", "t:/")
         assert done.returncode == 1 and "src/big" in done.err + done.out, done.err
         s.fails("get", "t:/src/big", "g", say="reading at byte")
-        assert s.run("scrub").returncode == 1
+        # Scrub names the file, in each view that has the block, and says what it is in one that is
+        # no file.
+        s.ok("rm", "t:/src/deep/big.again")
+        s.ok("container", "create", "k", "--layout", "object")
+        value = os.urandom(20_000)
+        s.ok("kv", "put", "k:0x7.0x9", "key", "-", input=value)
+        with open(s.dir / "s.pst", "r+b") as f:
+            at = f.read().find(value[:4096])
+            f.seek(at)
+            f.write(bytes([value[0] ^ 4]))
+        done = s.run("scrub")
+        assert done.returncode == 1, done.out
+        inode = s.json("stat", "t:/src/big")["inode"]
+        for say in ("scrub: t:/src/big, byte 999424 (object 0x7073742e66732e31.0x%x): " % inode,
+                    "scrub: t@v:/src/", ", byte 999424 ", "scrub: container k, object 0x7.0x9, byte 0: "):
+            assert say in done.err, (say, done.err)
+        assert done.err.count("penstock: scrub: ") == 3, done.err
+        done = s.run("scrub", "--json")
+        bad = sorted(json.loads(done.out)["bad"], key=lambda b: (b["container"], b.get("snapshot", "")))
+        assert [b["container"] for b in bad] == ["k", "t", "t"] and len(bad) == 3, bad
+        assert bad[0]["path"] is None and bad[0]["object"] == "0x7.0x9", bad
+        assert bad[1]["path"] == "/src/big" and "snapshot" not in bad[1] and bad[1]["byte"] == 999424, bad
+        assert bad[2]["snapshot"] == "v" and bad[2]["path"] in ("/src/big", "/src/deep/big.again"), bad
 
 
 def test_put_over_links():

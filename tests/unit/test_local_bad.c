@@ -275,7 +275,7 @@ static void flip_in_data(void **state)
 	rd.iov_count = 1;
 	assert_int_equal(ops_run(e.store, &rd), -EIO);
 	assert_int_equal(rd.ret_off, 20 * BB);
-	assert_true(eng_logged("container 1 object 00000000000000000000000000000001 byte 81920"));
+	assert_true(eng_logged("container a object 00000000000000000000000000000001 byte 81920"));
 	rd.off = rd.ret_off = 0;
 	rd.view = view; /* the snapshot's block is another one */
 	assert_int_equal(ops_run(e.store, &rd), 0);

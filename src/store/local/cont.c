@@ -66,6 +66,13 @@ struct cont_name *cont_name_by_id(struct local *l, uint32_t id)
 	return n;
 }
 
+const char *cont_text(struct local *l, uint32_t id)
+{
+	const struct cont_name *n = cont_name_by_id(l, id);
+
+	return n ? n->name : "(destroyed)";
+}
+
 struct shard *shard_of_cont(struct local *l, uint32_t cont)
 {
 	struct cont_name *n = cont_name_by_id(l, cont);

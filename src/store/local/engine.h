@@ -503,6 +503,7 @@ struct cont *cont_find(struct shard *s, uint32_t id);
 struct cont *cont_get(struct shard *s, uint32_t id); /* made when missing; NULL: no memory */
 uint64_t quota_in_blocks(uint64_t bytes);
 struct cont_name *cont_name_by_id(struct local *l, uint32_t id);
+const char *cont_text(struct local *l, uint32_t id); /* its name, for messages */
 /* The tree that @op reads: live or a snapshot's. NULL: an empty container's; -ENOENT when none. */
 int cont_view(struct local *l, const struct pst_op *op, struct shard **ret_shard,
               const struct btree **ret_tree);

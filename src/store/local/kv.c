@@ -26,9 +26,9 @@ static void vread_end(struct vread *v, int status)
 	if (!status && !PLANTED(v->shard->l, PLANT_SKIP_CHECKSUM) &&
 	    crc32c(0, v->buf, le32_get(v->out.len)) != le32_get(v->out.crc)) {
 		v->shard->l->stat.csum_errors++;
-		log_error("container %u object %016llx%016llx: the checksum of a value does not "
+		log_error("container %s object %016llx%016llx: the checksum of a value does not "
 		          "match",
-		          v->op->cont, (unsigned long long)v->op->oid.hi,
+		          cont_text(v->shard->l, v->op->cont), (unsigned long long)v->op->oid.hi,
 		          (unsigned long long)v->op->oid.lo);
 		status = -EIO;
 	}

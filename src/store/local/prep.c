@@ -211,11 +211,12 @@ static void old_put(struct old_read *o, int status)
 		q->shard->l->stat.csum_errors++;
 		q->op->ret_off = o->j->lblk * BLOCK_BYTES;
 		q->status = -EIO;
-		log_error("container %u object %016llx%016llx byte %llu (block %llu): the checksum "
+		log_error("container %s object %016llx%016llx byte %llu (block %llu): the checksum "
 		          "of "
 		          "the block to be changed does not match",
-		          q->op->cont, (unsigned long long)o->oid.hi, (unsigned long long)o->oid.lo,
-		          (unsigned long long)q->op->ret_off, (unsigned long long)o->addr);
+		          cont_text(q->shard->l, q->op->cont), (unsigned long long)o->oid.hi,
+		          (unsigned long long)o->oid.lo, (unsigned long long)q->op->ret_off,
+		          (unsigned long long)o->addr);
 	}
 	reader_exit(q->shard, o->epoch);
 	req_put(q->shard->l, o);

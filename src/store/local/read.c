@@ -91,9 +91,10 @@ static void bad_block(struct part *p, uint32_t i, int status, const char *what)
 	struct pst_op *op = p->op;
 
 	op->ret_off = (p->lblk + i) * BLOCK_BYTES;
-	log_error("container %u object %016llx%016llx byte %llu (block %llu): %s", op->cont,
-	          (unsigned long long)op->oid.hi, (unsigned long long)op->oid.lo,
-	          (unsigned long long)op->ret_off, (unsigned long long)(p->addr + i), what);
+	log_error("container %s object %016llx%016llx byte %llu (block %llu): %s",
+	          cont_text(p->shard->l, op->cont), (unsigned long long)op->oid.hi,
+	          (unsigned long long)op->oid.lo, (unsigned long long)op->ret_off,
+	          (unsigned long long)(p->addr + i), what);
 	p->status = status;
 }
 

@@ -44,6 +44,7 @@ static void scrub_end(struct scrub *s, int status)
 static void report(struct scrub *s, uint64_t off, int status)
 {
 	s->rep->errors++;
+	s->rep->bad_view = s->view;
 	if (s->rep->bad)
 		s->rep->bad(s->rep, s->cont, s->read.oid, off, status);
 }
