@@ -32,6 +32,7 @@ struct export
 	const struct cli_path *source;
 	char *dest;              /* the host's path of the source */
 	bool no_owner;           /* not root: owners can't be given */
+	bool can_link;           /* files without a name can get one */
 	struct list links, dirs; /* struct later */
 	struct linked **inodes;  /* hash of files with several names */
 	uint64_t files, bytes, others, under_way;
@@ -163,44 +164,75 @@ static int open_new(const char *path)
 	return fd < 0 ? -errno : fd;
 }
 
-/* Opens a new file beside @f->path, in the same directory and so on the same file system. */
-static int open_beside(struct export_file *f)
+static char *dir_of(const char *path)
+{
+	const char *base = cli_base_name(path);
+
+	return base == path ? strdup(".") : strndup(path, (size_t)(base - path));
+}
+
+/* The next name beside @f->path, in the same directory and so on the same file system. */
+static int temp_name(struct export_file *f)
 {
 	static _Atomic unsigned number;
-	const char *base = cli_base_name(f->path);
-	struct stat st;
-	char name[48], *dir;
+	char name[48], *dir = dir_of(f->path);
+
+	mem_free(f->temp);
+	snprintf(name, sizeof(name), ".penstock-get-%d-%u", (int)getpid(), number++);
+	f->temp = dir ? cli_join(dir, name) : NULL;
+	free(dir);
+	return f->temp ? 0 : -ENOMEM;
+}
+
+static void temp_forget(struct export_file *f)
+{
+	mem_free(f->temp);
+	f->temp = NULL;
+}
+
+static int open_beside(struct export_file *f)
+{
 	int fd;
 
-	if (lstat(f->path, &st) == 0 && S_ISDIR(st.st_mode))
-		return -EISDIR;
-	dir = strndup(f->path, (size_t)(base - f->path));
-	if (!dir)
-		return -ENOMEM;
 	do {
-		mem_free(f->temp);
-		snprintf(name, sizeof(name), ".penstock-get-%d-%u", (int)getpid(), number++);
-		f->temp = cli_join(dir, name);
-		fd = f->temp ? open_new(f->temp) : -ENOMEM;
+		fd = temp_name(f);
+		if (fd == 0)
+			fd = open_new(f->temp);
 	} while (fd == -EEXIST);
-	free(dir);
-	if (fd < 0) {
-		mem_free(f->temp);
-		f->temp = NULL;
-	}
+	if (fd < 0)
+		temp_forget(f);
 	return fd;
 }
 
-/* The file's descriptor, opened by whoever comes first. What is there is replaced when the new
- * content is whole, and never written into: it may have other names. */
+/* A file without a name, which is gone with the process. Not every file system has them. */
+static int open_unnamed(const struct export_file *f)
+{
+	char *dir = dir_of(f->path);
+	int fd;
+
+	if (!dir)
+		return -ENOMEM;
+	fd = open(dir, O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
+	if (fd < 0)
+		fd = -errno;
+	free(dir);
+	return fd;
+}
+
+/* The file's descriptor, opened by whoever comes first. It gets its name when it is whole: what is
+ * there until then is never written into (it may have other names), and who is killed leaves nothing
+ * that looks like the file. */
 static int file_fd(struct export_file *f)
 {
+	struct stat st;
 	int fd;
 
 	pthread_mutex_lock(&f->lock);
 	if (f->fd < 0 && f->host_status == 0) {
-		fd = open_new(f->path);
-		if (fd == -EEXIST)
+		bool dir = lstat(f->path, &st) == 0 && S_ISDIR(st.st_mode);
+
+		fd = dir ? -EISDIR : f->ex->can_link ? open_unnamed(f) : -EOPNOTSUPP;
+		if (!dir && (fd == -EOPNOTSUPP || fd == -EISDIR))
 			fd = open_beside(f);
 		if (fd < 0)
 			f->host_status = fd;
@@ -210,6 +242,27 @@ static int file_fd(struct export_file *f)
 	fd = f->fd;
 	pthread_mutex_unlock(&f->lock);
 	return fd;
+}
+
+/* Gives the whole file @fd a name: its own, or one beside it if something has that. */
+static int file_link(struct export_file *f, int fd)
+{
+	char proc[32];
+	int rc;
+
+	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
+	if (linkat(AT_FDCWD, proc, AT_FDCWD, f->path, AT_SYMLINK_FOLLOW) == 0)
+		return 0;
+	if (errno != EEXIST)
+		return -errno;
+	do {
+		rc = temp_name(f);
+		if (rc == 0 && linkat(AT_FDCWD, proc, AT_FDCWD, f->temp, AT_SYMLINK_FOLLOW) < 0)
+			rc = -errno;
+	} while (rc == -EEXIST);
+	if (rc < 0)
+		temp_forget(f);
+	return rc;
 }
 
 static bool is_zero(const char *buf, size_t len)
@@ -261,14 +314,18 @@ static void finish_run(struct job *j)
 		else
 			rc = set_attrs(f->ex, f->path, fd, &f->attr, &f->xattrs, &what);
 	}
+	if (rc == 0 && f->host_status == 0 && f->reader.status == 0 && !f->temp) {
+		rc = file_link(f, fd);
+		what = NULL;
+	}
 	if (close(fd) < 0 && rc == 0)
 		rc = -errno;
 	if (rc < 0)
 		host_fail(f, rc, what);
 	if (f->host_status == 0 && f->reader.status == 0 && f->temp && rename(f->temp, f->path) < 0)
 		host_fail(f, -errno, NULL);
-	if (f->host_status < 0 || f->reader.status < 0)
-		unlink(f->temp ? f->temp : f->path); /* half a file is no file */
+	if ((f->host_status < 0 || f->reader.status < 0) && f->temp)
+		unlink(f->temp); /* half a file is no file */
 }
 
 /* --- the main thread: files --- */
@@ -708,7 +765,10 @@ static int export_open(struct export *ex, const struct cli_path *source, const c
 int export_run(struct cli *cli, const struct cli_path *source, const char *dest,
                const struct export_opts *opts)
 {
-	struct export ex = {.cli = cli, .source = source, .no_owner = geteuid() != 0};
+	struct export ex = {.cli = cli,
+	                    .source = source,
+	                    .no_owner = geteuid() != 0,
+	                    .can_link = !access("/proc/self/fd", X_OK)};
 	struct pst_attr attr;
 	int status = cli_path_open(cli, source, &ex.cont);
 

@@ -837,6 +837,34 @@ def test_killed():
 # --- measuring, status ------------------------------------------------------------------------------
 
 
+def test_get_killed():
+    """SIGKILL in the middle of an export: what has a name is whole, and what was there stays."""
+    with Store() as s:
+        data = {"f%d" % i: os.urandom(3_000_000 + i) for i in range(6)}
+        for name, body in data.items():
+            write(s.dir / "src" / name, body)
+        s.ok("put", "-r", "src", "t:/")
+        slow = "local:fault:%s?delay_us=20000" % (s.dir / "s.pst")
+        seen = set()
+        for attempt in range(12):
+            out = s.dir / ("out%d" % attempt)
+            write(out / "src" / "f3", b"was here")
+            get = subprocess.Popen([PENSTOCK, "-s", slow, "get", "-q", "-j", "2", "-r", "t:/src", out],
+                                   cwd=s.dir)
+            time.sleep(0.02 + 0.03 * attempt)
+            get.send_signal(signal.SIGKILL)
+            get.wait()
+            names = {p.name for p in (out / "src").iterdir()}
+            assert names <= set(data), names
+            for name in names:
+                body = (out / "src" / name).read_bytes()
+                assert body == data[name] or (name, body) == ("f3", b"was here"), name
+            seen.add(len(names))
+        assert len(seen) > 1, "always killed at the same place"
+        s.ok("get", "-r", "t:/src", "out0")
+        assert (s.dir / "out0/src/f3").read_bytes() == data["f3"]
+
+
 def test_bench():
     with Store() as s:
         for rw in ("read", "write", "randread", "randwrite", "randrw"):
