@@ -438,6 +438,11 @@ void ckpt_step(struct shard *s)
 			log_want(s);
 			return;
 		}
+		if (s->log.mark < s->jrnl.renewed) {
+			log_want(s);
+			log_want_mark(s);
+			return;
+		}
 		k->state = CKPT_NODES;
 		/* fall through */
 	case CKPT_NODES:

@@ -135,8 +135,6 @@ struct jblock {
 	struct list dirty;    /* shard's list while it is the newest for its address */
 	uint64_t addr;        /* 0: not placed yet */
 	uint64_t frame;       /* that carries it */
-	uint64_t first_frame; /* oldest frame whose content for this address is not home yet */
-	uint64_t next_frame;  /* that, once the older content that is on its way has arrived */
 	uint32_t csum;
 	uint32_t read_epoch; /* reads of this epoch and before may expect the old content at home */
 	uint16_t refs;       /* hash, frame, batch, apply in flight */
@@ -157,10 +155,11 @@ struct jrnl {
 	struct list dirty; /* newest of each address, oldest first */
 	uint64_t count, applying;
 	uint64_t allocated, limit; /* of the shard: jblocks in DRAM */
-	/* A checkpoint wants everything home whose first_frame <= until: `left` blocks. */
+	/* A checkpoint wants everything home whose frame <= until: `left` blocks. */
 	uint64_t until, left;
-	uint64_t
-	        forgot; /* newest frame that freed one of them instead: durable before the header */
+	/* Before its header: */
+	uint64_t forgot;  /* newest frame that freed one of them instead: durable */
+	uint64_t renewed; /* newest frame that has a newer one of them instead: marked */
 	struct jblock **batch; /* sorted by address, each with a reference */
 	uint32_t batch_count, batch_at;
 	bool look; /* something has changed since the last batch was gathered */

@@ -8,9 +8,12 @@
  * the device have ended. When a newer one takes its place while it is on its way, the newer one
  * waits.
  *
- * first_frame is the oldest frame whose content for this address is only in the log: a checkpoint
- * may let go of the log up to frame F when no newest jblock has first_frame <= F, and the frames that
- * freed the space of such ones since it froze are durable.
+ * A checkpoint may let go of the log up to frame F when no newest jblock is of a frame up to F. One
+ * that was when it froze has gone home, or its space was freed, or a newer one has taken its place:
+ * that one's frame is after F, so that the log which stays has it. Before the header says so the
+ * frames of the freeing records must be durable, and those of the newer ones marked: then it is
+ * noticed if they are damaged. So a block that is overwritten without a pause, of which no mark ever
+ * covers the newest frame, does not hold a checkpoint up.
  */
 #include "store/local/engine.h"
 
@@ -133,7 +136,7 @@ static void unhash(struct shard *s, struct jblock *j)
 	j->newest = false;
 	list_del(&j->dirty);
 	s->jrnl.count--;
-	if (j->first_frame <= s->jrnl.until)
+	if (j->frame <= s->jrnl.until)
 		s->jrnl.left--;
 	jblock_unref(s, j);
 }
@@ -144,13 +147,12 @@ void jrnl_insert(struct shard *s, struct jblock *j, uint64_t addr, uint64_t fram
 	struct jblock *old = jrnl_find(s, addr), **b;
 
 	j->addr = addr;
-	j->frame = j->first_frame = j->next_frame = frame;
+	j->frame = frame;
 	j->read_epoch = s->read_epoch;
 	if (old) {
-		j->first_frame = old->first_frame;
-		if (!old->applying)
-			j->next_frame = old->next_frame;
 		j->wait_apply = old->applying || old->wait_apply;
+		if (s->ckpt.state != CKPT_IDLE && old->frame <= n->until)
+			n->renewed = frame;
 		unhash(s, old);
 	}
 	b = bucket(n, addr);
@@ -160,7 +162,7 @@ void jrnl_insert(struct shard *s, struct jblock *j, uint64_t addr, uint64_t fram
 	j->newest = true;
 	n->count++;
 	list_push(&n->dirty, &j->dirty);
-	if (j->first_frame <= n->until)
+	if (j->frame <= n->until)
 		n->left++;
 }
 
@@ -168,7 +170,7 @@ void jrnl_insert(struct shard *s, struct jblock *j, uint64_t addr, uint64_t fram
  * the space is durable, a crash brings back the array that has it mapped. */
 static void forget(struct shard *s, struct jblock *j)
 {
-	if (s->ckpt.state != CKPT_IDLE && j->first_frame <= s->jrnl.until)
+	if (s->ckpt.state != CKPT_IDLE && j->frame <= s->jrnl.until)
 		s->jrnl.forgot = log_open_frame(s);
 	unhash(s, j);
 }
@@ -198,17 +200,6 @@ bool jrnl_wants_apply(const struct shard *s)
 	return n->count && (n->left || n->allocated > n->limit / 2);
 }
 
-/* What was older than @j is home: a checkpoint of the time before need not wait for @j too. */
-static void older_is_home(struct shard *s, struct jblock *j)
-{
-	struct jrnl *n = &s->jrnl;
-
-	if (j->first_frame <= n->until && j->next_frame > n->until)
-		n->left--;
-	j->first_frame = j->next_frame;
-	j->wait_apply = false;
-}
-
 static void applied(struct dio *d)
 {
 	struct apply_io *io = container_of(d, struct apply_io, dio);
@@ -226,7 +217,7 @@ static void applied(struct dio *d)
 		if (j->newest && !d->status)
 			unhash(s, j);
 		else if (!d->status && (now = jrnl_find(s, j->addr)) != NULL)
-			older_is_home(s, now);
+			now->wait_apply = false;
 		jblock_unref(s, j);
 	}
 	mem_free(io->buf);
@@ -392,10 +383,10 @@ void jrnl_home_begin(struct shard *s, uint64_t frame)
 	struct jblock *j;
 
 	n->until = frame;
-	n->left = n->forgot = 0;
+	n->left = n->forgot = n->renewed = 0;
 	n->look = true;
 	list_for_each (j, &n->dirty, dirty)
-		n->left += j->first_frame <= frame;
+		n->left += j->frame <= frame;
 }
 
 void jrnl_done(struct shard *s)
