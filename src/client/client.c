@@ -336,7 +336,7 @@ static void explain_full(const struct pst_store_status *st, struct pst_err *err)
 
 int pst_client_explain(struct pst_client *c, int status, struct pst_err *ret_err)
 {
-	struct pst_store_status st;
+	struct pst_store_status st = {0};
 	int rc = pst_client_status(c, &st);
 
 	if (rc < 0)
