@@ -67,7 +67,7 @@ static int show(struct fsck *f)
 	if (f->findings) {
 		json_t *o = json_pack(
 		        "{s:b, s:O, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
-		        "s:I, s:I}",
+		        "s:I, s:I, s:I}",
 		        "clean", findings == 0, "findings", f->findings, "found",
 		        (json_int_t)findings, "repaired", (json_int_t)repaired, "containers",
 		        (json_int_t)r->containers, "snapshots", (json_int_t)r->snapshots, "objects",
@@ -75,7 +75,8 @@ static int show(struct fsck *f)
 		        (json_int_t)r->extents, "blocks", (json_int_t)r->blocks, "checksum_errors",
 		        (json_int_t)r->csum_errors, "log_frames", (json_int_t)r->frames,
 		        "log_records", (json_int_t)r->records, "inodes", (json_int_t)n->inodes,
-		        "names", (json_int_t)n->entries, "orphans", (json_int_t)n->orphans);
+		        "names", (json_int_t)n->entries, "orphans", (json_int_t)n->orphans,
+		        "other_objects", (json_int_t)n->others);
 
 		if (cli_print_json(f->cli, o) != CLI_OK)
 			return CLI_FAILED;
@@ -211,6 +212,7 @@ static int check_view(struct fsck *f, struct store *store, const struct view *w)
 	sum->directories += one.directories;
 	sum->entries += one.entries;
 	sum->orphans += one.orphans;
+	sum->others += one.others;
 	return CLI_OK;
 }
 

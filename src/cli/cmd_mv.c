@@ -84,7 +84,10 @@ static int run_mv(struct cli *cli, int argc, char **argv)
 		rc = pst_fs_rename(cont, 0, from.path, 0, target, flags);
 	pst_cont_close(cont);
 	if (rc < 0)
-		status = cli_fail(cli, rc, "%s to %s", from.text, to.text);
+		status = cli_fail(cli, rc == -EINVAL ? 0 : rc, "%s to %s%s", from.text, to.text,
+		                  rc == -EINVAL ? ": a directory can't be inside itself, and the "
+		                                  "root has its place"
+		                                : "");
 	return cli_close(cli, status);
 }
 

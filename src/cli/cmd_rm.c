@@ -42,10 +42,12 @@ static void complain(struct rm *rm, const struct walk_dir *d, const char *name, 
 {
 	const char *sep = d && d->path[0] ? "/" : "", *text = rm->path.text;
 	bool slash = d && (d->path[0] || name[0]) && text[strlen(text) - 1] != '/';
+	bool dir = rc == -EISDIR && !rm->recursive;
 
 	progress_clear(&rm->progress);
-	rm->status = cli_fail(rm->cli, rc, "%s%s%s%s%s", text, slash ? "/" : "", d ? d->path : "",
-	                      name[0] ? sep : "", name);
+	rm->status = cli_fail(rm->cli, dir ? 0 : rc, "%s%s%s%s%s%s", text, slash ? "/" : "",
+	                      d ? d->path : "", name[0] ? sep : "", name,
+	                      dir ? ": a directory; give -r" : "");
 }
 
 /* --- what is in a directory --- */

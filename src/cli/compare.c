@@ -526,13 +526,16 @@ int compare_run(struct cli *cli, const char *host, const struct cli_path *source
 	struct compare cmp = {.cli = cli, .host = host, .source = source, .r = ret_result};
 	int rc, status = cli_path_open(cli, source, &cmp.cont);
 	struct pst_attr attr;
+	struct stat there;
 
 	if (status != CLI_OK)
 		return status;
 	cmp.pairs = mem_calloc(HASH, sizeof(struct pair *));
 	pst_assert(cmp.pairs);
 	rc = pst_fs_stat(cmp.cont, 0, source->path, PST_F_NOFOLLOW, &attr);
-	if (rc < 0)
+	if (host && lstat(host, &there) < 0)
+		status = cli_fail(cli, 0, "%s: %s", host, strerror(errno));
+	else if (rc < 0)
 		status = cli_fail(cli, rc, "%s", source->text);
 	else
 		status = pump_open(&cmp.pump, cli, MAX(jobs, 8), host ? workers : 0);

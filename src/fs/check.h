@@ -22,6 +22,7 @@ struct fs_check_opts {
 struct fs_check_report {
 	uint64_t findings, repaired;
 	uint64_t inodes, directories, entries, orphans;
+	uint64_t others; /* objects that are no inodes, and none of the layer's business */
 };
 
 /*
@@ -37,7 +38,6 @@ struct fs_check_report {
  *   an inode whose label makes no sense, or is lost: it gets a new one, for its owner alone; what was
  *      a device, FIFO or socket is a socket after that;
  *   no root directory, a counter of inode numbers that would give some out again: made anew;
- *   an object that is no inode: reported only.
  * 0 when it could be examined (findings or not). -ENOENT: no such container; -ENOMEM; the errors of
  * the store.
  */

@@ -448,7 +448,7 @@ def test_tree_commands():
         s.fails("mv", "-n", "t:/hard", "t:/soft")
         s.ok("mv", "--exchange", "t:/a/b/two", "t:/hard")
         assert s.ok("cat", "t:/hard") == "second\n"
-        s.fails("mv", "t:/a", "t:/a/b/c")
+        s.fails("mv", "t:/a", "t:/a/b/c", say="inside itself")
         names = [e["name"] for e in s.json("ls", "-R", "t:/")]
         assert "a/b/two" in names and "a/named" in names, names
         long = s.ok("ls", "-l", "t:/")
@@ -459,7 +459,7 @@ def test_tree_commands():
         total = s.json("du", "t:/")[-1]
         assert total["files"] == 5 and total["size_bytes"] == 6 + 6 + 6 + 7 + 5, total
         s.ok("snapshot", "create", "t@v")
-        s.fails("rm", "t:/a", say="directory")
+        s.fails("rm", "t:/a", say="t:/a: a directory; give -r")
         s.fails("rm", "t:/none")
         s.ok("rm", "-f", "t:/none")
         s.ok("rm", "-r", "t:/a", "t:/soft")
@@ -548,6 +548,7 @@ def test_verify_sees_all():
             os.close(fd)
             fd = inner
         os.close(fd)
+        s.fails("verify", "misspelt", "t:/", say="misspelt: No such file")
         done = s.run("put", "-r", "deep", "t:/")
         assert done.returncode == 1 and "too long" in done.err
         done = s.run("verify", "deep", "t:/deep")
@@ -1129,6 +1130,19 @@ def test_put_over_links():
         names = sorted(s.ok("ls", "t:/src").split())
         assert names == ["dir", "link", "pipe", "was_file"], names
         assert s.run("fsck", "s.pst", store=False).out.startswith("clean")
+
+
+def test_fsck_and_objects_beside_the_tree():
+    """Objects of somebody's own in a container of files, such as a benchmark's, are no damage."""
+    with Store() as s:
+        write(s.dir / "f", b"x")
+        s.ok("put", "f", "t:/")
+        s.ok("kv", "put", "t:7", "key", "value")
+        s.ok("bench", "--container", "t", "--rw", "randwrite", "--size", "1m", "--runtime", "0.1", "--keep")
+        report = s.json("fsck", "s.pst", store=False)
+        assert report["clean"] and report["other_objects"] == 2, report
+        assert s.json("fsck", "s.pst", "--repair", store=False)["clean"]
+        assert s.ok("kv", "get", "t:7", "key") == "value"
 
 
 def test_fsck_names():
