@@ -132,9 +132,9 @@ int space_claim(struct shard *s, enum space_class class, uint64_t addr, uint32_t
 
 struct jblock {
 	struct jblock *hash_next;
-	struct list dirty;    /* shard's list while it is the newest for its address */
-	uint64_t addr;        /* 0: not placed yet */
-	uint64_t frame;       /* that carries it */
+	struct list dirty; /* shard's list while it is the newest for its address */
+	uint64_t addr;     /* 0: not placed yet */
+	uint64_t frame;    /* that carries it */
 	uint32_t csum;
 	uint32_t read_epoch; /* reads of this epoch and before may expect the old content at home */
 	uint16_t refs;       /* hash, frame, batch, apply in flight */
@@ -158,8 +158,8 @@ struct jrnl {
 	/* A checkpoint wants everything home whose frame <= until: `left` blocks. */
 	uint64_t until, left;
 	/* Before its header: */
-	uint64_t forgot;  /* newest frame that freed one of them instead: durable */
-	uint64_t renewed; /* newest frame that has a newer one of them instead: marked */
+	uint64_t forgot;       /* newest frame that freed one of them instead: durable */
+	uint64_t renewed;      /* newest frame that has a newer one of them instead: marked */
 	struct jblock **batch; /* sorted by address, each with a reference */
 	uint32_t batch_count, batch_at;
 	bool look; /* something has changed since the last batch was gathered */
