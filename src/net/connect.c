@@ -139,7 +139,7 @@ void connect_expired(struct net_sock *s)
 	if (s->resolve)
 		sock_fail(s, -ETIMEDOUT, "looking up %s took more than %.3g s", s->target, seconds);
 	else if (s->state == NET_HANDSHAKE)
-		sock_fail(s, -ETIMEDOUT, "%s: no TLS handshake within %.3g s", s->target, seconds);
+		sock_fail(s, -ETIMEDOUT, "no TLS handshake within %.3g s", seconds);
 	else
 		sock_fail(s, -ETIMEDOUT, "cannot connect to %s: no answer within %.3g s",
 		          s->addr_at < s->addr_count ? name_of(s, name, sizeof(name)) : s->target,
@@ -158,6 +158,20 @@ static void resolved(struct net_resolve *r, void *user)
 		sock_wake(s);
 }
 
+/* The name that the certificate must have is the one that the caller gave, not what it led to. */
+static int client_tls(struct net_sock *s, const char *addr, struct pst_err *err)
+{
+	char host[NET_HOST_BYTES_MAX];
+	uint16_t port;
+
+	if (s->opts.tls_name)
+		return sock_tls_new(s, s->opts.tls_name, err);
+	if (s->addr_count && net_addr_is_unix(&s->addrs[0]))
+		return err_set(err, -EINVAL,
+		               "%s: TLS on a unix socket needs the name that the server has", addr);
+	return addr_split(addr, 0, host, &port, err) ? -EINVAL : sock_tls_new(s, host, err);
+}
+
 static int begin(struct net_sock *s, const char *addr, struct pst_err *err)
 {
 	const size_t len = strlen(addr) + 1;
@@ -171,6 +185,12 @@ static int begin(struct net_sock *s, const char *addr, struct pst_err *err)
 	memcpy(s->target, addr, len);
 	s->retry.fired = retry_fired;
 	s->addr_count = !r;
+	if (s->opts.tls) {
+		int rc = client_tls(s, addr, err);
+
+		if (rc)
+			return rc;
+	}
 	if (r) {
 		r = net_resolve_start(&s->resolve, s->loop, addr, 0, resolved, s);
 		if (r)

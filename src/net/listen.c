@@ -13,7 +13,8 @@
 
 #define ACCEPTS_PER_TURN 16
 /* No descriptors or memory: nothing tells when there are some again. */
-#define RETRY_NS (100 * NSEC_PER_MSEC)
+#define RETRY_NS         (100 * NSEC_PER_MSEC)
+#define FAILED_LINGER_NS NSEC_PER_SEC
 
 static void listener_ready(struct loop_fd *f, uint32_t revents);
 
@@ -60,17 +61,59 @@ static int sock_of(struct net_listener *l, int fd, const struct net_addr *peer,
 	s->server = true;
 	s->unix_sock = net_addr_is_unix(&l->addr);
 	s->peer.addr = *peer;
-	s->told_up = true;
+	s->told_up = s->accepting = true;
 	s->listener = l;
 	l->refs++;
 	l->conns++;
 	r = sock_watch(s);
+	if (!r && l->opts.tls)
+		r = sock_tls_new(s, NULL, NULL);
+	if (!r && l->opts.tls)
+		r = loop_timer_arm(l->loop, &s->deadline, loop_now(l->loop) + l->opts.connect_ns);
 	if (r) {
 		net_sock_abort(s);
 		return r;
 	}
 	*ret_sock = s;
 	return 0;
+}
+
+void listener_give(struct net_sock *s)
+{
+	struct net_listener *l = s->listener;
+
+	s->accepting = false;
+	if (!l->accept->accept(l, s, l->user)) {
+		s->handlers = NULL;
+		net_sock_close(s);
+		return;
+	}
+	pst_assert(s->handlers);
+}
+
+/* The peer may still want to read why: it is shut out, and heard to its end. */
+static void linger(struct net_sock *s)
+{
+	if (s->fd < 0 ||
+	    loop_timer_arm(s->loop, &s->deadline, loop_now(s->loop) + FAILED_LINGER_NS)) {
+		sock_kill(s);
+		return;
+	}
+	s->state = NET_CLOSING;
+	s->tx_shutdown = s->tx_ended = s->rx_ready = true;
+	(void)shutdown(s->fd, SHUT_WR);
+	sock_wake(s);
+}
+
+void listener_failed(struct net_sock *s)
+{
+	struct net_listener *l = s->listener;
+
+	s->accepting = false;
+	sock_forget_owner(s);
+	linger(s);
+	if (l->accept->failed)
+		l->accept->failed(l, &s->peer.addr, s->status, s->err.text, l->user);
 }
 
 static void take(struct net_listener *l, int fd, const struct net_addr *peer)
@@ -89,12 +132,6 @@ static void take(struct net_listener *l, int fd, const struct net_addr *peer)
 		return;
 	}
 	sock_connected(s);
-	if (!l->accept->accept(l, s, l->user)) {
-		s->handlers = NULL;
-		net_sock_close(s);
-		return;
-	}
-	pst_assert(s->handlers);
 }
 
 /* --- the watch --- */
@@ -233,6 +270,19 @@ static int open_at(struct net_listener *l, const struct net_addr *a, struct pst_
 	return 0;
 }
 
+/* Connections that are not given out yet go with their listener. */
+static void abort_accepting(struct net_listener *l)
+{
+	struct net_sock *s;
+
+	list_for_each (s, &l->part->socks, part_link) {
+		if (s->listener == l && s->accepting) {
+			s->accepting = false;
+			net_sock_abort(s);
+		}
+	}
+}
+
 static struct net_listener *listener_new(struct loop *loop, const struct net_opts *opts)
 {
 	struct net_part *part = part_get(loop);
@@ -275,7 +325,11 @@ int net_listen(struct net_listener **ret_listener, struct loop *loop, const char
 		return err_set(err, -ENOMEM, "no memory for a listener");
 	l->accept = accept;
 	l->user = user;
-	r = open_at(l, &addrs[0], err);
+	r = 0;
+	if (l->opts.tls && !tls_ref(l->opts.tls)->has_cert)
+		r = err_set(err, -EINVAL, "a TLS server needs a certificate and its key");
+	if (!r)
+		r = open_at(l, &addrs[0], err);
 	if (!r) {
 		r = watch(l);
 		if (r)
@@ -298,6 +352,9 @@ void net_listener_close(struct net_listener *l)
 	l->closed = true;
 	l->part->owned--;
 	loop_timer_disarm(l->loop, &l->retry);
+	abort_accepting(l);
+	net_tls_free(l->opts.tls);
+	l->opts.tls = NULL;
 	unix_path_remove(l->path);
 	l->path = NULL;
 	/* No more connections, although the ring may hold on to the socket for a moment. */

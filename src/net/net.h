@@ -247,6 +247,36 @@ struct net_count {
 };
 const struct net_count *net_sock_count(const struct net_sock *s);
 
+/* --- TLS 1.3, nothing older; by OpenSSL, in user space (the kernel's TLS is not used) --- */
+
+/* The files are PEM, and read once, by net_tls_new(). */
+struct net_tls_opts {
+	const char *cert_file; /* ours, then what leads to its authority. A client may have none */
+	const char *key_file;  /* of cert_file; not encrypted */
+	/* The authorities whose certificates we take. NULL: a client takes the system's; a server
+	 * asks for none. */
+	const char *ca_file;
+	bool need_cert;         /* server: who shows no certificate is refused (needs ca_file) */
+	uint64_t rekey_records; /* a new key after so many records of ours; 0: 2^23 */
+};
+
+/*
+ * What both a server's and a client's sockets need. Any thread; BLOCKS for the files. With a sentence:
+ * -ENOENT, -EACCES, ... (a file can't be read); -EINVAL (it has no PEM of that kind; an encrypted key;
+ * what doesn't go together); -EKEYREJECTED (the key is another certificate's); -EKEYEXPIRED (our own
+ * certificate is not valid now); -ENOMEM.
+ *
+ * Codes that up(), down() and failed() have only with TLS:
+ *   -EKEYREJECTED  the peer's certificate is of no authority that we know, or not for its name; or the
+ *                  peer says so of ours
+ *   -EKEYEXPIRED   the peer's certificate is not valid now
+ *   -ENOKEY        the peer has shown no certificate, and must
+ *   -EPROTO        the peer speaks something else than TLS 1.3, or breaks its rules
+ * A stream that ends without TLS's own end is -ECONNRESET: somebody may have cut it.
+ */
+int net_tls_new(struct net_tls **ret_tls, const struct net_tls_opts *opts, struct pst_err *err);
+void net_tls_free(struct net_tls *tls); /* sockets that use it keep it; any thread; accepts NULL */
+
 /* --- listeners --- */
 
 struct net_accept {

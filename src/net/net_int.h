@@ -10,6 +10,8 @@
  *   recv.c      bytes in
  *   send.c      bytes out
  *   listen.c    listeners; unix_path.c: their sockets in the file system
+ *   tls.c       bytes in and out through OpenSSL; tls_ctx.c: keys and certificates from files;
+ *               tls_err.c: what went wrong, in words
  *
  * States of a socket, and the functions that change them:
  *
@@ -34,6 +36,8 @@
  */
 #ifndef NET_NET_INT_H
 #define NET_NET_INT_H
+
+#include <stdatomic.h>
 
 #include "net/net.h"
 
@@ -64,6 +68,14 @@ struct net_chunk {
 	uint8_t data[];
 };
 
+/* Records on their way to the kernel, in a buffer that is lent. */
+#define TLS_OUT_BYTES (192 * KIB)
+struct tls_out {
+	struct list link;
+	size_t len, off;
+	uint8_t data[TLS_OUT_BYTES];
+};
+
 struct net_part {
 	struct loop_part part;
 	struct loop *loop;
@@ -72,12 +84,16 @@ struct net_part {
 	struct list socks; /* net_sock.part_link: all of them */
 	struct list spare; /* net_chunk.m.link, of NET_CHUNK_BYTES each */
 	unsigned spare_count;
+	struct list
+	        outs; /* tls_out.link: what TLS sockets borrow while they have something to send */
+	unsigned outs_count;
 	unsigned alive;   /* sockets and listeners */
 	unsigned owned;   /* of these, not closed by their owners */
 	uint8_t *scratch; /* what is read ahead lies here while data() looks at it */
 };
 
 struct net_resolve;
+struct sock_tls;
 
 struct net_sock {
 	struct net_part *part;
@@ -89,6 +105,7 @@ struct net_sock {
 	struct list link; /* part->todo */
 	struct list part_link;
 	bool unix_sock, server;
+	bool accepting; /* its listener's, which will give it out */
 	bool forgotten; /* by its owner */
 
 	/* the watch */
@@ -127,6 +144,7 @@ struct net_sock {
 	bool told_up, linger_reset;
 	struct loop_timer deadline, retry;
 
+	struct sock_tls *tls; /* NULL: none */
 	struct net_opts opts; /* with the defaults filled in; its pointers are not kept */
 	struct net_peer peer;
 	struct net_addr local;
@@ -161,6 +179,9 @@ void part_put(struct net_part *p);
 /* A buffer for a small write; NULL: no memory. */
 struct net_chunk *part_chunk_get(struct net_part *p, size_t bytes);
 void part_chunk_put(struct net_part *p, struct net_chunk *c);
+/* A buffer for records; NULL: no memory. */
+struct tls_out *part_out_get(struct net_part *p);
+void part_out_put(struct net_part *p, struct tls_out *out);
 
 /* --- sock.c --- */
 
@@ -178,11 +199,15 @@ void sock_service(struct net_sock *s);
 int sock_watch(struct net_sock *s);
 /* s->fd is connected. */
 void sock_connected(struct net_sock *s);
+/* And all that has to be done before it is up has been. */
+void sock_up(struct net_sock *s);
+void sock_forget_owner(struct net_sock *s);
 /* The end, in words: up() or down(). Runs callbacks. Harmless when it is down already. */
 void sock_fail(struct net_sock *s, int status, const char *fmt, ...)
         __attribute__((format(printf, 3, 4)));
 /* The same, for an error of the kernel's. */
 void sock_fail_errno(struct net_sock *s, int status);
+int sock_explain(struct pst_err *err, int status); /* the words for it; returns the code */
 /* The owner has let go: takes everything down. */
 void sock_kill(struct net_sock *s);
 /* Bytes may come and go. */
@@ -199,6 +224,9 @@ void connect_expired(struct net_sock *s);
 
 /* --- listen.c --- */
 
+/* A connection is up: its listener gives it out. Or it never will be. */
+void listener_give(struct net_sock *s);
+void listener_failed(struct net_sock *s);
 /* One of its sockets is gone. */
 void listener_put(struct net_listener *l);
 
@@ -212,8 +240,49 @@ void recv_done(struct net_sock *s); /* frees what it has */
 void send_run(struct net_sock *s);
 /* What is queued ends with @status (done() runs later). */
 void send_cancel(struct net_sock *s, int status);
+/* The kernel takes no more: hears what the peer still has to say, then it is down. */
+void send_failed(struct net_sock *s, int status);
 /* Runs done() of what has ended. */
 void send_tell(struct net_sock *s);
+/* The first bytes of the queue that lie together, or @max of them gathered in @stage. NULL: none. */
+const void *send_peek(struct net_sock *s, void *stage, size_t max, size_t *ret_len);
+/* The first @n bytes of the queue have been taken. */
+void send_advance(struct net_sock *s, size_t n);
+
+/* --- tls.c --- */
+
+/* @name: what the peer's certificate must say, for a client. */
+int sock_tls_new(struct net_sock *s, const char *name, struct pst_err *err);
+void sock_tls_free(struct net_sock *s);
+void sock_tls_handshake(struct net_sock *s);
+/* As recvmsg() and its errno; 0 is an end in good order. -1 with errno 0: the socket has failed. */
+ssize_t sock_tls_recv(struct net_sock *s, const struct iovec *iov, unsigned count);
+/* Encrypts and sends what it can. True when all is sent, a goodbye that was asked for included. */
+bool sock_tls_send(struct net_sock *s);
+/* A goodbye, an alert: best effort before the end. */
+void sock_tls_flush(struct net_sock *s);
+
+/* --- tls_ctx.c --- */
+
+#define TLS_CA_NAME_BYTES 256
+
+struct net_tls {
+	void *ctx; /* SSL_CTX */
+	atomic_uint refs;
+	bool has_cert, has_ca, need_cert;
+	uint64_t rekey_records;
+	char ca_file[TLS_CA_NAME_BYTES]; /* for sentences */
+};
+
+struct net_tls *tls_ref(struct net_tls *tls);
+
+/* --- tls_err.c --- */
+
+/* What OpenSSL's queue and @ssl say, in a sentence about @who; returns its code. */
+int tls_explain(struct pst_err *err, void *ssl, const struct net_tls *tls, bool handshake,
+                const char *who);
+/* "Nov 21 06:11:04 2026 GMT" */
+char *tls_time(const void *asn1_time, char *buf, size_t buf_len);
 
 /* --- resolve.c --- */
 

@@ -7,6 +7,7 @@
 #include "net/net_int.h"
 
 #define SPARE_CHUNKS_MAX 64
+#define SPARE_OUTS_MAX   8
 
 static const char part_kind;
 
@@ -61,6 +62,7 @@ struct net_part *part_get(struct loop *loop)
 	list_init(&p->todo);
 	list_init(&p->socks);
 	list_init(&p->spare);
+	list_init(&p->outs);
 	loop_part_add(loop, &p->part);
 	loop_poller_add(loop, &p->poller);
 	return p;
@@ -75,6 +77,8 @@ void part_put(struct net_part *p)
 	pst_assert(list_empty(&p->todo));
 	while ((n = list_pop(&p->spare)))
 		mem_free(list_entry(n, struct net_chunk, m.link));
+	while ((n = list_pop(&p->outs)))
+		mem_free(list_entry(n, struct tls_out, link));
 	loop_poller_del(p->loop, &p->poller);
 	loop_part_del(p->loop, &p->part);
 	mem_free(p->scratch);
@@ -105,6 +109,26 @@ void part_chunk_put(struct net_part *p, struct net_chunk *c)
 	} else {
 		mem_free(c);
 	}
+}
+
+struct tls_out *part_out_get(struct net_part *p)
+{
+	struct list *n = list_pop(&p->outs);
+
+	if (!n)
+		return mem_alloc(sizeof(struct tls_out));
+	p->outs_count--;
+	return list_entry(n, struct tls_out, link);
+}
+
+void part_out_put(struct net_part *p, struct tls_out *out)
+{
+	if (p->outs_count == SPARE_OUTS_MAX) {
+		mem_free(out);
+		return;
+	}
+	list_push_front(&p->outs, &out->link);
+	p->outs_count++;
 }
 
 unsigned net_alive(struct loop *loop)

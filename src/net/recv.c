@@ -204,6 +204,8 @@ static ssize_t recv_msg(struct net_sock *s, struct iovec *iov, unsigned count)
 	struct msghdr mh = {.msg_iov = iov, .msg_iovlen = count};
 	ssize_t r;
 
+	if (s->tls && s->state != NET_CLOSING)
+		return sock_tls_recv(s, iov, count);
 	s->count.recvs++;
 	if (!s->opts.fds_max || !s->unix_sock)
 		return recvmsg(s->fd, &mh, MSG_DONTWAIT);
@@ -243,7 +245,7 @@ static ssize_t recv_up(struct net_sock *s, size_t *ret_asked)
 	if (dest_left) {
 		const size_t direct = MIN((size_t)r, dest_left);
 
-		s->count.bytes_direct += direct;
+		s->count.bytes_direct += s->tls ? 0 : direct;
 		dest_advance(s, direct);
 		if (s->dest_left)
 			return r;

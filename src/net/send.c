@@ -61,7 +61,7 @@ static void end_one(struct net_sock *s, struct net_send *m, int status)
 }
 
 /* The kernel has @n more bytes. */
-static void advance(struct net_sock *s, size_t n)
+void send_advance(struct net_sock *s, size_t n)
 {
 	s->count.bytes_out += n;
 	while (n) {
@@ -108,7 +108,7 @@ static ssize_t send_msg(struct net_sock *s, struct gather *g)
 }
 
 /* The peer takes no more. What it sent before may still wait to be read, and may say why. */
-static void send_failed(struct net_sock *s, int status)
+void send_failed(struct net_sock *s, int status)
 {
 	s->hup = s->rx_ready = true;
 	while (s->state == NET_UP && s->rx_ready && !s->paused && !s->rx_eof)
@@ -126,7 +126,7 @@ static void send_once(struct net_sock *s)
 	r = send_msg(s, &g);
 	if (r >= 0) {
 		s->tx_blocked = (size_t)r < g.bytes;
-		advance(s, (size_t)r);
+		send_advance(s, (size_t)r);
 	} else if (errno == EAGAIN) {
 		s->tx_blocked = true;
 	} else if (errno != EINTR) {
@@ -134,8 +134,41 @@ static void send_once(struct net_sock *s)
 	}
 }
 
+const void *send_peek(struct net_sock *s, void *stage, size_t max, size_t *ret_len)
+{
+	size_t len = 0;
+	struct gather g;
+
+	gather(s, &g);
+	if (!g.count)
+		return NULL;
+	if (g.count == 1 || g.iov[0].iov_len >= max) {
+		*ret_len = MIN(g.iov[0].iov_len, max);
+		return g.iov[0].iov_base;
+	}
+	for (unsigned i = 0; i < g.count && len < max; i++) {
+		const size_t part = MIN(g.iov[i].iov_len, max - len);
+
+		memcpy((uint8_t *)stage + len, g.iov[i].iov_base, part);
+		len += part;
+	}
+	*ret_len = len;
+	return stage;
+}
+
+static void end_direction(struct net_sock *s)
+{
+	s->tx_ended = true;
+	(void)shutdown(s->fd, SHUT_WR);
+}
+
 void send_run(struct net_sock *s)
 {
+	if (s->tls) {
+		if (sock_tls_send(s) && s->tx_shutdown && !s->tx_ended)
+			end_direction(s);
+		return;
+	}
 	for (unsigned round = 0; !list_empty(&s->queue) && !s->tx_blocked && sock_open(s);
 	     round++) {
 		if (round == SEND_ROUNDS) {
@@ -144,10 +177,8 @@ void send_run(struct net_sock *s)
 		}
 		send_once(s);
 	}
-	if (s->tx_shutdown && !s->tx_ended && list_empty(&s->queue) && sock_open(s)) {
-		s->tx_ended = true;
-		(void)shutdown(s->fd, SHUT_WR);
-	}
+	if (s->tx_shutdown && !s->tx_ended && list_empty(&s->queue) && sock_open(s))
+		end_direction(s);
 }
 
 void send_cancel(struct net_sock *s, int status)

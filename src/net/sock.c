@@ -39,8 +39,10 @@ void opts_fill(struct net_opts *ret, const struct net_opts *opts)
 
 int opts_check(const struct net_opts *opts, struct pst_err *err)
 {
-	if (opts && opts->tls)
-		return err_set(err, -ENOTSUP, "TLS is not built yet");
+	if (opts && opts->tls && opts->zerocopy_min)
+		return err_set(err, -EINVAL, "TLS writes what it sends itself: no zero-copy");
+	if (opts && opts->zerocopy_min)
+		return err_set(err, -ENOTSUP, "zero-copy sends are not built yet");
 	return 0;
 }
 
@@ -150,20 +152,32 @@ int sock_watch(struct net_sock *s)
 	return r;
 }
 
+void sock_up(struct net_sock *s)
+{
+	s->state = NET_UP;
+	s->rx_ready = true;
+	s->err.text[0] = '\0'; /* of addresses that didn't answer */
+	loop_timer_disarm(s->loop, &s->deadline);
+	sock_wake(s);
+	if (s->accepting) {
+		listener_give(s);
+	} else if (!s->told_up) {
+		s->told_up = true;
+		s->handlers->up(s, 0);
+	}
+}
+
 void sock_connected(struct net_sock *s)
 {
 	s->local.len = sizeof(s->local.sa);
 	(void)getsockname(s->fd, (struct sockaddr *)&s->local.sa, &s->local.len);
 	sock_peer_cred(s);
-	s->state = NET_UP;
-	s->rx_ready = true;
-	s->err.text[0] = '\0'; /* of addresses that didn't answer */
-	sock_wake(s);
-	if (s->told_up)
-		return;
-	s->told_up = true;
-	loop_timer_disarm(s->loop, &s->deadline);
-	s->handlers->up(s, 0);
+	if (s->tls) {
+		s->state = NET_HANDSHAKE;
+		sock_wake(s);
+	} else {
+		sock_up(s);
+	}
 }
 
 static int take_fd(struct net_sock *s, int fd, bool server, struct pst_err *err)
@@ -181,7 +195,16 @@ static int take_fd(struct net_sock *s, int fd, bool server, struct pst_err *err)
 	sock_tune(fd, &s->opts, s->unix_sock);
 	if (sock_watch(s))
 		return err_set(err, -EBUSY, "the ring has no room to watch a socket");
-	s->told_up = true;
+	if (s->opts.tls) {
+		int r = sock_tls_new(s, server ? NULL : s->opts.tls_name, err);
+
+		if (!r &&
+		    loop_timer_arm(s->loop, &s->deadline, loop_now(s->loop) + s->opts.connect_ns))
+			r = err_set(err, -ENOMEM, "no memory for a timer");
+		if (r)
+			return r;
+	}
+	s->told_up = !s->tls;
 	sock_connected(s);
 	return 0;
 }
@@ -194,10 +217,15 @@ int net_sock_adopt(struct net_sock **ret_sock, struct loop *loop, int fd, bool s
 	int r;
 
 	loop_assert(loop);
-	r = sock_new(&s, loop, opts, handlers, user);
+	r = opts_check(opts, err);
+	if (!r) {
+		r = sock_new(&s, loop, opts, handlers, user);
+		if (r)
+			err_set(err, r, "no memory for a socket");
+	}
 	if (r) {
 		close(fd);
-		return err_set(err, r, "no memory for a socket");
+		return r;
 	}
 	r = take_fd(s, fd, server, err);
 	if (r) {
@@ -253,6 +281,10 @@ void sock_fail(struct net_sock *s, int status, const char *fmt, ...)
 		sock_kill(s);
 		return;
 	}
+	if (s->accepting) {
+		listener_failed(s);
+		return;
+	}
 	s->state = NET_DOWN;
 	s->dest_left = 0;
 	net_resolve_cancel(s->resolve);
@@ -300,6 +332,7 @@ static void sock_free(struct net_sock *s)
 	list_del(&s->link);
 	list_del(&s->part_link);
 	recv_done(s);
+	sock_tls_free(s);
 	if (s->listener)
 		listener_put(s->listener);
 	mem_free(s->target);
@@ -309,7 +342,7 @@ static void sock_free(struct net_sock *s)
 	part_put(part);
 }
 
-static void forget_owner(struct net_sock *s)
+void sock_forget_owner(struct net_sock *s)
 {
 	pst_assert(s->state != NET_CLOSING && !s->forgotten);
 	s->forgotten = true;
@@ -321,7 +354,7 @@ void net_sock_abort(struct net_sock *s)
 	if (!s)
 		return;
 	loop_assert(s->loop);
-	forget_owner(s);
+	sock_forget_owner(s);
 	s->linger_reset = true;
 	sock_kill(s);
 }
@@ -331,7 +364,7 @@ void net_sock_close(struct net_sock *s)
 	if (!s)
 		return;
 	loop_assert(s->loop);
-	forget_owner(s);
+	sock_forget_owner(s);
 	if (s->state != NET_UP ||
 	    loop_timer_arm(s->loop, &s->deadline, loop_now(s->loop) + s->opts.linger_ns)) {
 		sock_kill(s);
@@ -393,7 +426,7 @@ static void service_open(struct net_sock *s)
 		look_for_error(s);
 	if (sock_open(s) && (s->rx_ready || s->look_again) && !s->paused)
 		recv_run(s);
-	if (sock_open(s))
+	if (sock_open(s) && !s->tx_ended)
 		send_run(s);
 	if (s->state == NET_CLOSING && s->tx_ended && s->rx_eof)
 		sock_kill(s);
@@ -403,6 +436,8 @@ void sock_service(struct net_sock *s)
 {
 	if (s->state == NET_START)
 		connect_next(s);
+	if (s->state == NET_HANDSHAKE)
+		sock_tls_handshake(s);
 	if (sock_open(s))
 		service_open(s);
 	send_tell(s);
@@ -412,20 +447,25 @@ void sock_service(struct net_sock *s)
 
 /* --- what can be asked --- */
 
-void sock_fail_errno(struct net_sock *s, int status)
+int sock_explain(struct pst_err *err, int status)
 {
 	switch (status) {
 	case -ECONNRESET:
 	case -EPIPE:
-		sock_fail(s, -ECONNRESET, "the connection was reset by the peer");
-		break;
+		return err_set(err, -ECONNRESET, "the connection was reset by the peer");
 	case -ETIMEDOUT:
-		sock_fail(s, status, "the peer doesn't answer any more");
-		break;
+		return err_set(err, status, "the peer doesn't answer any more");
 	default:
-		sock_fail(s, status, "the connection broke: %s", strerror(-status));
-		break;
+		return err_set(err, status, "the connection broke: %s", strerror(-status));
 	}
+}
+
+void sock_fail_errno(struct net_sock *s, int status)
+{
+	struct pst_err err;
+	int r = sock_explain(&err, status);
+
+	sock_fail(s, r, "%s", err.text);
 }
 
 struct loop *net_sock_loop(const struct net_sock *s)
@@ -457,7 +497,7 @@ const struct net_addr *net_sock_local(const struct net_sock *s)
 
 bool net_sock_is_tls(const struct net_sock *s)
 {
-	return false;
+	return s->tls;
 }
 
 const char *net_sock_error(const struct net_sock *s)
