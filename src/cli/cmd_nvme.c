@@ -9,8 +9,9 @@
 #include "cli/nvme.h"
 
 const struct cli_command *const nvme_verbs[] = {
-        &nvme_list,   &nvme_identify, &nvme_log,  &nvme_feature, &nvme_format, &nvme_reset,
-        &nvme_target, &nvme_ana,      &nvme_bind, &nvme_unbind,  NULL,
+        &nvme_list,  &nvme_identify, &nvme_log,     &nvme_feature, &nvme_format,
+        &nvme_reset, &nvme_discover, &nvme_connect, &nvme_target,  &nvme_ana,
+        &nvme_bind,  &nvme_unbind,   NULL,
 };
 
 const struct cli_command *nvme_verb_find(const char *verb)
@@ -45,7 +46,9 @@ const struct cli_command cmd_nvme = {
                 "feature DEVICE FEATURE [VALUE]\n"
                 "format DEVICE --nsid N --force\n"
                 "reset DEVICE\n"
-                "target BDEV... [--loop NAME] [--nqn NQN]\n"
+                "discover tcp://HOST[:PORT]\n"
+                "connect DEVICE [--queues N]\n"
+                "target BDEV... [--listen tcp://ADDR] [--loop NAME] [--nqn NQN]\n"
                 "ana NAME [[PORT:]GROUP=STATE...]\n"
                 "bind|unbind DEV...",
         .summary = "See to NVMe controllers, and offer devices as such",
@@ -55,6 +58,8 @@ const struct cli_command cmd_nvme = {
                 "  feature    see or set a feature\n"
                 "  format     format a namespace\n"
                 "  reset      reset a controller\n"
+                "  discover   ask a target what it offers over the network\n"
+                "  connect    try a controller out\n"
                 "  target     offer block devices as namespaces to other processes and hosts\n"
                 "  ana        see or change a target's ANA states while it runs\n"
                 "  bind       take a controller from the kernel, for use from user space\n"
@@ -65,7 +70,7 @@ const struct cli_command cmd_nvme = {
                 "Examples:\n"
                 "  penstock nvme target /srv/disk.img --loop disk\n"
                 "  penstock perf nvme+loop:disk --rw randread\n",
-        .words = "list identify log feature format reset target ana bind unbind",
+        .words = "list identify log feature format reset discover connect target ana bind unbind",
         .flags = CLI_NO_STORE,
         .run = run,
 };

@@ -11,6 +11,6 @@ extern const struct cli_command *const nvme_verbs[];
 const struct cli_command *nvme_verb_find(const char *verb);
 
 extern const struct cli_command nvme_target, nvme_ana, nvme_list, nvme_identify, nvme_log,
-        nvme_feature, nvme_format, nvme_reset, nvme_bind, nvme_unbind;
+        nvme_feature, nvme_format, nvme_reset, nvme_discover, nvme_connect, nvme_bind, nvme_unbind;
 
 #endif

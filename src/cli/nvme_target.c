@@ -12,6 +12,8 @@
 
 enum {
 	OPT_LOOP,
+	OPT_LISTEN,
+	OPT_INSECURE,
 	OPT_NQN,
 	OPT_SERIAL,
 	OPT_ALLOW,
@@ -27,6 +29,8 @@ enum {
 
 static const struct cli_opt opts[] = {
         [OPT_LOOP] = {0, "loop", "NAME", "a port for processes of this machine: nvme+loop:NAME"},
+        [OPT_LISTEN] = {0, "listen", "ADDR", "a port for NVMe/TCP: tcp://127.0.0.1:4420"},
+        [OPT_INSECURE] = {0, "insecure", NULL, "--listen also where other machines can come in"},
         [OPT_NQN] = {0, "nqn", "NQN", "of the subsystem (nqn.2026-11.io.penstock:target)"},
         [OPT_SERIAL] = {0, "serial", "TEXT", "serial number, at most 20 characters"},
         [OPT_ALLOW] = {0, "allow-host", "NQN", "let in only this host, and others so named"},
@@ -47,11 +51,11 @@ struct list_of {
 };
 
 struct args {
-	struct list_of loops, allow, ana, groups;
+	struct list_of ports, allow, ana, groups;
 	struct nvme_target_opts o;
 	const char *control;
 	uint64_t lba;
-	bool read_only, poll;
+	bool read_only, poll, insecure;
 };
 
 static int add(struct cli *cli, struct list_of *l, const char *value)
@@ -62,6 +66,22 @@ static int add(struct cli *cli, struct list_of *l, const char *value)
 	}
 	l->item[l->count++] = value;
 	return 0;
+}
+
+/* Ports are numbered in the order of their options; a name has no slash, an address has two. */
+static int add_port(struct cli *cli, struct args *a, int opt, const char *value)
+{
+	bool is_url = strncmp(value, "tcp://", 6) == 0;
+
+	if (opt == OPT_LISTEN && !is_url) {
+		cli_usage(cli, "--listen %s: not tcp://ADDR or tcp://ADDR:PORT", value);
+		return -1;
+	}
+	if (opt == OPT_LOOP && is_url) {
+		cli_usage(cli, "--loop %s: not a name", value);
+		return -1;
+	}
+	return add(cli, &a->ports, value);
 }
 
 static int take_mdts(struct cli *cli, const char *value, struct args *a)
@@ -82,7 +102,11 @@ static int take(struct cli *cli, int opt, const char *value, struct args *a)
 {
 	switch (opt) {
 	case OPT_LOOP:
-		return add(cli, &a->loops, value);
+	case OPT_LISTEN:
+		return add_port(cli, a, opt, value);
+	case OPT_INSECURE:
+		a->insecure = true;
+		return 0;
 	case OPT_NQN:
 		a->o.nqn = value;
 		return 0;
@@ -164,10 +188,16 @@ static int open_ports(struct cli *cli, struct nvme_target *t, const struct args 
 	struct pst_err err = {0};
 	unsigned port;
 
-	for (unsigned i = 0; i < a->loops.count; i++) {
-		if (nvme_target_listen_loop(t, a->loops.item[i], &port, &err))
-			return cli_fail(cli, 0, "--loop %s: %s", a->loops.item[i], err.text);
-		printf("port %u: nvme+loop:%s\n", port, a->loops.item[i]);
+	for (unsigned i = 0; i < a->ports.count; i++) {
+		const char *at = a->ports.item[i];
+		bool tcp = strncmp(at, "tcp://", 6) == 0;
+
+		if (tcp ? nvme_target_listen_tcp(t, at + 6, a->insecure, &port, &err)
+		        : nvme_target_listen_loop(t, at, &port, &err))
+			return cli_fail(cli, 0, "%s: %s", at, err.text);
+		printf("port %u: nvme+%s%s%s%s\n", port,
+		       tcp ? "tcp://" : "loop:", nvme_target_address(t, port), tcp ? "/" : "",
+		       tcp ? a->o.nqn : "");
 	}
 	if (a->control && nvme_target_listen_control(t, a->control, &err))
 		return cli_fail(cli, 0, "--control %s: %s", a->control, err.text);
@@ -244,8 +274,9 @@ static int run(struct cli *cli, int argc, char **argv)
 		return CLI_USAGE;
 	if (a.lba && a.lba != 512 && a.lba != 4096)
 		return cli_usage(cli, "--lba is 512 or 4096");
-	if (!a.loops.count)
-		return cli_usage(cli, "--loop NAME: nobody could reach it without a port");
+	if (!a.ports.count)
+		return cli_usage(cli, "--loop NAME or --listen tcp://ADDR: nobody could reach it "
+		                      "without a port");
 	a.o.allow = a.allow.item;
 	a.o.allow_count = a.allow.count;
 	loop_opts_default(&lo);
@@ -259,7 +290,8 @@ static int run(struct cli *cli, int argc, char **argv)
 
 const struct cli_command nvme_target = {
         .name = "nvme target",
-        .args = "BDEV... --loop NAME [--nqn NQN] [--allow-host NQN]...\n"
+        .args = "BDEV... [--listen tcp://ADDR:PORT]... [--loop NAME]... [--nqn NQN]\n"
+                "  [--allow-host NQN]...\n"
                 "  [--ana [PORT:]GROUP=STATE]... [--group NSID=GROUP]...",
         .summary = "Offer block devices as NVMe namespaces",
         .help = "Each BDEV (see penstock help devices) becomes a namespace, numbered from 1, of "
@@ -273,6 +305,12 @@ const struct cli_command nvme_target = {
                 "--loop NAME is for other processes of this user: they use nvme+loop:NAME as a\n"
                 "device. Registers, queues and data are memory that both sides map.\n"
                 "\n"
+                "--listen tcp://ADDR:PORT is for NVMe/TCP hosts, here and on other machines, "
+                "Linux's\n"
+                "among them. It neither encrypts nor asks for proof of who comes: any address but\n"
+                "a loopback one needs --insecure. Hosts that ask for discovery find all such "
+                "ports.\n"
+                "\n"
                 "ANA states say which way to a namespace a host should take: optimized,\n"
                 "non-optimized, inaccessible, persistent-loss, change. They hold for a group of\n"
                 "namespaces through one port, or all, and can be changed while it runs: penstock\n"
@@ -280,6 +318,8 @@ const struct cli_command nvme_target = {
                 "\n"
                 "Examples:\n"
                 "  penstock nvme target /srv/disk.img --loop disk\n"
+                "  penstock nvme target /srv/disk.img --listen tcp://127.0.0.1:4420 --nqn "
+                "nqn.2026-11.a:b\n"
                 "  penstock nvme target mem:1g null:1t --loop a --loop b --ana 2:1=non-optimized\n"
                 "  penstock perf nvme+loop:disk --rw randread --qdepth 32\n",
         .opts = opts,

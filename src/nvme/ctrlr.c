@@ -74,6 +74,8 @@ static bool enable(struct nvme_ctrlr *c, uint32_t cc)
 	    NVME_CC_MPS(cc) > c->opts.mps_max || NVME_CC_AMS(cc))
 		return false;
 	c->page_bytes = 4096u << NVME_CC_MPS(cc);
+	if (c->opts.fabrics)
+		return !capsule_admin_new(c);
 	return !admin_queues_new(c, bar_get(c, NVME_REG_AQA), bar_get64(c, NVME_REG_ASQ),
 	                         bar_get64(c, NVME_REG_ACQ));
 }
@@ -376,6 +378,10 @@ static void keep_alive_over(struct loop_timer *t)
 {
 	struct nvme_ctrlr *c = container_of(t, struct nvme_ctrlr, keep_alive);
 
+	if (c->traffic) { /* CTRATT.TBKAS: any command is a sign of life */
+		keep_alive_restart(c);
+		return;
+	}
 	log_warn("nvme: controller %u: no keep alive for %u ms", c->cntlid, c->feat.keep_alive_ms);
 	nvme_ctrlr_fail(c); /* Base 3.9: stops, fatal status */
 }
@@ -443,7 +449,7 @@ size_t nvme_ctrlr_bar_bytes(const struct nvme_ctrlr_opts *opts)
 
 static int opts_check(const struct nvme_ctrlr_opts *o, struct pst_err *err)
 {
-	if (!o->dma)
+	if (!o->dma && !o->fabrics)
 		return err_set(err, -EINVAL, "a controller needs dma()");
 	if (!o->queues_max || o->queues_max > NVME_CTRLR_QUEUES_MAX || o->entries_max < 2 ||
 	    o->entries_max > 65536 || !o->vectors || o->vectors > 2048 || !o->burst)

@@ -112,6 +112,16 @@ struct nvme_ctrlr_opts {
 	 * to it (the command fails with Data Transfer Error; a queue there can't be created). Runs
 	 * once per page or piece: be quick. See nvme_dma_map_translate(). */
 	void *(*dma)(void *arg, uint64_t addr, size_t len);
+	/*
+	 * Fabrics (Base 2.0, chapter 6): there are no queues in memory, no doorbells and no BAR that a
+	 * host sees. Registers are properties (nvme_ctrlr_reg_read(), _write()), commands come as
+	 * capsules. dma() is not called, and may be NULL.
+	 */
+	bool fabrics;
+	uint32_t icd_bytes; /* of data in a command capsule, a multiple of 16 */
+	uint32_t kato_ms;   /* keep alive timeout from the beginning; 0: none */
+	/* A discovery controller: its log page 70h, *ret_len bytes. NULL: an I/O controller. */
+	const void *(*discovery)(void *arg, size_t *ret_len);
 	/* Completions were posted to queues of @vector since the last call; runs at most once per
 	 * vector and poll. NULL: the host polls. */
 	void (*irq)(void *arg, unsigned vector);
@@ -166,6 +176,31 @@ void nvme_ctrlr_reg_write(struct nvme_ctrlr *c, uint32_t off_bytes, unsigned len
  * get the event. All begin as NVME_ANA_OPTIMIZED. -EINVAL. */
 int nvme_ctrlr_ana_set(struct nvme_ctrlr *c, uint32_t group, enum nvme_ana_state state);
 enum nvme_ana_state nvme_ctrlr_ana(const struct nvme_ctrlr *c, uint32_t group);
+
+/* --- capsules: the controller of a fabric --- */
+
+struct nvme_capsule {
+	struct nvme_cmd cmd; /* all but Fabrics commands, which are the transport's */
+	uint16_t qid;
+	/* For the data that the command's SGL describes: all of it, already there if it is to the
+	 * controller. Until done(). */
+	void *data;
+	uint32_t len;
+	struct mem_region *region; /* that holds data, or NULL */
+	/* Ends it: from a turn, or from inside nvme_ctrlr_capsule(). */
+	void (*done)(struct nvme_capsule *k);
+	struct nvme_cqe cqe; /* the answer; bit 0 of the status is 0 */
+	/* There is no answer: the controller was reset or is gone, or the fault plan says so. */
+	bool dropped;
+};
+
+/* An I/O queue, connected: qid 1 to the granted number, @entries 2 to opts.entries_max. 0, or the
+ * status to answer with. Queue 0 is there while the controller is enabled. */
+uint16_t nvme_ctrlr_connect(struct nvme_ctrlr *c, uint16_t qid, uint32_t entries);
+/* No capsule of it is under way (asserted). Harmless for one that is not there any more. */
+void nvme_ctrlr_disconnect(struct nvme_ctrlr *c, uint16_t qid);
+/* Takes @k. False: as many as there may be are under way; try again when one has ended. */
+bool nvme_ctrlr_capsule(struct nvme_ctrlr *c, struct nvme_capsule *k);
 
 /* --- what may go wrong, on purpose --- */
 

@@ -101,13 +101,34 @@ static uint16_t run(struct nvme_req *r)
 	}
 }
 
+/* Which commands there are in capsules: no queues are made by command (Base 3.3.2.2). */
+static uint16_t capsule_check(const struct nvme_req *r)
+{
+	switch (r->cmd.opc) {
+	case NVME_ADMIN_GET_LOG:
+	case NVME_ADMIN_IDENTIFY:
+	case NVME_ADMIN_SET_FEATURES:
+	case NVME_ADMIN_GET_FEATURES:
+	case NVME_ADMIN_ASYNC_EVENT:
+	case NVME_ADMIN_KEEP_ALIVE:
+		return 0;
+	case NVME_ADMIN_ABORT:
+	case NVME_ADMIN_FORMAT:
+		return r->c->opts.discovery ? ERR(NVME_SC_INVALID_OPCODE) : 0;
+	default:
+		return ERR(NVME_SC_INVALID_OPCODE);
+	}
+}
+
 void admin_start(struct nvme_req *r)
 {
 	uint16_t st = 0;
 
 	/* Neither fused nor, in host memory, with SGLs (Base 3.3.3.1, PSDT). */
-	if (r->cmd.flags & (NVME_CMD_FUSE_MASK | NVME_CMD_PSDT_MASK))
+	if (r->cmd.flags & (NVME_CMD_FUSE_MASK | (r->capsule ? 0 : NVME_CMD_PSDT_MASK)))
 		st = ERR(NVME_SC_INVALID_FIELD);
+	else if (r->capsule)
+		st = capsule_check(r);
 	if (!st)
 		st = run(r);
 	if (st != PENDING)

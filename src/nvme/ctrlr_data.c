@@ -226,6 +226,8 @@ uint16_t data_map(struct nvme_req *r, uint32_t len)
 {
 	r->iov_count = 0;
 	r->len = len;
+	if (unlikely(r->capsule))
+		return capsule_map(r, len);
 	if (likely((r->cmd.flags & NVME_CMD_PSDT_MASK) == NVME_CMD_PSDT_PRP))
 		return prp_map(r, len);
 	return sgl_map(r, len);

@@ -12,8 +12,9 @@ void features_reset(struct nvme_ctrlr *c)
 	c->feat.arbitration = 7; /* no limit of the burst */
 	c->feat.write_cache = true;
 	c->feat.temp_over = 343;
+	c->feat.keep_alive_ms = c->opts.kato_ms;
 	c->queues = c->opts.queues_max;
-	loop_timer_disarm(c->subsys->loop, &c->keep_alive);
+	keep_alive_restart(c);
 }
 
 /* Armed for KATO; the host says Keep Alive more often than that. */
@@ -21,6 +22,7 @@ void keep_alive_restart(struct nvme_ctrlr *c)
 {
 	struct loop *loop = c->subsys->loop;
 
+	c->traffic = false;
 	loop_timer_disarm(loop, &c->keep_alive);
 	if (c->feat.keep_alive_ms &&
 	    loop_timer_arm(loop, &c->keep_alive,

@@ -60,6 +60,30 @@ static void ctrlr_abilities(struct nvme_id_ctrlr *id, const struct nvme_ctrlr *c
 	id->sgls = le32_make(NVME_SGLS_BYTE | NVME_SGLS_BIT_BUCKET);
 }
 
+/* What differs where commands come in capsules. */
+static void ctrlr_fabrics(struct nvme_id_ctrlr *id, const struct nvme_ctrlr *c)
+{
+	if (!c->opts.fabrics)
+		return;
+	id->oacs = le16_make(NVME_OACS_FORMAT);
+	id->ctratt = le32_make(NVME_CTRATT_HOSTID_128 | NVME_CTRATT_TBKAS);
+	id->maxcmd = le16_make((uint16_t)MIN(c->opts.depth_max, c->opts.entries_max - 1));
+	id->sgls = le32_make(NVME_SGLS_BYTE | NVME_SGLS_OFFSET | NVME_SGLS_TRANSPORT);
+	id->ioccsz = le32_make((uint32_t)(sizeof(struct nvme_cmd) + c->opts.icd_bytes) / 16);
+	id->iorcsz = le32_make(sizeof(struct nvme_cqe) / 16);
+	id->msdbd = 1;
+	if (!c->opts.discovery)
+		return;
+	id->cntrltype = NVME_CNTRLTYPE_DISC;
+	id->oacs = id->oncs = id->fuses = 0;
+	id->nn = id->mnan = 0;
+	id->vwc = id->cmic = 0;
+	id->anatt = id->anacap = 0;
+	id->anagrpmax = id->nanagrpid = 0;
+	id->oaes = le32_make(NVME_ASYNC_DISCOVERY);
+	id->lpa = NVME_LPA_EXTENDED;
+}
+
 static uint16_t put(struct nvme_req *r)
 {
 	uint16_t st = data_map(r, NVME_IDENTIFY_BYTES);
@@ -83,6 +107,7 @@ static void identify_ctrlr(struct nvme_ctrlr *c)
 	id->ver = le32_make(NVME_VERSION(2, 0, 0));
 	ctrlr_limits(id, c);
 	ctrlr_abilities(id, c);
+	ctrlr_fabrics(id, c);
 	snprintf(id->subnqn, sizeof(id->subnqn), "%s", s->nqn);
 }
 
@@ -260,6 +285,8 @@ uint16_t identify(struct nvme_req *r)
 	struct nvme_ctrlr *c = r->c;
 	uint32_t cns = NVME_IDENTIFY_CNS(cdw(r->cmd.cdw10));
 
+	if (c->opts.discovery && cns != NVME_CNS_CTRLR)
+		return ERR(NVME_SC_INVALID_FIELD);
 	memset(c->log_buf, 0, NVME_IDENTIFY_BYTES);
 	switch (cns) {
 	case NVME_CNS_NS:

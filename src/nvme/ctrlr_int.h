@@ -70,7 +70,7 @@ struct nvme_ns {
 };
 
 struct ctrlr_cq {
-	struct nvme_cqe *entries; /* host memory */
+	struct nvme_cqe *entries; /* host memory; NULL: completions are capsules */
 	le32 *db, *event_idx;     /* event_idx: NULL without shadow doorbells */
 	uint32_t size;
 	uint16_t qid, vector;
@@ -83,7 +83,7 @@ struct ctrlr_cq {
 };
 
 struct ctrlr_sq {
-	const struct nvme_cmd *entries; /* host memory */
+	const struct nvme_cmd *entries; /* host memory; NULL: commands are capsules */
 	le32 *db, *event_idx;
 	struct ctrlr_cq *cq;
 	struct nvme_req **pool; /* c->free or c->admin_free */
@@ -131,9 +131,10 @@ struct nvme_req {
 	struct iovec *iov;
 	uint8_t *bounce; /* data in memory of ours, or a copy of ranges */
 	struct iovec bounce_iov;
-	struct nvme_req *other; /* compare and write: each other */
-	struct nvme_req *next;  /* on its pool */
-	struct list link;       /* on a list of its place, or cq->waiting */
+	struct nvme_capsule *capsule; /* where it came from; NULL: a queue in memory */
+	struct nvme_req *other;       /* compare and write: each other */
+	struct nvme_req *next;        /* on its pool */
+	struct list link;             /* on a list of its place, or cq->waiting */
 	void (*gate_run)(struct nvme_req *r);
 	uint32_t step, step_count; /* of a command that takes several */
 	uint64_t off, end;
@@ -218,6 +219,7 @@ struct nvme_ctrlr {
 
 	struct ctrlr_features feat;
 	unsigned queues; /* granted by Set Features */
+	bool traffic;    /* since the keep alive timer was armed */
 	struct loop_timer keep_alive;
 
 	/* Events, the newest last; and what masks their types until a log page is read. */
@@ -259,6 +261,8 @@ void ctrlr_waiting_drop(struct nvme_ctrlr *c);
 /* --- ctrlr_queue.c --- */
 
 int queues_poll(struct nvme_ctrlr *c);
+/* @r, whose command was copied, is carried out. */
+void cmd_start(struct nvme_req *r);
 /* @r ends with @status (r->dw0 set before). Frees it, now or when the host makes room. */
 void req_complete(struct nvme_req *r, uint16_t status);
 /* Ends without a completion entry. */
@@ -330,11 +334,26 @@ static inline void req_done(struct nvme_req *r)
 	req_free(r);
 }
 
+/* --- ctrlr_capsule.c --- */
+
+/* The admin queue of a fabrics controller. 0 or -ENOMEM. */
+int capsule_admin_new(struct nvme_ctrlr *c);
+/* As data_map(), for a command that came in a capsule. */
+uint16_t capsule_map(struct nvme_req *r, uint32_t len);
+/* @r's answer, or with @dropped that there is none; the capsule is its owner's again. */
+void capsule_end(struct nvme_req *r, bool dropped);
+
 /* --- ctrlr_qadmin.c: commands return a status, or PENDING --- */
 
 /* The admin queues, from AQA, ASQ and ACQ. 0 or -EINVAL, -ENOMEM. */
 int admin_queues_new(struct nvme_ctrlr *c, uint32_t aqa, uint64_t asq, uint64_t acq);
 void queues_free(struct nvme_ctrlr *c); /* none of their requests is taken */
+/* Queues whose entries are capsules: @mem NULL. NULL: no memory. */
+struct ctrlr_cq *cq_new(struct nvme_ctrlr *c, uint16_t qid, void *mem, uint32_t size);
+struct ctrlr_sq *sq_new(struct nvme_ctrlr *c, uint16_t qid, const void *mem, uint32_t size,
+                        struct ctrlr_cq *cq);
+void cq_free(struct nvme_ctrlr *c, struct ctrlr_cq *cq);
+void sq_free(struct nvme_ctrlr *c, struct ctrlr_sq *sq);
 int deletions_poll(struct nvme_ctrlr *c);
 uint16_t sq_create(struct nvme_req *r);
 uint16_t cq_create(struct nvme_req *r);

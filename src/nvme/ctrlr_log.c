@@ -231,6 +231,27 @@ static uint16_t ns_check(const struct nvme_req *r)
 	return nsid && nsid != NVME_NSID_ALL ? ERR(NVME_SC_INVALID_FIELD) : 0;
 }
 
+/* The discovery log is its owner's, of any length. */
+static uint16_t discovery_get(struct nvme_req *r, uint64_t off, uint64_t dwords)
+{
+	struct nvme_ctrlr *c = r->c;
+	size_t have = 0;
+	const char *page = c->opts.discovery(c->opts.arg, &have);
+	uint16_t st;
+
+	if (!page)
+		return NVME_SC_INTERNAL;
+	if (off > have || (off & 3) || dwords * 4 > c->data_max)
+		return ERR(NVME_SC_INVALID_FIELD);
+	st = data_map(r, (uint32_t)dwords * 4);
+	if (st)
+		return st;
+	data_put(r, page + off, (uint32_t)MIN(have - off, dwords * 4));
+	if (!NVME_LOG_RAE(cdw(r->cmd.cdw10)))
+		event_log_read(c, NVME_LOG_DISCOVERY);
+	return 0;
+}
+
 uint16_t log_get(struct nvme_req *r)
 {
 	struct nvme_ctrlr *c = r->c;
@@ -240,7 +261,9 @@ uint16_t log_get(struct nvme_req *r)
 	uint64_t off = cdw(r->cmd.cdw12) | (uint64_t)cdw(r->cmd.cdw13) << 32;
 	uint16_t st;
 
-	if (!page_known(lid))
+	if (c->opts.discovery && lid == NVME_LOG_DISCOVERY)
+		return discovery_get(r, off, dwords);
+	if (c->opts.discovery || !page_known(lid))
 		return ERR(NVME_SC_LOG_INVALID);
 	st = ns_check(r);
 	if (!st && ((off & 3) || NVME_LOG_OT(cdw(r->cmd.cdw14)) || dwords * 4 > c->data_max))

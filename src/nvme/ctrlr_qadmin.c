@@ -38,7 +38,7 @@ static void cq_attach(struct nvme_ctrlr *c, struct ctrlr_cq *cq)
 	cq->db_seen = cq->head;
 }
 
-static struct ctrlr_cq *cq_new(struct nvme_ctrlr *c, uint16_t qid, void *mem, uint32_t size)
+struct ctrlr_cq *cq_new(struct nvme_ctrlr *c, uint16_t qid, void *mem, uint32_t size)
 {
 	struct ctrlr_cq *cq = mem_calloc(1, sizeof(*cq));
 
@@ -49,13 +49,14 @@ static struct ctrlr_cq *cq_new(struct nvme_ctrlr *c, uint16_t qid, void *mem, ui
 	cq->qid = qid;
 	cq->phase = 1;
 	list_init(&cq->waiting);
-	cq_attach(c, cq);
+	if (mem)
+		cq_attach(c, cq);
 	c->cqs[qid] = cq;
 	return cq;
 }
 
-static struct ctrlr_sq *sq_new(struct nvme_ctrlr *c, uint16_t qid, const void *mem, uint32_t size,
-                               struct ctrlr_cq *cq)
+struct ctrlr_sq *sq_new(struct nvme_ctrlr *c, uint16_t qid, const void *mem, uint32_t size,
+                        struct ctrlr_cq *cq)
 {
 	struct ctrlr_sq *sq = mem_calloc(1, sizeof(*sq));
 
@@ -66,14 +67,16 @@ static struct ctrlr_sq *sq_new(struct nvme_ctrlr *c, uint16_t qid, const void *m
 	sq->qid = qid;
 	sq->cq = cq;
 	sq->pool = qid ? &c->free : &c->admin_free;
-	sq_attach(c, sq);
 	cq->sqs++;
 	c->sqs[qid] = sq;
+	if (!mem)
+		return sq; /* nothing to poll: capsules are brought */
+	sq_attach(c, sq);
 	c->active[c->active_count++] = sq;
 	return sq;
 }
 
-static void cq_free(struct nvme_ctrlr *c, struct ctrlr_cq *cq)
+void cq_free(struct nvme_ctrlr *c, struct ctrlr_cq *cq)
 {
 	c->cqs[cq->qid] = NULL;
 	mem_free(cq);
@@ -93,7 +96,7 @@ static void sq_stop(struct nvme_ctrlr *c, const struct ctrlr_sq *sq)
 		c->active[i] = c->active[i + 1];
 }
 
-static void sq_free(struct nvme_ctrlr *c, struct ctrlr_sq *sq)
+void sq_free(struct nvme_ctrlr *c, struct ctrlr_sq *sq)
 {
 	sq_stop(c, sq);
 	sq->cq->sqs--;

@@ -18,6 +18,7 @@ static void req_clean(struct nvme_req *r)
 {
 	mem_free(r->bounce);
 	r->bounce = NULL;
+	r->capsule = NULL;
 	r->other = NULL;
 	r->dw0 = 0;
 	r->fault = FAULT_NONE;
@@ -28,6 +29,8 @@ void req_drop(struct nvme_req *r)
 {
 	if (r->ns)
 		gate_leave(r);
+	if (r->capsule)
+		capsule_end(r, true);
 	req_clean(r);
 	req_free(r);
 }
@@ -37,6 +40,14 @@ void req_post(struct nvme_req *r, bool free_it)
 	struct ctrlr_cq *cq = r->sq->cq;
 	uint16_t cid = le16_get(r->cmd.cid);
 
+	if (unlikely(r->capsule)) {
+		if (!free_it)
+			return; /* a capsule can't be answered twice */
+		capsule_end(r, false);
+		req_clean(r);
+		req_free(r);
+		return;
+	}
 	if (cq_is_full(cq)) {
 		if (free_it)
 			list_push(&cq->waiting, &r->link);
@@ -201,7 +212,7 @@ static __attribute__((noinline)) void fuse(struct nvme_req *r)
 		io_start(r);
 }
 
-static inline void cmd_start(struct nvme_req *r)
+static inline void start(struct nvme_req *r)
 {
 	struct ctrlr_sq *sq = r->sq;
 
@@ -213,6 +224,11 @@ static inline void cmd_start(struct nvme_req *r)
 		fuse(r);
 	else
 		io_start(r);
+}
+
+void cmd_start(struct nvme_req *r)
+{
+	start(r);
 }
 
 static int sq_poll(struct nvme_ctrlr *c, struct ctrlr_sq *sq)
@@ -238,7 +254,7 @@ static int sq_poll(struct nvme_ctrlr *c, struct ctrlr_sq *sq)
 		sq->taken++;
 		c->taken++;
 		n++;
-		cmd_start(r);
+		start(r);
 	}
 	c->commands += n;
 	return (int)n;

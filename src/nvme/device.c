@@ -5,6 +5,7 @@
 static const struct nvme_carrier *const carriers[] = {
         &nvme_carrier_loop,
         &nvme_carrier_pcie,
+        &nvme_carrier_tcp,
 };
 
 const struct nvme_carrier *nvme_carrier_find(const char *device, const char **ret_rest)

@@ -27,7 +27,11 @@ struct nvme_device {
 	char faults[256];   /* the controller's fault plan */
 	/* loop, with a target: spec is empty */
 	char name[64];     /* of the target, another process */
-	char hostnqn[224]; /* who we say we are */
+	char hostnqn[224]; /* who we say we are; tcp, too */
+	/* tcp: spec is HOST:PORT */
+	char subnqn[224];
+	bool hdgst, ddgst;
+	uint32_t kato_ms, reconnect_s;
 	/* pcie */
 	bool interrupts; /* of I/O queues: sleep for completions; else they are polled */
 };
@@ -43,7 +47,7 @@ struct nvme_carrier {
 	               struct loop *loop, const struct bdev_open_opts *opts, struct pst_err *err);
 };
 
-extern const struct nvme_carrier nvme_carrier_loop, nvme_carrier_pcie;
+extern const struct nvme_carrier nvme_carrier_loop, nvme_carrier_pcie, nvme_carrier_tcp;
 
 /* The carrier of "SCHEME:..." or "NAME:...", and what follows the colon; NULL. */
 const struct nvme_carrier *nvme_carrier_find(const char *device, const char **ret_rest);

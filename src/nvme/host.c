@@ -257,6 +257,7 @@ static int host_poll(struct loop_poller *p)
 	}
 	if (unlikely(h->t->failed)) {
 		h->t->failed = false;
+		h->reset_hard = true; /* there is nobody to ask for the end of queues */
 		nvme_host_reset(h);
 	}
 	if (h->reset_wanted) {

@@ -243,6 +243,17 @@ void target_host_end(struct target_host *h)
 	list_del(&h->link);
 }
 
+const char *nvme_target_address(const struct nvme_target *t, unsigned port)
+{
+	const struct target_port *p;
+
+	list_for_each (p, &t->port_list, link) {
+		if (port && p->number == port)
+			return p->address;
+	}
+	return NULL;
+}
+
 int nvme_target_ana_set(struct nvme_target *t, unsigned port, uint32_t group,
                         enum nvme_ana_state state)
 {

@@ -54,6 +54,14 @@ int nvme_target_listen_loop(struct nvme_target *t, const char *name, unsigned *r
                             struct pst_err *err);
 int nvme_target_listen_control(struct nvme_target *t, const char *name, struct pst_err *err);
 
+/* A port for NVMe/TCP at @addr ("127.0.0.1:4420"; without a port number 4420). Only a loopback address,
+ * unless @anywhere: nothing is encrypted, and hosts are believed who they say they are. Errors also
+ * of net_listen(). Blocks if a name is to be looked up. */
+int nvme_target_listen_tcp(struct nvme_target *t, const char *addr, bool anywhere,
+                           unsigned *ret_port, struct pst_err *err);
+/* The text of a port's address, as hosts reach it. NULL: there is no such port. */
+const char *nvme_target_address(const struct nvme_target *t, unsigned port);
+
 /* @port: 0 for all. -EINVAL, -ENOENT (port). */
 int nvme_target_ana_set(struct nvme_target *t, unsigned port, uint32_t group,
                         enum nvme_ana_state state);

@@ -268,6 +268,226 @@ def test_verbs():
         stop(t)
 
 
+# --- NVMe/TCP ------------------------------------------------------------------------------------
+
+NQN = "nqn.2026-11.io.penstock:test"
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def tcp_target(b, *args, port=0):
+    """A target at a port that the kernel chooses (or @port), and its device string."""
+    t = b.target("--listen", "tcp://127.0.0.1:%d" % port, "--nqn", NQN, "--control", "ctl", *args)
+    line = [l for l in t.said if "nvme+tcp" in l][0]
+    return t, line.split(": ", 1)[1].strip()
+
+
+def test_tcp_io():
+    with Bench() as b:
+        b.file("d.img", 64 << 20)
+        t, dev = tcp_target(b, "d.img", "mem:16m?block=512")
+        for options in ("", "?hdgst=1", "?ddgst=1", "?hdgst=1&ddgst=1", "?sgl=0"):
+            b.ok("perf", dev + options, "--rw", "randrw", "--runtime", "0.7", "--verify", "--force",
+                 "--size", "24m")
+        for more in (["--queues", "4", "--qdepth", "20"], ["--iosize", "8k"], ["--iosize", "12k"],
+                     ["--iosize", "1m", "--qdepth", "5"], ["--iosize", "128k", "--queues", "2"]):
+            b.ok("perf", dev + "?hdgst=1&ddgst=1", "--rw", "randrw", "--runtime", "0.7", "--verify",
+                 "--force", *more)
+        b.ok("perf", dev + "?nsid=2", "--rw", "randrw", "--runtime", "0.5", "--verify", "--iosize", "512")
+        b.fails("perf", dev + "?nsid=3", "--rw", "read", say="namespace 3")
+        stop(t)
+
+
+def test_tcp_connect():
+    with Bench() as b:
+        t, dev = tcp_target(b, "mem:16m", "--allow-host", "nqn.2026-11.test:me")
+        addr = "tcp://" + dev.split("//")[1].split("/")[0]
+        b.fails("nvme", "connect", dev, say="0x184")  # not allowed
+        me = "?hostnqn=nqn.2026-11.test:me"
+        got = json.loads(b.ok("nvme", "connect", dev + me, "--queues", "5", "--json"))
+        assert got["queues"] == 5 and got["nqn"] == NQN
+        b.fails("nvme", "connect", dev + "x" + me, say="0x182")  # no such subsystem
+        b.fails("nvme", "connect", dev + me + "&keepalive=x", say="keepalive")
+        log = json.loads(b.ok("nvme", "discover", addr, "--hostnqn", "nqn.2026-11.test:me", "--json"))
+        assert [(e["nqn"], e["device"]) for e in log] == [(NQN, dev)], log
+        b.fails("nvme", "discover", addr, say="0x184")
+        b.fails("nvme", "discover", "tcp://127.0.0.1:%d" % free_port(), say="nobody listens")
+        b.fails("nvme", "connect", "nvme+tcp://127.0.0.1:%d/%s" % (free_port(), NQN), say="nobody listens")
+        b.fails("nvme", "connect", "nvme+tcp:127.0.0.1", say="not //HOST")
+        b.fails("nvme", "target", "mem:1m", "--listen", "tcp://0.0.0.0:%d" % free_port(), say="--insecure")
+        b.fails("nvme", "target", "mem:1m", "--listen", addr, say="in use")
+        stop(t)
+
+
+def test_tcp_killed_hosts():
+    """kill -9 of hosts with data under way: the target goes on, and the store is sound."""
+    rnd = random.Random(6)
+    with Bench() as b:
+        b.file("d.img", 192 << 20)
+        t, dev = tcp_target(b, "d.img")
+        store = "local:" + dev + "?ddgst=1"
+        b.ok("format", dev, "--force")
+        b.ok("-s", store, "container", "create", "t")
+        tree = b.dir / "tree"
+        tree.mkdir()
+        for i in range(30):
+            (tree / ("f%d" % i)).write_bytes(rnd.randbytes(rnd.randrange(500000)))
+        for n in range(5):
+            p = b.begin("-s", store, "put", "-r", tree, "t:/n%d" % n)
+            if n == 2:
+                assert p.wait(60) == 0, p.stderr.read()
+            else:
+                time.sleep(0.05 + rnd.random() * 0.2)
+                p.kill()
+                p.wait()
+            assert t.poll() is None, "the target died of its host's death"
+        wait_for(lambda: not hosts(b, "ctl"))
+        b.ok("fsck", dev)
+        b.ok("-s", store, "get", "-r", "t:/n2", "back")
+        subprocess.run(["diff", "-r", tree, b.dir / "back"], check=True)
+        stop(t)
+
+
+def test_tcp_reconnect():
+    """A target that is killed and comes back is a pause for its host; one that does not is an error."""
+    with Bench() as b:
+        b.file("d.img", 64 << 20)
+        port = free_port()
+        t, dev = tcp_target(b, "d.img", port=port)
+        p = b.begin("perf", dev + "?ddgst=1", "--rw", "randrw", "--qdepth", "16", "--runtime", "5",
+                    "--verify", "--force", "--size", "32m")
+        for _ in range(2):
+            wait_for(lambda: any(h["commands"] > 500 for h in hosts(b, "ctl")))
+            t.kill()
+            t.wait()
+            time.sleep(0.3)
+            t, _ = tcp_target(b, "d.img", port=port)
+        assert p.wait(60) == 0, p.stderr.read()
+        p = b.begin("perf", dev + "?reconnect=4", "--rw", "randread", "--runtime", "60")
+        wait_for(lambda: any(h["commands"] > 500 for h in hosts(b, "ctl")))
+        t.kill()
+        assert p.wait(40) == 1, p.stderr.read()
+
+
+def test_tcp_silence():
+    """Who stops answering is noticed, by either side."""
+    with Bench() as b:
+        t, dev = tcp_target(b, "mem:64m")
+        p = b.begin("perf", dev + "?keepalive=1000&reconnect=4", "--rw", "randread", "--runtime", "60")
+        wait_for(lambda: any(h["commands"] > 500 for h in hosts(b, "ctl")))
+        t.send_signal(signal.SIGSTOP)
+        assert p.wait(40) == 1, p.stderr.read()
+        t.send_signal(signal.SIGCONT)
+        wait_for(lambda: not hosts(b, "ctl"))
+        p = b.begin("perf", dev + "?keepalive=1000", "--rw", "randread", "--runtime", "60")
+        wait_for(lambda: any(h["commands"] > 500 for h in hosts(b, "ctl")))
+        p.send_signal(signal.SIGSTOP)
+        wait_for(lambda: not hosts(b, "ctl"), 30)
+        p.kill()
+        stop(t)
+
+
+def test_tcp_faults():
+    with Bench() as b:
+        for plan in ("drop:every=3000,count=3", "status:code=34,every=50", "fatal:after=4000",
+                     "remove:after=3000", "delay:every=900,ms=50"):
+            t, dev = tcp_target(b, "mem:32m", "--faults", plan)
+            done = b.run("perf", dev + "?timeout=300&reconnect=8", "--rw", "randrw", "--runtime", "1.5",
+                         "--verify", "--qdepth", "16", "--size", "16m")
+            assert done.returncode == 0, (plan, done.stderr)
+            stop(t)
+
+
+class TcpLiar:
+    def __init__(self, dev):
+        host, port = dev.split("//")[1].split("/")[0].split(":")
+        self.s = socket.create_connection((host, int(port)), timeout=10)
+
+    def send(self, data):
+        try:
+            self.s.sendall(data)
+        except OSError:
+            pass
+
+    def icreq(self, dgst=0, pfv=0, hpda=0):
+        self.send(struct.pack("<BBBBIHBBI", 0, 0, 128, 0, 128, pfv, hpda, dgst, 0) + bytes(112))
+
+    def read(self, n):
+        got = b""
+        while len(got) < n:
+            try:
+                part = self.s.recv(n - len(got))
+            except OSError:
+                part = b""
+            if not part:
+                break
+            got += part
+        return got
+
+    def connect(self, qid=0, cntlid=0xffff, nqn=NQN, sqsize=31):
+        data = bytes(16) + struct.pack("<H", cntlid) + bytes(238) + nqn.encode().ljust(256, b"\0") + \
+            b"nqn.liar".ljust(256, b"\0") + bytes(256)
+        cmd = struct.pack("<BBHB19xQI3xBHHHBxI12x", 0x7f, 0x40, 1, 1, 0, 1024, 0x01, 0, qid, sqsize, 0, 0)
+        self.send(struct.pack("<BBBBI", 4, 0, 72, 72, 72 + 1024) + cmd + data)
+        return self.read(24)
+
+    def closed(self):
+        return self.read(1 << 20)
+
+
+def test_tcp_lies():
+    """Hosts that break the rules are told which (C2HTermReq), and nobody else notices."""
+    rnd = random.Random(9)
+    with Bench() as b:
+        t, dev = tcp_target(b, "mem:16m")
+
+        def fes(data):
+            return data[8] if data[:1] == b"\x03" else None
+        liar = TcpLiar(dev)
+        liar.send(struct.pack("<BBBBI", 4, 0, 72, 0, 72) + bytes(64))  # a command first
+        assert fes(liar.closed()) == 2
+        liar = TcpLiar(dev)
+        liar.send(struct.pack("<BBBBI", 0, 0, 127, 0, 128) + bytes(120))
+        assert fes(liar.closed()) == 1
+        liar = TcpLiar(dev)
+        liar.icreq(pfv=7)
+        assert fes(liar.closed()) == 6
+        for pdu, want in ((struct.pack("<BBBBIHHII4x", 6, 4, 24, 24, 28, 0, 5, 0, 4) + b"data", 1),
+                          (struct.pack("<BBBBI", 4, 0, 72, 72, 0x7fffffff) + bytes(64), 1),
+                          (struct.pack("<BBBBI", 4, 0, 72, 72, 72 + 9000) + bytes(64), 5),
+                          (struct.pack("<BBBBI", 4, 1, 72, 0, 72) + bytes(64), 1),
+                          (struct.pack("<BBBBI", 9, 0, 24, 0, 24) + bytes(16), 1)):
+            liar = TcpLiar(dev)
+            liar.icreq()
+            assert liar.read(128)[0] == 1
+            assert liar.connect()[16 - 8 + 14] & 0xfe == 0
+            liar.send(pdu)
+            assert fes(liar.closed()) == want, (pdu, want)
+        liar = TcpLiar(dev)
+        liar.icreq(dgst=1)  # header digests agreed, then a wrong one
+        assert liar.read(128)[11] == 1
+        liar.send(struct.pack("<BBBBI", 4, 1, 72, 0, 76) + bytes(64) + b"\1\2\3\4")
+        assert fes(liar.closed()) == 3
+        for _ in range(200):
+            liar = TcpLiar(dev)
+            if rnd.random() < 0.8:
+                liar.icreq(dgst=rnd.randrange(4) if rnd.random() < 0.2 else 0)
+            if rnd.random() < 0.7:
+                liar.connect()
+            for _ in range(rnd.randrange(6)):
+                n = rnd.randrange(300)
+                liar.send(struct.pack("<BBBBI", rnd.choice((2, 4, 6)), 0, rnd.choice((24, 72)),
+                                      rnd.choice((0, 24, 72)), rnd.choice((24, 72, n))) + rnd.randbytes(n))
+            liar.s.close()
+        b.ok("perf", dev, "--rw", "randrw", "--runtime", "0.5", "--verify")
+        wait_for(lambda: not hosts(b, "ctl"), 30)
+        stop(t)
+
+
 # --- hosts that lie -----------------------------------------------------------------------------
 
 MAGIC = 0x314c4e50
