@@ -274,22 +274,24 @@ static uint64_t sleep_ns(struct loop *loop, uint64_t deadline_ns, uint64_t idle_
 
 /*
  * Spinning is for the inbox: it spares a sender the wake-up and the loop the way back. It is worth
- * it as long as messages tend to come within spin_ns. For requests that the kernel has, it would
- * only burn the time that they take; their completion costs the same either way.
+ * it as long as messages tend to come within spin_ns. For what the kernel tells (requests, sockets)
+ * it would only burn the time that they take; and the kernel likes to run the peer that a packet
+ * woke on the very processor where its sender ran and, it thinks, is about to sleep.
  */
-static void spin_learn(struct loop *loop, uint64_t idle_ns)
+static void spin_learn(struct loop *loop, uint64_t idle_ns, bool by_message)
 {
-	if (idle_ns > loop->opts.spin_ns)
+	if (!by_message || idle_ns > loop->opts.spin_ns)
 		loop->spin_budget_ns /= 2;
 	else
 		loop->spin_budget_ns =
 		        MIN(loop->opts.spin_ns, 2 * loop->spin_budget_ns + loop->opts.spin_ns / 16);
 }
 
-static int pass(struct loop *loop)
+static int pass(struct loop *loop, bool *ret_message)
 {
 	int count = inbox_run(loop);
 
+	*ret_message = count > 0;
 	count += timers_run(loop);
 	if (!list_empty(&loop->fds_unarmed))
 		count += fds_run(loop);
@@ -301,7 +303,8 @@ static int pass(struct loop *loop)
 static int turn_sim(struct loop *loop, uint64_t timeout_ns)
 {
 	const uint64_t deadline = add_sat(loop->now_ns, timeout_ns);
-	int count = pass(loop);
+	bool message;
+	int count = pass(loop, &message);
 
 	while (!count && loop->now_ns < deadline && !atomic_load(&loop->stop)) {
 		uint64_t next = MIN(deadline, timers_next(loop));
@@ -311,7 +314,7 @@ static int turn_sim(struct loop *loop, uint64_t timeout_ns)
 		if (next == UINT64_MAX)
 			return -EDEADLK;
 		loop->now_ns = MAX(next, loop->now_ns);
-		count = pass(loop);
+		count = pass(loop, &message);
 	}
 	return count;
 }
@@ -319,7 +322,7 @@ static int turn_sim(struct loop *loop, uint64_t timeout_ns)
 static int turn_real(struct loop *loop, uint64_t timeout_ns)
 {
 	uint64_t deadline, idle_since;
-	bool interrupted = false;
+	bool interrupted = false, message;
 	int count, r;
 
 	loop_clock_read(loop);
@@ -327,7 +330,7 @@ static int turn_real(struct loop *loop, uint64_t timeout_ns)
 	idle_since = loop->now_ns;
 	loop->spin_applies = false;
 	for (;;) {
-		count = pass(loop);
+		count = pass(loop, &message);
 		r = ring_turn(loop, count ? 0 : sleep_ns(loop, deadline, idle_since), &interrupted);
 		if (r < 0)
 			return r;
@@ -338,7 +341,7 @@ static int turn_real(struct loop *loop, uint64_t timeout_ns)
 		loop_clock_read(loop);
 	}
 	if (loop->opts.spin_ns && loop->spin_applies)
-		spin_learn(loop, loop->now_ns - idle_since);
+		spin_learn(loop, loop->now_ns - idle_since, message);
 	return count;
 }
 
