@@ -6,6 +6,7 @@
 #include <sys/random.h>
 
 #include "fabric/fabric_int.h"
+#include "net/net.h"
 
 /* --- what lives on a loop --- */
 
@@ -49,6 +50,17 @@ void fabric_drop(struct loop *loop)
 bool fabric_quiet(struct loop *loop)
 {
 	return !loop_part_find(loop, &part_kind);
+}
+
+void fabric_finish(struct loop *loop)
+{
+	while (!fabric_quiet(loop)) {
+		int rc = loop_turn(loop, 100 * NSEC_PER_MSEC);
+
+		pst_assert(rc >= 0);
+	}
+	if (!loop_is_sim(loop))
+		net_finish(loop);
 }
 
 /* --- lists of memory --- */

@@ -189,7 +189,7 @@ static inline int chan_read(struct chan *c, struct chan_xfer *x)
  * Shows w->iov (all of it in w->region, if that is not NULL) to the peer; fills w->desc. 0; -EAGAIN
  * (as many as can be; ready() will be called); -ENOTSUP (this channel needs memory of a region: copy
  * through one that has it); -ENOSPC (its registrations are used up); -EINVAL (nothing in it, or not
- * all in the region); -ENOMEM; the status of a channel that is down.
+ * all in the region); -E2BIG (of more pieces than can be told); -ENOMEM; the status of a channel that is down.
  */
 static inline int chan_window_open(struct chan *c, struct chan_window *w)
 {
@@ -261,5 +261,8 @@ int fabric_connect(struct chan **ret_c, struct loop *loop, const char *provider,
 /* True when nothing of a channel or listener that was closed is left on @loop (or of one that was
  * not): loop_free() is possible. Turn the loop until then. */
 bool fabric_quiet(struct loop *loop);
+/* Turns @loop until that is so, and its sockets (net_finish) have ended, too. Everything must have
+ * been closed. Not from inside a callback. */
+void fabric_finish(struct loop *loop);
 
 #endif

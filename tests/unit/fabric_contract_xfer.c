@@ -108,13 +108,26 @@ void twindow_end(struct fix *f, struct chan *c, struct twindow *w)
 	assert_int_equal(w->closed, 1);
 }
 
+/* Opens a window at f->b (or where @s is), -EAGAIN waited out: a region may have to be shown first. */
+static int open_wait(struct fix *f, struct side *s, struct twindow *w)
+{
+	int rc;
+
+	while ((rc = chan_window_open(s->c, &w->w)) == -EAGAIN) {
+		unsigned readies = s->readies;
+
+		WAIT(f, s->readies > readies);
+	}
+	return rc;
+}
+
 #define RW (FABRIC_PEER_READS | FABRIC_PEER_WRITES)
 
 /* f->b's window of @len bytes at 64 KiB of its memory. */
 static void open_one(struct fix *f, struct twindow *w, uint64_t len, uint32_t rights)
 {
 	twindow_make(w, f->mem[1], 64 * KIB, len, rights);
-	assert_int_equal(chan_window_open(f->b.c, &w->w), 0);
+	assert_int_equal(open_wait(f, &f->b, w), 0);
 	assert_int_equal(w->w.desc.len, len);
 }
 
@@ -167,7 +180,7 @@ static void test_many_pieces(void **state)
 	w.w.iov_count = 60;
 	for (unsigned i = 0; i < 60; i++)
 		w.iov[i] = (struct iovec){mem_at(f->mem[1], i * 2000), i == 7 ? 0 : 900 + i};
-	assert_int_equal(chan_window_open(f->b.c, &w.w), 0);
+	assert_int_equal(open_wait(f, &f->b, &w), 0);
 	txfer_make(&t, f->mem[0], 0, 0, &w.w.desc, 17);
 	t.x.iov_count = 64;
 	for (unsigned i = 0; i < 64; i++) {
@@ -318,7 +331,7 @@ static void test_bad_arguments(void **state)
 	w2.w.region = NULL;
 	if (f->a.c->traits & FABRIC_ANY_MEMORY) {
 		fill(mem_at(f->mem[0], 0), 100, 8);
-		assert_int_equal(chan_window_open(f->b.c, &w2.w), 0);
+		assert_int_equal(open_wait(f, &f->b, &w2), 0);
 		txfer_make(&t, f->mem[0], 0, 100, &w2.w.desc, 0);
 		txfer_must(f, &t, true);
 		assert_int_equal(txfer_wait(f, &t), 0);
@@ -422,7 +435,7 @@ static void test_forged_descriptor(void **state)
 		open_one(f, &w, 5000, RW);
 		/* A window of a region that the peer has seen, but closed. */
 		twindow_make(&dead, f->mem[1], 1 * MIB, 4096, RW);
-		if (chan_window_open(f->b.c, &dead.w) == 0)
+		if (open_wait(f, &f->b, &dead) == 0)
 			twindow_end(f, f->b.c, &dead);
 		d = w.w.desc;
 		switch (i % 6) {
@@ -463,7 +476,7 @@ static void test_other_channels_window(void **state)
 	fix_connect(f, &s);
 	WAIT(f, s.ups && f->accepted == 2);
 	twindow_make(&w, f->mem[1], 64 * KIB, 5000, RW);
-	assert_int_equal(chan_window_open(f->more[0].c, &w.w), 0);
+	assert_int_equal(open_wait(f, &f->more[0], &w), 0);
 	must_fail(f, &w.w.desc, 0, 5000, true);
 	if (!w.closed)
 		twindow_end(f, f->more[0].c, &w);
@@ -557,7 +570,7 @@ static void test_close_under_transfers(void **state)
 		fix_pair(f);
 		open_one(f, &w, MANY * EACH, RW);
 		twindow_make(&mine, f->mem[0], 4 * MIB, 1000, RW);
-		assert_int_equal(chan_window_open(f->a.c, &mine.w), 0);
+		assert_int_equal(open_wait(f, &f->a, &mine), 0);
 		for (unsigned i = 0; i < MANY; i++) {
 			txfer_make(&t[i], f->mem[0], i * EACH, EACH, &w.w.desc, i * EACH);
 			txfer_must(f, &t[i], write);
@@ -628,7 +641,7 @@ static void test_regions_come_and_go(void **state)
 	for (unsigned i = 0; i < 40; i++) {
 		assert_int_equal(mem_region_new(&r, MEM_SHARED, 64 * KIB), 0);
 		twindow_make(&w, r, 100, 5000, RW);
-		assert_int_equal(chan_window_open(f->b.c, &w.w), 0);
+		assert_int_equal(open_wait(f, &f->b, &w), 0);
 		fill(mem_at(f->mem[0], 0), 5000, i);
 		txfer_make(&t, f->mem[0], 0, 5000, &w.w.desc, 0);
 		txfer_must(f, &t, true);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "fabric/sim.h"
+#include "fabric/tcp_int.h"
 #include "fabric_contract.h"
 
 static void sim_fresh(struct fabric_case *c)
@@ -233,6 +234,43 @@ static size_t add_sim(struct CMUnitTest *tests)
 	return n;
 }
 
+static void pipe_fresh(struct fabric_case *c)
+{
+	static unsigned n;
+
+	snprintf(c->addr, sizeof(c->addr), "/tmp/penstock-test-%d-%u.sock", (int)getpid(), ++n);
+}
+
+static struct fabric_case pipe_case = {
+        .label = "pipe",
+        .provider = "pipe",
+        .fresh = pipe_fresh,
+        .bad_addr = "/nowhere/at/all/x.sock",
+};
+
+static void tcp_fresh(struct fabric_case *c)
+{
+	snprintf(c->addr, sizeof(c->addr), "127.0.0.1:0");
+}
+
+/* It is there, but does not listen, and says nothing any more. */
+static void tcp_die(struct fabric_case *c, struct chan *peer)
+{
+	struct tcp *t = container_of(peer, struct tcp, c);
+
+	net_sock_pause(t->sock);
+	(void)loop_timer_arm(peer->loop, &t->timer, UINT64_MAX);
+}
+
+static struct fabric_case tcp_case = {
+        .label = "tcp",
+        .provider = "tcp",
+        .fresh = tcp_fresh,
+        .bad_addr = "192.0.2.1:7440",
+        .nobody_addr = "127.0.0.1:1",
+        .die = tcp_die,
+};
+
 int main(int argc, char **argv)
 {
 	static struct CMUnitTest tests[8 * FABRIC_CONTRACT_TESTS];
@@ -243,5 +281,9 @@ int main(int argc, char **argv)
 		cmocka_set_test_filter(argv[2]);
 	if (strcmp(which, "sim") == 0)
 		n = add_sim(tests);
+	if (strcmp(which, "pipe") == 0)
+		n = fabric_contract_add(tests, &pipe_case);
+	if (strcmp(which, "tcp") == 0)
+		n = fabric_contract_add(tests, &tcp_case);
 	return n ? _cmocka_run_group_tests(which, tests, n, NULL, NULL) : 2;
 }

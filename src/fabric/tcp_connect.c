@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* tcp, connecting and listening, and the two ends' first words. See tcp_int.h. */
+#include <stdio.h>
+
+#include "fabric/tcp_int.h"
+
+struct tcp_listener {
+	struct fabric_listener l;
+	struct net_listener *net;
+	struct fabric_opts opts;
+	struct list waiting; /* connected, but not up */
+};
+
+/* --- first words --- */
+
+static int hello_send(struct tcp *t)
+{
+	struct tcp_head h = {.type = TCP_HELLO, .len = le32_make(sizeof(struct tcp_hello))};
+	struct tcp_hello hello = {.magic = le64_make(TCP_MAGIC),
+	                          .version = le16_make(TCP_VERSION),
+	                          .msg_max = le32_make(t->opts.msg_max),
+	                          .msg_credits = le32_make(t->opts.msg_credits),
+	                          .xfers_max = le32_make(t->opts.xfers_max)};
+	struct iovec iov[2] = {{&h, sizeof(h)}, {&hello, sizeof(hello)}};
+
+	return net_sock_write(t->sock, iov, 2);
+}
+
+static int agree(struct tcp *t, const struct tcp_hello *h)
+{
+	if (le64_get(h->magic) != TCP_MAGIC || le16_get(h->version) != TCP_VERSION)
+		return -EPROTO;
+	t->c.msg_max = MIN(t->opts.msg_max, le32_get(h->msg_max));
+	t->c.xfers_max = MIN(t->opts.xfers_max, le32_get(h->xfers_max));
+	t->credits = t->credits_max = le32_get(h->msg_credits);
+	if (t->c.msg_max < 64 || !t->c.xfers_max || !t->credits)
+		return -EPROTO;
+	t->c.inline_max = MIN(TCP_INLINE_MAX, t->c.msg_max - t->c.msg_max / 8);
+	t->xfers = mem_calloc(t->c.xfers_max, sizeof(struct tcp_job *));
+	t->copy = mem_alloc_aligned(64, ALIGN_UP(t->c.msg_max, 64));
+	return t->xfers && t->copy ? 0 : -ENOMEM;
+}
+
+static void identity(struct tcp *t)
+{
+	const struct net_peer *peer = net_sock_peer(t->sock);
+	char addr[NET_ADDR_TEXT_MAX];
+	struct fabric_peer *p = &t->c.peer;
+	bool same_host = net_addr_is_loopback(&peer->addr);
+
+	snprintf(p->addr, sizeof(p->addr), "tcp:%.*s", (int)sizeof(p->addr) - 5,
+	         net_addr_print(&peer->addr, addr, sizeof(addr)));
+	p->has_cred = peer->has_cred;
+	p->uid = peer->uid;
+	p->gid = peer->gid;
+	p->pid = peer->pid;
+	p->has_cert = peer->cert != NULL;
+	if (peer->cert)
+		snprintf(p->cert_name, sizeof(p->cert_name), "%s", peer->cert->name);
+	t->c.traits = FABRIC_WRITE_THEN_MSG | FABRIC_ANY_MEMORY |
+	              (same_host ? FABRIC_SAME_HOST | FABRIC_PRIVATE : 0) |
+	              (net_sock_is_tls(t->sock) ? FABRIC_PRIVATE : 0);
+}
+
+int tcp_hello_came(struct tcp *t, const struct tcp_hello *h)
+{
+	struct tcp_listener *l = t->listener;
+	int rc = agree(t, h);
+
+	if (rc == 0 && l)
+		rc = hello_send(t);
+	if (rc < 0)
+		return rc;
+	t->state = TCP_UP;
+	t->heard = true;
+	tcp_soon(t); /* begins to probe */
+	identity(t);
+	if (!l) {
+		t->c.handlers->up(&t->c, 0);
+		return 0;
+	}
+	t->listener = NULL;
+	list_del(&t->link);
+	if (!l->l.accept || !l->l.accept(&l->l, &t->c))
+		chan_close(&t->c);
+	return 0;
+}
+
+void tcp_sock_up(struct net_sock *s, int status)
+{
+	struct tcp *t = net_sock_user(s);
+
+	if (status == 0)
+		status = hello_send(t);
+	if (status < 0)
+		tcp_broken(t, status);
+}
+
+/* --- making and freeing --- */
+
+bool tcp_end(struct tcp *t)
+{
+	struct loop *loop = t->c.loop;
+	struct list *n;
+
+	if (!t->sock_gone || !list_empty(&t->jobs) || t->windows_count)
+		return false;
+	loop_timer_disarm(loop, &t->timer);
+	while ((n = list_pop(&t->spare)))
+		mem_free(list_entry(n, struct tcp_job, link));
+	mem_free(t->windows);
+	mem_free(t->xfers);
+	mem_free(t->copy);
+	mem_free(t);
+	fabric_drop(loop);
+	return true;
+}
+
+static int tcp_new(struct tcp **ret_t, struct loop *loop, const struct fabric_opts *opts)
+{
+	struct tcp *t = mem_calloc(1, sizeof(*t));
+	int rc;
+
+	if (!t)
+		return -ENOMEM;
+	t->c.ops = &tcp_ops;
+	t->c.provider = &tcp_provider;
+	t->c.loop = loop;
+	t->opts = *opts;
+	t->opts.msg_max = MIN(opts->msg_max, TCP_MSG_LIMIT);
+	t->opts.windows_max = MIN(opts->windows_max, TCP_WINDOWS_MAX);
+	t->opts.xfers_max = MIN(opts->xfers_max, TCP_XFERS_LIMIT);
+	t->sock_gone = true;
+	t->timer.fired = tcp_timer_fired;
+	list_init(&t->link);
+	list_init(&t->jobs);
+	list_init(&t->spare);
+	rc = fabric_random(&t->window_number, sizeof(t->window_number));
+	t->window_number >>= 17; /* 48 bits of number, half of them to go */
+	if (rc == 0)
+		rc = fabric_hold(loop);
+	if (rc < 0) {
+		mem_free(t);
+		return rc;
+	}
+	rc = loop_timer_arm(loop, &t->timer, loop_now(loop) + opts->connect_ns);
+	if (rc < 0) {
+		(void)tcp_end(t);
+		return rc;
+	}
+	*ret_t = t;
+	return 0;
+}
+
+static void net_opts_fill(struct net_opts *n, const struct fabric_opts *opts)
+{
+	*n = (struct net_opts){
+	        .connect_ns = opts->connect_ns,
+	        .dead_ns = opts->dead_ns,
+	        .linger_ns = NSEC_PER_SEC,
+	        .queue_max = SIZE_MAX / 4, /* bounded by what is queued: see tcp_int.h */
+	        .ahead_max = NET_AHEAD_LIMIT,
+	        .tls = opts->tls,
+	        .conns_max = opts->conns_max,
+	};
+}
+
+static int tcp_connect(struct chan **ret_c, struct loop *loop, const char *addr,
+                       const struct fabric_opts *opts, const struct chan_handlers *handlers,
+                       void *user, struct pst_err *err)
+{
+	struct net_opts net;
+	struct tcp *t;
+	int rc = tcp_new(&t, loop, opts);
+
+	if (rc < 0)
+		return err_set(err, rc, "tcp: %s: %s", addr, strerror(-rc));
+	t->c.handlers = handlers;
+	t->c.user = user;
+	snprintf(t->c.peer.addr, sizeof(t->c.peer.addr), "tcp:%.100s", addr);
+	net_opts_fill(&net, opts);
+	rc = net_sock_connect(&t->sock, loop, addr, &net, &tcp_handlers, t, err);
+	if (rc < 0) {
+		t->sock = NULL;
+		(void)tcp_end(t);
+		return rc;
+	}
+	t->sock_gone = false;
+	*ret_c = &t->c;
+	return 0;
+}
+
+/* --- listening --- */
+
+static bool on_accept(struct net_listener *nl, struct net_sock *s, void *user)
+{
+	struct tcp_listener *l = user;
+	struct tcp *t;
+
+	if (tcp_new(&t, l->l.loop, &l->opts) < 0)
+		return false;
+	t->listener = l;
+	t->sock = s;
+	t->sock_gone = false;
+	list_push(&l->waiting, &t->link);
+	net_sock_set_handlers(s, &tcp_handlers, t);
+	return true;
+}
+
+static void on_failed(struct net_listener *nl, const struct net_addr *peer, int status,
+                      const char *sentence, void *user)
+{
+	log_warn("tcp: %s: a connection failed: %s", ((struct tcp_listener *)user)->l.addr,
+	         sentence);
+}
+
+static const struct net_accept acceptor = {.accept = on_accept, .failed = on_failed};
+
+static void tcp_unlisten(struct fabric_listener *fl)
+{
+	struct tcp_listener *l = container_of(fl, struct tcp_listener, l);
+	struct loop *loop = fl->loop;
+
+	loop_assert(loop);
+	net_listener_close(l->net);
+	while (!list_empty(&l->waiting)) {
+		struct tcp *t = list_first(&l->waiting, struct tcp, link);
+
+		t->listener = NULL;
+		chan_close(&t->c); /* takes it off the list */
+	}
+	mem_free(l);
+	fabric_drop(loop);
+}
+
+static int tcp_listen(struct fabric_listener **ret_l, struct loop *loop, const char *addr,
+                      const struct fabric_opts *opts, struct pst_err *err)
+{
+	struct tcp_listener *l = mem_calloc(1, sizeof(*l));
+	struct net_opts net;
+	int rc;
+
+	if (!l || fabric_hold(loop) < 0) {
+		mem_free(l);
+		return err_set(err, -ENOMEM, "tcp: %s: no memory", addr);
+	}
+	l->l = (struct fabric_listener){
+	        .provider = &tcp_provider, .loop = loop, .close = tcp_unlisten};
+	l->opts = *opts;
+	list_init(&l->waiting);
+	net_opts_fill(&net, opts);
+	rc = net_listen(&l->net, loop, addr, 0, &net, &acceptor, l, err);
+	if (rc < 0) {
+		mem_free(l);
+		fabric_drop(loop);
+		return rc;
+	}
+	net_addr_print(net_listener_addr(l->net), l->l.addr, sizeof(l->l.addr));
+	*ret_l = &l->l;
+	return 0;
+}
+
+struct fabric_provider tcp_provider = {.name = "tcp", .listen = tcp_listen, .connect = tcp_connect};
+
+__attribute__((constructor)) static void tcp_register(void)
+{
+	fabric_provider_add(&tcp_provider);
+}
