@@ -88,7 +88,7 @@ static inline void bell_check(struct pipe *p, uint32_t wants)
 	uint32_t asleep;
 
 	/* Pairs with the fence in park(). */
-	atomic_thread_fence(memory_order_seq_cst);
+	pipe_fence();
 	asleep = atomic_load_explicit(&p->in.box->asleep, memory_order_relaxed);
 	if (likely(!asleep) || (wants && !(asleep & wants)) || asleep == p->rung)
 		return;
@@ -127,34 +127,48 @@ static int room_wait(struct pipe *p, uint32_t need)
 	return -EAGAIN;
 }
 
+/* There may be too little room, or no credit: looks closely. */
+static __attribute__((noinline)) int send_check(struct pipe *p, const struct iovec *iov,
+                                                unsigned count)
+{
+	uint64_t len = iov_sum(iov, count);
+	uint32_t need;
+
+	if (p->state != PIPE_UP)
+		return p->state == PIPE_CONNECTING ? -ENOTCONN : p->status;
+	if (len > p->c.msg_max)
+		return -EMSGSIZE;
+	need = PIPE_HEAD + (uint32_t)ALIGN_UP(len, 8);
+	return p->room < need || !p->credits ? room_wait(p, need) : 0;
+}
+
 static int pipe_send(struct chan *c, const struct iovec *iov, unsigned count)
 {
 	struct pipe *p = container_of(c, struct pipe, c);
-	uint64_t len = 0;
+	const struct iovec *end = iov + count;
 	uint32_t need;
-	uint8_t *at, *to;
+	uint8_t *at, *to, *limit;
+	size_t len;
 
 	loop_assert(c->loop);
-	if (unlikely(p->state != PIPE_UP))
-		return p->state == PIPE_CONNECTING ? -ENOTCONN : p->status;
-	for (unsigned i = 0; i < count; i++) {
-		if (unlikely(iov[i].iov_len > c->msg_max - len))
-			return -EMSGSIZE;
-		len += iov[i].iov_len;
-	}
-	need = PIPE_HEAD + (uint32_t)ALIGN_UP(len, 8);
-	if (unlikely(p->room < need || !p->credits)) {
-		int rc = room_wait(p, need);
+	if (unlikely(p->room < p->need_max || !p->credits || p->state != PIPE_UP)) {
+		int rc = send_check(p, iov, count);
 
 		if (rc < 0)
 			return rc;
 	}
 	at = p->out.ring + (p->tail & (p->out.ring_bytes - 1));
 	to = at + PIPE_HEAD;
-	for (unsigned i = 0; i < count; i++) {
-		memcpy(to, iov[i].iov_base, iov[i].iov_len);
-		to += iov[i].iov_len;
+	limit = to + c->msg_max;
+	/* What is copied is not there before the tail says so: too much can still be refused. */
+	for (; iov != end; iov++) {
+		if (unlikely(iov->iov_len > (size_t)(limit - to)))
+			return -EMSGSIZE;
+		memcpy(to, iov->iov_base, iov->iov_len);
+		to += iov->iov_len;
 	}
+	len = (size_t)(to - at) - PIPE_HEAD;
+	need = PIPE_HEAD + (uint32_t)ALIGN_UP(len, 8);
 	*(uint64_t *)(void *)at = len;
 	p->tail += need;
 	p->room -= need;
@@ -395,7 +409,7 @@ static bool park(struct pipe *p)
 		p->asleep = p->number | PIPE_ASLEEP | (p->want_room ? PIPE_WANTS_ROOM : 0);
 		atomic_store_explicit(&p->out.box->asleep, p->asleep, memory_order_release);
 		/* Pairs with the fence in the peer's bell_check(). */
-		atomic_thread_fence(memory_order_seq_cst);
+		pipe_fence();
 		if (atomic_load_explicit(&p->in.box->tail, memory_order_relaxed) != p->head ||
 		    (p->want_room && room_look(p) && p->room >= p->need && p->credits)) {
 			atomic_store_explicit(&p->out.box->asleep, 0, memory_order_relaxed);

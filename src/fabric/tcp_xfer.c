@@ -223,10 +223,8 @@ static int write_next(struct tcp_job *j)
 
 static int serve_refuse(struct tcp_job *j)
 {
+	j->head = (struct tcp_head){.id = le32_make(j->id), .status = le32_make(EACCES)};
 	tcp_head_fill(j->t, &j->head, TCP_READ_END);
-	j->head.flags = 0;
-	j->head.len = 0;
-	j->head.status = le32_make(EACCES);
 	j->at = j->len; /* nothing more */
 	return tcp_job_send(j, 1);
 }

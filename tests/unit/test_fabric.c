@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "fabric/pipe_int.h"
 #include "fabric/sim.h"
 #include "fabric/tcp_int.h"
 #include "fabric_contract.h"
@@ -241,11 +242,21 @@ static void pipe_fresh(struct fabric_case *c)
 	snprintf(c->addr, sizeof(c->addr), "/tmp/penstock-test-%d-%u.sock", (int)getpid(), ++n);
 }
 
+/* The kernel hangs up for a process that died. */
+static void pipe_die(struct fabric_case *c, struct chan *peer)
+{
+	struct pipe *p = container_of(peer, struct pipe, c);
+
+	net_sock_abort(p->sock);
+	p->sock = NULL;
+}
+
 static struct fabric_case pipe_case = {
         .label = "pipe",
         .provider = "pipe",
         .fresh = pipe_fresh,
         .bad_addr = "/nowhere/at/all/x.sock",
+        .die = pipe_die,
 };
 
 static void tcp_fresh(struct fabric_case *c)
