@@ -79,6 +79,7 @@ struct pst_nvme_namespace {
 	bool dealloc_zeroes;                 /* deallocated blocks read as zeroes */
 	bool write_zeroes, dealloc, compare; /* commands that the controller has */
 	uint8_t nguid[16], eui64[8];
+	uint32_t ana_group; /* 0: the subsystem has no ANA */
 };
 
 /*

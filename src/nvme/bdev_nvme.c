@@ -22,6 +22,7 @@ static int bdev_status(int rc)
 	case -ENODEV:
 	case -EROFS:
 	case -ENOMEM:
+	case -EAGAIN: /* only to multipath.c */
 		return rc;
 	default:
 		return -EIO;
@@ -63,7 +64,10 @@ static void cmd_end(struct nvme_bdev *nb, struct nb_cmd *c, int rc)
 
 static void cmd_done(struct nvme_bdev *nb, struct nb_cmd *c, uint16_t status)
 {
-	if (status && nvme_status_retry(status) && c->tries < NB_TRIES_MAX)
+	/* Not this way: the path's errors, those of a controller that was reset among them. */
+	if (status && nb->multipath && NVME_STATUS_SCT(status) == NVME_SCT_PATH)
+		cmd_end(nb, c, -EAGAIN);
+	else if (status && nvme_status_retry(status) && c->tries < NB_TRIES_MAX)
 		list_push(&nb->again, &c->link);
 	else
 		cmd_end(nb, c, nvme_status_errno(status));
@@ -208,7 +212,9 @@ static int nb_poll(struct loop_poller *p)
 	if (nb->host->state == NVME_HOST_DEAD)
 		return count + fail_all(nb, nb->host->error);
 	if (nb->hq->state == HQ_FAILED)
-		return count + fail_all(nb, -EIO);
+		return count + fail_all(nb, nb->multipath ? -EAGAIN : -EIO);
+	if (unlikely(nb->multipath && nb->host->state != NVME_HOST_LIVE))
+		return count + fail_all(nb, -EAGAIN);
 	count += send(nb);
 	/* A controller in this process may have the answer at once. */
 	if (count && t->ops->poll && t->ops->poll(t) > 0)
@@ -301,6 +307,11 @@ static void nb_close(struct bdev *b)
 }
 
 static const struct bdev_ops nb_ops = {.submit = nb_submit, .close = nb_close};
+
+struct nvme_bdev *nvme_bdev_of(struct bdev *b)
+{
+	return b->ops == &nb_ops ? container_of(b, struct nvme_bdev, bdev) : NULL;
+}
 
 /* --- opening --- */
 

@@ -27,6 +27,9 @@ struct nvme_bdev {
 	struct nvme_hq *hq;
 	struct pst_nvme_namespace ns;
 	uint32_t block_shift;
+	/* One of several ways to its namespace: what another way may do is given back at once, with
+	 * -EAGAIN, instead of being sent again. */
+	bool multipath;
 	struct list pending; /* requests of which something is still to be sent */
 	struct list again;   /* commands to be sent again */
 	struct list free;
@@ -37,6 +40,9 @@ struct nvme_bdev {
 	struct list regions;
 	struct loop_poller poller;
 };
+
+/* NULL: @b is no such device. */
+struct nvme_bdev *nvme_bdev_of(struct bdev *b);
 
 /* A request's own words (struct bdev_io.priv). */
 struct nb_io {

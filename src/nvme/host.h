@@ -46,7 +46,8 @@ enum nvme_host_state {
 	NVME_HOST_DEAD,
 };
 
-#define NVME_HOST_ABORTS 4u /* under way at once */
+#define NVME_HOST_ANA_MAX 126u /* groups whose states fit into a page of log */
+#define NVME_HOST_ABORTS  4u   /* under way at once */
 
 /* An admin command under way. Its data is memory of the host's own: see nvme_host_admin(). */
 struct nvme_admin {
@@ -115,6 +116,9 @@ struct nvme_host {
 	struct nvme_admin event_log;
 	void (*event_fn)(void *arg, uint32_t dw0);
 	void *event_arg;
+	/* ANA states by group, as the controller's log has them; the driver reads it at each set-up
+	 * and after each event. 0: none. */
+	uint8_t ana[NVME_HOST_ANA_MAX + 1];
 	/* I/O queues */
 	struct list queues;
 	uint64_t qids[2];          /* used ones, by bits */
@@ -158,6 +162,9 @@ int nvme_host_namespace(struct nvme_host *h, uint32_t nsid, struct pst_nvme_name
 /* A status as an errno value: 0, or what to tell a caller. True: worth sending again. */
 int nvme_status_errno(uint16_t status);
 bool nvme_status_retry(uint16_t status);
+
+/* The ANA state of @group through this controller; optimized where there is no ANA. */
+enum nvme_ana_state nvme_host_ana(const struct nvme_host *h, uint32_t group);
 
 /* Who this machine is to controllers, made at the first call: its NQN, and 16 bytes. */
 const char *nvme_host_nqn(void);

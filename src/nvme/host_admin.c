@@ -174,6 +174,37 @@ void host_abort(struct nvme_host *h, uint16_t qid, uint16_t cid)
 	}
 }
 
+/* --- ANA --- */
+
+enum nvme_ana_state nvme_host_ana(const struct nvme_host *h, uint32_t group)
+{
+	if (!group || group > NVME_HOST_ANA_MAX || !h->ana[group])
+		return NVME_ANA_OPTIMIZED;
+	return (enum nvme_ana_state)h->ana[group];
+}
+
+/* The log at @page, 4096 bytes of it, with groups only; copied before it is looked at. */
+static void ana_learn(struct nvme_host *h, const void *page)
+{
+	const uint8_t *p = page;
+	struct nvme_ana_log log;
+	uint32_t at = sizeof(log);
+
+	memcpy(&log, p, sizeof(log));
+	for (unsigned i = 0; i < le16_get(log.groups) && at + sizeof(struct nvme_ana_group) <= 4096;
+	     i++) {
+		struct nvme_ana_group g;
+
+		memcpy(&g, p + at, sizeof(g));
+		at += sizeof(g);
+		if (le32_get(g.group) - 1 < NVME_HOST_ANA_MAX && (g.state & 0xf))
+			h->ana[le32_get(g.group)] = g.state & 0xf;
+		if (le32_get(g.nsids) > (4096 - at) / 4)
+			break;
+		at += le32_get(g.nsids) * 4;
+	}
+}
+
 /* --- events --- */
 
 static void event_arm(struct nvme_host *h);
@@ -182,6 +213,8 @@ static void event_read(struct nvme_admin *a)
 {
 	struct nvme_host *h = container_of(a, struct nvme_host, event_log);
 
+	if (!a->status && NVME_EVENT_PAGE(h->event.dw0) == NVME_LOG_ANA)
+		ana_learn(h, buf_addr(h, NVME_HOST_BUF_EVENT));
 	if (h->event_fn)
 		h->event_fn(h->event_arg, h->event.dw0);
 	if (h->state == NVME_HOST_LIVE)
@@ -198,12 +231,16 @@ static void event_came(struct nvme_admin *a)
 		return; /* reset, or the controller takes no more: armed again when LIVE */
 	if (NVME_EVENT_PAGE(a->dw0) == NVME_LOG_SMART)
 		dwords = sizeof(struct nvme_smart) / 4 - 1;
+	if (NVME_EVENT_PAGE(a->dw0) == NVME_LOG_ANA)
+		dwords = 4096 / 4 - 1;
 	h->event_log.cmd = (struct nvme_cmd){
 	        .opc = NVME_ADMIN_GET_LOG,
 	        .nsid = le32_make(NVME_NSID_ALL),
 	        .prp1 = le64_make(buf_dma(h, NVME_HOST_BUF_EVENT)),
 	        .cdw10 = le32_make(NVME_EVENT_PAGE(a->dw0) | dwords << 16),
 	};
+	if (NVME_EVENT_PAGE(a->dw0) == NVME_LOG_ANA) /* groups only: they fit */
+		h->event_log.cmd.cdw10 |= le32_make(NVME_ANA_RGO << 8);
 	h->event_log.done = event_read;
 	nvme_host_admin_send(h, &h->event_log);
 }
@@ -224,7 +261,7 @@ void host_events_arm(struct nvme_host *h)
 
 /* --- set-up: one command after the other --- */
 
-enum { SETUP_IDENTIFY, SETUP_QUEUES, SETUP_SHADOW, SETUP_EVENTS, SETUP_DONE };
+enum { SETUP_IDENTIFY, SETUP_QUEUES, SETUP_SHADOW, SETUP_EVENTS, SETUP_ANA, SETUP_DONE };
 
 static bool setup_command(struct nvme_host *h, struct nvme_cmd *c)
 {
@@ -255,6 +292,15 @@ static bool setup_command(struct nvme_host *h, struct nvme_cmd *c)
 		events = le32_get(h->id->oaes) & (NVME_OAES_NS | NVME_OAES_ANA);
 		c->cdw10 = le32_make(NVME_FEAT_ASYNC);
 		c->cdw11 = le32_make(NVME_ASYNC_HEALTH | events);
+		return true;
+	case SETUP_ANA:
+		memset(h->ana, 0, sizeof(h->ana));
+		if (!(h->id->cmic & NVME_CMIC_ANA))
+			return false;
+		c->opc = NVME_ADMIN_GET_LOG;
+		c->nsid = le32_make(NVME_NSID_ALL);
+		c->prp1 = le64_make(buf_dma(h, NVME_HOST_BUF_SETUP));
+		c->cdw10 = le32_make(NVME_LOG_ANA | NVME_ANA_RGO << 8 | (4096u / 4 - 1) << 16);
 		return true;
 	}
 	return false;
@@ -296,6 +342,10 @@ static int setup_result(struct nvme_host *h, const struct nvme_admin *a)
 		if (h->ever_live && queues < h->queues_max)
 			return -ENODEV; /* fewer than are in use, perhaps */
 		h->queues_max = queues;
+		return 0;
+	case SETUP_ANA:
+		if (!a->status) /* without its log nobody knows better: all count as optimized */
+			ana_learn(h, buf_addr(h, NVME_HOST_BUF_SETUP));
 		return 0;
 	case SETUP_SHADOW:
 		h->shadow = !a->status; /* an offer, not a promise */

@@ -26,6 +26,7 @@ static int namespace_parse(const struct nvme_host *h, uint32_t nsid, const struc
 	        .dealloc = oncs & NVME_ONCS_DSM,
 	        .compare = oncs & NVME_ONCS_COMPARE,
 	};
+	ret_ns->ana_group = le32_get(id->anagrpid);
 	memcpy(ret_ns->nguid, id->nguid, sizeof(id->nguid));
 	memcpy(ret_ns->eui64, id->eui64, sizeof(id->eui64));
 	return 0;

@@ -488,6 +488,51 @@ def test_tcp_lies():
         stop(t)
 
 
+def test_multipath():
+    """Two ports of one target: ANA states change, and one path dies, while data is verified."""
+    with Bench() as b:
+        b.file("d.img", 64 << 20)
+        t = b.target("d.img", "--listen", "tcp://127.0.0.1:0", "--listen", "tcp://127.0.0.1:0", "--loop",
+                     "three", "--nqn", NQN, "--ana", "2:1=non-optimized", "--ana", "3:1=inaccessible")
+        devs = [l.split(": ", 1)[1].strip() for l in t.said]
+
+        def done(port):
+            return sum(h["commands"] for h in hosts(b, "three") if h["port"] == port)
+        for policy in ("round-robin", "queue-depth"):
+            p = b.begin("perf", "multipath:%s:%s" % (policy, "|".join(devs)), "--rw", "randrw",
+                        "--qdepth", "16", "--runtime", "6", "--verify", "--force", "--size", "32m")
+            wait_for(lambda: done(1) > 500)
+            assert done(2) < 100 and done(3) < 100, "only the optimized path"
+            for rule, port in (("1:1=inaccessible", 2), ("3:1=optimized", 3), ("1:1=change", 3),
+                               ("2:1=optimized", 2), ("3:1=inaccessible", 2)):
+                b.ok("nvme", "ana", "three", rule)
+                before = done(port)
+                wait_for(lambda: done(port) > before + 300)
+            b.ok("nvme", "ana", "three", "1=inaccessible")  # no way at all: a pause
+            time.sleep(0.5)
+            b.ok("nvme", "ana", "three", "1:1=optimized", "2:1=non-optimized")
+            assert p.wait(60) == 0, p.stderr.read()
+        b.fails("perf", "multipath:sideways:" + devs[0], "--rw", "read", say="round-robin")
+        b.fails("perf", "multipath:round-robin:mem:1m", "--rw", "read", say="no NVMe")
+        stop(t)
+
+
+def test_multipath_dead():
+    """A path whose target dies: the other one goes on, without an error."""
+    with Bench() as b:
+        img = b.file("d.img", 32 << 20)
+        one = b.target(img, "--loop", "one", "--nqn", NQN, "--read-only")
+        two = b.target(img, "--loop", "two", "--nqn", NQN, "--read-only")
+        p = b.begin("perf", "multipath:queue-depth:nvme+loop:one|nvme+loop:two", "--rw", "randread",
+                    "--qdepth", "32", "--runtime", "5")
+        wait_for(lambda: sum(h["commands"] for h in hosts(b, "one")) > 500)
+        one.kill()
+        before = sum(h["commands"] for h in hosts(b, "two"))
+        wait_for(lambda: sum(h["commands"] for h in hosts(b, "two")) > before + 500)
+        assert p.wait(60) == 0, p.stderr.read()
+        stop(two)
+
+
 # --- hosts that lie -----------------------------------------------------------------------------
 
 MAGIC = 0x314c4e50
