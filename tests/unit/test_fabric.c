@@ -7,6 +7,7 @@
 #include "fabric/sim.h"
 #include "fabric/tcp_int.h"
 #include "fabric_contract.h"
+#include "tls_certs.h"
 
 static void sim_fresh(struct fabric_case *c)
 {
@@ -282,6 +283,82 @@ static struct fabric_case tcp_case = {
         .die = tcp_die,
 };
 
+static struct fabric_case tls_case = {
+        .label = "tls",
+        .provider = "tcp",
+        .fresh = tcp_fresh,
+        .nobody_addr = "127.0.0.1:1",
+        .die = tcp_die,
+};
+
+/* Both ends show the same certificate. */
+static struct net_tls *tls_make(void)
+{
+	struct net_tls_opts opts = {.need_cert = true};
+	struct pst_err err = {0};
+	struct net_tls *tls;
+
+	certs_make();
+	opts.cert_file = certs_path("server.pem");
+	opts.key_file = certs_path("server.key");
+	opts.ca_file = certs_path("ca.pem");
+	if (net_tls_new(&tls, &opts, &err)) {
+		fprintf(stderr, "%s\n", err.text);
+		abort();
+	}
+	return tls;
+}
+
+/* The handshake says who they are, and one without TLS is not let in. */
+static void test_tls_peers(void **state)
+{
+	struct loop *loop = sim_loop(false);
+	struct far server = {0}, client = {0}, plain = {0};
+	const struct fabric_opts opts = {.tls = tls_case.opts.tls},
+	                         none = {.connect_ns = NSEC_PER_SEC};
+	struct fabric_listener *l;
+
+	assert_int_equal(fabric_listen(&l, loop, "tcp", "127.0.0.1:0", &opts, NULL), 0);
+	l->accept = far_accept;
+	l->user = &server;
+	assert_int_equal(fabric_connect(&client.c, loop, "tcp", l->addr, &opts, &far_handlers,
+	                                &client, NULL),
+	                 0);
+	while (!client.ups || !server.accepted)
+		assert_true(loop_turn(loop, NSEC_PER_SEC) >= 0);
+	assert_int_equal(client.status, 0);
+	assert_true(client.c->traits & FABRIC_PRIVATE);
+	assert_true(client.c->peer.has_cert && server.c->peer.has_cert);
+	assert_string_equal(server.c->peer.cert_name, "server.test");
+	assert_int_equal(
+	        fabric_connect(&plain.c, loop, "tcp", l->addr, &none, &far_handlers, &plain, NULL),
+	        0);
+	while (!plain.ups)
+		assert_true(loop_turn(loop, NSEC_PER_SEC) >= 0);
+	assert_true(plain.status < 0);
+	assert_int_equal(server.accepted, 1);
+	chan_close(plain.c);
+	chan_close(client.c);
+	chan_close(server.c);
+	fabric_listener_close(l);
+	fabric_finish(loop);
+	loop_free(loop);
+}
+
+static int run_tls(struct CMUnitTest *tests)
+{
+	size_t n;
+	int rc;
+
+	tls_case.opts.tls = tls_make();
+	tests[0] = (struct CMUnitTest)cmocka_unit_test(test_tls_peers);
+	n = 1 + fabric_contract_add(tests + 1, &tls_case);
+	rc = _cmocka_run_group_tests("tls", tests, n, NULL, NULL);
+	net_tls_free(tls_case.opts.tls);
+	certs_remove();
+	return rc;
+}
+
 int main(int argc, char **argv)
 {
 	static struct CMUnitTest tests[8 * FABRIC_CONTRACT_TESTS];
@@ -296,5 +373,7 @@ int main(int argc, char **argv)
 		n = fabric_contract_add(tests, &pipe_case);
 	if (strcmp(which, "tcp") == 0)
 		n = fabric_contract_add(tests, &tcp_case);
+	if (strcmp(which, "tls") == 0)
+		return run_tls(tests);
 	return n ? _cmocka_run_group_tests(which, tests, n, NULL, NULL) : 2;
 }
