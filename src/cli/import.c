@@ -195,6 +195,15 @@ static int flush_start(struct pump_task *t, struct pst_cq *cq)
 	return pst_cont_flush_async(im->cont, cq, t);
 }
 
+/* What ends everything was told by who met it first. */
+static void flush_failed(struct import *im, int rc)
+{
+	if (atomic_exchange(&im->stop, true))
+		im->status = CLI_FAILED;
+	else
+		im->status = cli_fail(im->cli, rc, "%s: flushing", im->cont_name);
+}
+
 static void flush_done(struct pump_task *t, const struct pst_event *e)
 {
 	struct import *im = container_of(t, struct import, flush);
@@ -209,10 +218,8 @@ static void flush_done(struct pump_task *t, const struct pst_event *e)
 			im->skipped++;
 		item_free(it);
 	}
-	if (e->status < 0) {
-		im->status = cli_fail(im->cli, e->status, "%s: flushing", im->cont_name);
-		atomic_store(&im->stop, true);
-	}
+	if (e->status < 0)
+		flush_failed(im, e->status);
 	im->flush_runs = false;
 	flush_begin(im);
 }
@@ -514,7 +521,7 @@ static int run(struct import *im, char **sources, unsigned count, char *name)
 	rc = pst_cont_flush(im->cont);
 	progress_end(&im->progress);
 	if (rc < 0)
-		im->status = cli_fail(im->cli, rc, "%s: flushing", im->cont_name);
+		flush_failed(im, rc);
 	report(im);
 	return im->status;
 }

@@ -786,6 +786,28 @@ def digest(path):
         return hashlib.file_digest(f, "sha1").digest()
 
 
+def test_device_fails():
+    """A device that can't be written any more: told once, nothing acknowledged is lost, open again."""
+    with Store() as s:
+        for i in range(200):
+            write(s.dir / "d" / ("f%03d" % i), os.urandom(3000))
+        s.ok("put", "-r", "d", "t:/before")
+        hit = 0
+        for seed in range(8):
+            bad = "local:fault:%s?write_error=0.15&seed=%d" % (s.dir / "s.pst", seed)
+            done = s.run("-s", bad, "put", "-r", "-j", "4", "d", "t:/p%d" % seed, store=False)
+            if done.returncode == 0:
+                continue
+            hit += "the store has stopped" in done.err
+            told = [l for l in done.err.splitlines() if l.startswith("penstock: put: ")]
+            assert len(told) <= 3, done.err  # what failed, giving up, closing
+            assert sum("flushing" in l for l in told) <= 1, done.err
+            s.ok("verify", "t:/")
+            s.ok("verify", "d", "t:/before")
+            assert s.ok("fsck", "s.pst", store=False).startswith("clean")
+        assert hit, "it never failed"
+
+
 def test_killed():
     """SIGKILL in the middle of an import: what was logged is there and whole, what is there is whole."""
     rnd = random.Random(3)
