@@ -185,6 +185,10 @@ static int begin(struct net_sock *s, const char *addr, struct pst_err *err)
 	memcpy(s->target, addr, len);
 	s->retry.fired = retry_fired;
 	s->addr_count = !r;
+	if (s->opts.zerocopy_min && !r && net_addr_is_unix(&s->addrs[0]))
+		return err_set(err, -EINVAL, "%s: a unix socket copies: no zero-copy", addr);
+	if (sock_zc_new(s, err))
+		return -ENOMEM;
 	if (s->opts.tls) {
 		int rc = client_tls(s, addr, err);
 

@@ -66,6 +66,8 @@ static int sock_of(struct net_listener *l, int fd, const struct net_addr *peer,
 	l->refs++;
 	l->conns++;
 	r = sock_watch(s);
+	if (!r)
+		r = sock_zc_new(s, NULL);
 	if (!r && l->opts.tls)
 		r = sock_tls_new(s, NULL, NULL);
 	if (!r && l->opts.tls)
@@ -239,6 +241,8 @@ static int open_at(struct net_listener *l, const struct net_addr *a, struct pst_
 	int fd, r = 0;
 
 	net_addr_print(a, name, sizeof(name));
+	if (is_unix && l->opts.zerocopy_min)
+		return err_set(err, -EINVAL, "%s: a unix socket copies: no zero-copy", name);
 	fd = socket(a->sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return err_set(err, -errno, "cannot make a socket for %s: %s", name,

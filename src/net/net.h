@@ -219,8 +219,9 @@ struct net_send {
 	size_t bytes, off; /* all of it; what the kernel has */
 	unsigned iov_at;   /* the first entry that is not sent whole, */
 	size_t iov_off;    /* and how much of it is */
-	unsigned notes;    /* zero-copy requests whose memory the kernel still reads */
+	unsigned notes;    /* answers that zero-copy requests still owe */
 	int status;
+	bool over;           /* but for those */
 	bool fds_sent, copy; /* copy: of net_sock_write() */
 };
 

@@ -9,6 +9,7 @@
  *   connect.c   from an address to a connected socket
  *   recv.c      bytes in
  *   send.c      bytes out
+ *   zc.c        sends without a copy, by the ring
  *   listen.c    listeners; unix_path.c: their sockets in the file system
  *   tls.c       bytes in and out through OpenSSL; tls_ctx.c: keys and certificates from files;
  *               tls_err.c: what went wrong, in words
@@ -94,6 +95,7 @@ struct net_part {
 
 struct net_resolve;
 struct sock_tls;
+struct sock_zc;
 
 struct net_sock {
 	struct net_part *part;
@@ -131,8 +133,11 @@ struct net_sock {
 	unsigned fd_count;
 
 	/* sending */
-	struct list queue; /* net_send.link */
-	struct list ended; /* net_send.link: with @status, done() not yet run */
+	struct list queue;  /* net_send.link */
+	struct list ended;  /* net_send.link: with @status, done() not yet run */
+	struct list noted;  /* net_send.link: with @status, but the kernel still reads them */
+	struct sock_zc *zc; /* NULL: no zero-copy */
+	int zc_error;
 	size_t queued;
 	bool want_drained, tx_shutdown, tx_ended;
 
@@ -141,7 +146,7 @@ struct net_sock {
 	unsigned addr_count, addr_at;
 	struct net_resolve *resolve;
 	char *target; /* as the caller wrote it */
-	bool told_up, linger_reset;
+	bool told_up, tell_down, linger_reset;
 	struct loop_timer deadline, retry;
 
 	struct sock_tls *tls; /* NULL: none */
@@ -248,6 +253,17 @@ void send_tell(struct net_sock *s);
 const void *send_peek(struct net_sock *s, void *stage, size_t max, size_t *ret_len);
 /* The first @n bytes of the queue have been taken. */
 void send_advance(struct net_sock *s, size_t n);
+
+/* --- zc.c --- */
+
+int sock_zc_new(struct net_sock *s, struct pst_err *err); /* if opts ask for it */
+void sock_zc_free(struct net_sock *s);
+/* @m is worth it. */
+bool sock_zc_wants(const struct net_sock *s, const struct net_send *m);
+/* False: the ring is full, or too much is under way; send it the other way. */
+bool sock_zc_send(struct net_sock *s, struct net_send *m);
+bool sock_zc_waits(const struct net_sock *s); /* nothing else may be sent now */
+void sock_zc_cancel(struct net_sock *s);      /* the queue is being emptied */
 
 /* --- tls.c --- */
 

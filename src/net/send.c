@@ -46,6 +46,8 @@ static void gather(struct net_sock *s, struct gather *g)
 				break;
 			g->with_fds = m;
 		}
+		if (g->count && sock_zc_wants(s, m))
+			break;
 		gather_one(g, m);
 		if (g->count == GATHER_MAX)
 			break;
@@ -56,8 +58,9 @@ static void end_one(struct net_sock *s, struct net_send *m, int status)
 {
 	s->queued -= m->bytes - m->off;
 	m->status = status;
+	m->over = true;
 	list_del(&m->link);
-	list_push(&s->ended, &m->link);
+	list_push(m->notes ? &s->noted : &s->ended, &m->link);
 }
 
 /* The kernel has @n more bytes. */
@@ -119,9 +122,12 @@ void send_failed(struct net_sock *s, int status)
 
 static void send_once(struct net_sock *s)
 {
+	struct net_send *first = list_first(&s->queue, struct net_send, link);
 	struct gather g;
 	ssize_t r;
 
+	if (sock_zc_wants(s, first) && sock_zc_send(s, first))
+		return;
 	gather(s, &g);
 	r = send_msg(s, &g);
 	if (r >= 0) {
@@ -169,7 +175,12 @@ void send_run(struct net_sock *s)
 			end_direction(s);
 		return;
 	}
-	for (unsigned round = 0; !list_empty(&s->queue) && !s->tx_blocked && sock_open(s);
+	if (s->zc_error) {
+		send_failed(s, s->zc_error);
+		return;
+	}
+	for (unsigned round = 0;
+	     !list_empty(&s->queue) && !s->tx_blocked && sock_open(s) && !sock_zc_waits(s);
 	     round++) {
 		if (round == SEND_ROUNDS) {
 			sock_wake(s);
@@ -183,6 +194,7 @@ void send_run(struct net_sock *s)
 
 void send_cancel(struct net_sock *s, int status)
 {
+	sock_zc_cancel(s);
 	while (!list_empty(&s->queue))
 		end_one(s, list_first(&s->queue, struct net_send, link), status);
 }
@@ -240,6 +252,8 @@ static void queue(struct net_sock *s, struct net_send *m, size_t bytes, bool cop
 	m->iov_at = 0;
 	m->iov_off = 0;
 	m->fds_sent = false;
+	m->notes = 0;
+	m->over = false;
 	m->copy = copy;
 	s->queued += bytes;
 	list_push(&s->queue, &m->link);

@@ -41,8 +41,6 @@ int opts_check(const struct net_opts *opts, struct pst_err *err)
 {
 	if (opts && opts->tls && opts->zerocopy_min)
 		return err_set(err, -EINVAL, "TLS writes what it sends itself: no zero-copy");
-	if (opts && opts->zerocopy_min)
-		return err_set(err, -ENOTSUP, "zero-copy sends are not built yet");
 	return 0;
 }
 
@@ -116,6 +114,7 @@ int sock_new(struct net_sock **ret_sock, struct loop *loop, const struct net_opt
 	list_init(&s->link);
 	list_init(&s->queue);
 	list_init(&s->ended);
+	list_init(&s->noted);
 	list_push(&part->socks, &s->part_link);
 	part->owned++;
 	*ret_sock = s;
@@ -193,6 +192,10 @@ static int take_fd(struct net_sock *s, int fd, bool server, struct pst_err *err)
 		               strerror(errno));
 	s->unix_sock = net_addr_is_unix(&s->peer.addr);
 	sock_tune(fd, &s->opts, s->unix_sock);
+	if (s->unix_sock && s->opts.zerocopy_min)
+		return err_set(err, -EINVAL, "a unix socket copies: no zero-copy");
+	if (sock_zc_new(s, err))
+		return -ENOMEM;
 	if (sock_watch(s))
 		return err_set(err, -EBUSY, "the ring has no room to watch a socket");
 	if (s->opts.tls) {
@@ -263,6 +266,30 @@ static void release_fd(struct net_sock *s)
 	}
 }
 
+static void reset_on_close(struct net_sock *s)
+{
+	const struct linger reset = {.l_onoff = 1};
+
+	if (s->fd >= 0)
+		(void)setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+}
+
+/* Once all that was queued has ended. */
+static void tell_down(struct net_sock *s)
+{
+	send_tell(s);
+	/* Its owner may have closed it in a done(). */
+	if (s->state != NET_DOWN || !s->tell_down || !list_empty(&s->noted))
+		return;
+	s->tell_down = false;
+	if (!s->told_up) {
+		s->told_up = true;
+		s->handlers->up(s, s->status);
+	} else {
+		s->handlers->down(s, s->status);
+	}
+}
+
 void sock_fail(struct net_sock *s, int status, const char *fmt, ...)
 {
 	char text[PST_ERR_TEXT_BYTES];
@@ -291,26 +318,20 @@ void sock_fail(struct net_sock *s, int status, const char *fmt, ...)
 	s->resolve = NULL;
 	loop_timer_disarm(s->loop, &s->deadline);
 	loop_timer_disarm(s->loop, &s->retry);
+	/* What the kernel still reads without a copy it lets go of when it may drop it. */
+	if (!list_empty(&s->noted))
+		reset_on_close(s);
 	release_fd(s);
-	send_tell(s);
-	if (s->state != NET_DOWN) /* its owner closed it in a done() */
-		return;
-	if (!s->told_up) {
-		s->told_up = true;
-		s->handlers->up(s, status);
-	} else {
-		s->handlers->down(s, status);
-	}
+	s->tell_down = true;
+	tell_down(s);
 }
 
 void sock_kill(struct net_sock *s)
 {
-	const struct linger reset = {.l_onoff = 1};
-
 	if (s->state == NET_DEAD)
 		return;
-	if (s->linger_reset && s->fd >= 0)
-		(void)setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+	if (s->linger_reset)
+		reset_on_close(s);
 	s->state = NET_DEAD;
 	s->dest_left = 0;
 	net_resolve_cancel(s->resolve);
@@ -333,6 +354,7 @@ static void sock_free(struct net_sock *s)
 	list_del(&s->part_link);
 	recv_done(s);
 	sock_tls_free(s);
+	sock_zc_free(s);
 	if (s->listener)
 		listener_put(s->listener);
 	mem_free(s->target);
@@ -440,8 +462,9 @@ void sock_service(struct net_sock *s)
 		sock_tls_handshake(s);
 	if (sock_open(s))
 		service_open(s);
-	send_tell(s);
-	if (s->state == NET_DEAD && s->fd < 0 && list_empty(&s->queue) && list_empty(&s->ended))
+	tell_down(s);
+	if (s->state == NET_DEAD && s->fd < 0 && list_empty(&s->queue) && list_empty(&s->ended) &&
+	    list_empty(&s->noted))
 		sock_free(s);
 }
 

@@ -14,13 +14,14 @@
 /* The peer goes after each number of bytes, in good order and not, while we send. */
 static void test_cut_everywhere(void **state)
 {
-	for (unsigned variant = 0; variant < 8; variant++) {
+	for (unsigned variant = 0; variant < 16; variant++) {
 		const bool tcp = variant & 1, reset = variant & 2, sends = variant & 4;
+		const struct net_opts zc = {.zerocopy_min = tcp && variant & 8 ? 2000 : 0};
 
 		for (size_t cut = 0; cut < 60; cut++) {
 			struct bare b;
 
-			bare_open(&b, tcp, NULL, &end_handlers_no_eof);
+			bare_open(&b, tcp, &zc, &end_handlers_no_eof);
 			rng_seed(&b.e->rng, cut);
 			b.e->total_in = cut + 1; /* one more than will come */
 			b.e->total_out = sends ? 100000000 : 0;
@@ -271,6 +272,72 @@ static void test_recv_direct(void **state)
 	turn_until(p.loop, p.a->downs, 5);
 	assert_int_equal(p.a->down_status, -ECONNRESET);
 	pair_close(&p);
+}
+
+/* --- sends without a copy --- */
+
+/* Loopback copies after all: that is counted, noticed and said, and the stream is whole. */
+static void test_zero_copy(void **state)
+{
+	const struct net_opts opts = {.zerocopy_min = 3000, .send_buf = 200000};
+	const struct net_count *c;
+	struct pair p;
+
+	for (uint64_t seed = 1; seed <= 5; seed++) {
+		pair_open(&p, "127.0.0.1:0", &opts, seed % 2 ? &opts : NULL, seed);
+		p.a->total_out = p.b->total_in = 4 * MIB;
+		p.b->total_out = p.a->total_in = 3 * MIB;
+		p.a->shut_after = p.b->shut_after = true;
+		end_pump(p.a);
+		end_pump(p.b);
+		turn_until(p.loop, p.a->eofs && p.b->eofs, 30);
+		assert_int_equal(p.a->in, p.a->total_in);
+		assert_int_equal(p.b->in, p.b->total_in);
+		assert_int_equal(p.a->bad + p.b->bad, 0);
+		c = net_sock_count(p.a->s);
+		assert_true(c->zc_sends > 0);
+		if (c->zc_copied >= 8)
+			assert_non_null(strstr(c->zc_note, "copies"));
+		else
+			assert_null(c->zc_note);
+		assert_int_equal(net_sock_count(p.b->s)->zc_sends > 0, seed % 2);
+		pair_close(&p);
+	}
+}
+
+/* done() means that nobody reads the memory any more, after an abort in the middle too. */
+static void test_zero_copy_abort(void **state)
+{
+	const struct net_opts opts = {.zerocopy_min = 1000};
+
+	for (unsigned turns = 0; turns < 6; turns++) {
+		struct bare b;
+
+		bare_open(&b, true, &opts, &end_handlers);
+		b.e->total_out = 64 * MIB;
+		end_pump(b.e);
+		for (unsigned i = 0; i < turns; i++)
+			assert_true(loop_turn(b.loop, 0) >= 0);
+		net_sock_abort(b.e->s);
+		b.e->s = NULL;
+		turn_until(b.loop, b.e->gones, 5);
+		bare_close(&b);
+	}
+}
+
+static void test_zero_copy_bad(void **state)
+{
+	const struct net_opts opts = {.zerocopy_min = 1000};
+	struct loop *loop = net_loop();
+	struct net_sock *s = NULL;
+	struct pst_err err;
+
+	assert_int_equal(net_sock_connect(&s, loop, "unix:/x", &opts, &end_handlers, NULL, &err),
+	                 -EINVAL);
+	assert_non_null(strstr(err.text, "no zero-copy"));
+	assert_null(s);
+	net_finish(loop);
+	loop_free(loop);
 }
 
 /* --- limits --- */
@@ -581,6 +648,9 @@ int main(void)
 	        cmocka_unit_test(test_close_in_handlers),
 	        cmocka_unit_test(test_frame_too_large),
 	        cmocka_unit_test(test_recv_direct),
+	        cmocka_unit_test(test_zero_copy),
+	        cmocka_unit_test(test_zero_copy_abort),
+	        cmocka_unit_test(test_zero_copy_bad),
 	        cmocka_unit_test(test_slow_reader),
 	        cmocka_unit_test(test_conns_max),
 	        cmocka_unit_test(test_no_descriptors),
