@@ -217,20 +217,9 @@ static void test_tcp_no_such_window(void **state)
 static void test_tcp_never_reads(void **state)
 {
 	struct raw_server *s = server("tcp", true);
+	struct tcp_head h = {.type = TCP_WRITE, .flags = TCP_LAST};
 	int fd = tcp_up(s);
-	struct tcp_head h = {
-	        .type = TCP_READ, .len = le32_make(65536), .key = le64_make(s->win.desc.key)};
 
-	for (unsigned i = 0; i < 5; i++) { /* xfers_max is 4 */
-		h.id = le32_make(i);
-		assert_true(raw_send(fd, &h, sizeof(h)));
-	}
-	for (unsigned i = 0; i < 1000 && !s->downs; i++)
-		raw_turns(s, 1);
-	/* All five may have been served before the fifth was looked at, if the socket took them. */
-	if (s->downs)
-		assert_int_equal(s->status, -EPROTO);
-	h = (struct tcp_head){.type = TCP_WRITE, .flags = TCP_LAST};
 	for (unsigned i = 0; i < 200000 && !s->downs; i++) {
 		(void)raw_send(fd, &h, sizeof(h));
 		if (i % 64 == 0)
@@ -239,6 +228,63 @@ static void test_tcp_never_reads(void **state)
 	assert_int_equal(s->downs, 1);
 	assert_int_equal(s->status, -EPROTO);
 	close(fd);
+	while (s->win_open)
+		raw_turns(s, 1);
+	/* The same by reading, more than xfers_max at once. */
+	fd = tcp_up(s);
+	h = (struct tcp_head){
+	        .type = TCP_READ, .len = le32_make(65536), .key = le64_make(s->win.desc.key)};
+	for (unsigned i = 0; i < 200000 && s->downs == 1; i++) {
+		(void)raw_send(fd, &h, sizeof(h));
+		if (i % 64 == 0)
+			raw_turns(s, 1);
+	}
+	assert_int_equal(s->downs, 2);
+	assert_int_equal(s->status, -EPROTO);
+	close(fd);
+	server_end(s);
+}
+
+/* What answers a read must be that read's, piece by piece. */
+static void test_tcp_wrong_data(void **state)
+{
+	struct raw_server *s = server("tcp", false);
+	const struct tcp_head wrong[] = {
+	        {.off = 50, .len = 100, .flags = TCP_LAST}, /* not where it is */
+	        {.len = 101, .flags = TCP_LAST},            /* more than was asked for */
+	        {.len = 50, .flags = TCP_LAST},             /* the end too soon */
+	        {.len = 100},                               /* no end */
+	        {.len = 0},                                 /* nothing */
+	        {.id = 1 << 20, .len = 100, .flags = TCP_LAST},
+	};
+
+	for (unsigned i = 0; i < ARRAY_LEN(wrong); i++) {
+		struct {
+			struct tcp_head head;
+			struct fabric_desc desc;
+		} ask = {{.type = TCP_MSG, .len = le32_make(sizeof(ask.desc))},
+		         {.key = 5, .len = 100}};
+		struct tcp_head h;
+		uint8_t data[101] = {0};
+		int fd = tcp_up(s);
+
+		take(s, fd, &h, sizeof(h));
+		take(s, fd, data, sizeof(struct tcp_hello));
+		assert_true(raw_send(fd, &ask, sizeof(ask)));
+		do
+			take(s, fd, &h, sizeof(h));
+		while (h.type != TCP_READ);
+		assert_int_equal(le32_get(h.len), 100);
+		ask.head = wrong[i];
+		ask.head.type = TCP_READ_DATA;
+		ask.head.id = le32_make(le32_get(h.id) + wrong[i].id);
+		assert_true(raw_send(fd, &ask.head, sizeof(ask.head)));
+		(void)raw_send(fd, data, wrong[i].len);
+		must_hang_up(s, fd);
+		assert_int_equal(s->downs, i + 1);
+		assert_int_equal(s->status, -EPROTO);
+		close(fd);
+	}
 	server_end(s);
 }
 
@@ -476,6 +522,80 @@ static void test_pipe_windows(void **state)
 	server_end(s);
 }
 
+/* A window that the peer is busy with is not closed before it says that it is done. */
+static void test_pipe_busy(void **state)
+{
+	struct raw_server *s = server("pipe", true);
+	struct pipe_frame f;
+	struct raw_pipe p;
+
+	assert_true(raw_pipe_open(&p, s, addr));
+	assert_false(s->win_open); /* the region has to be shown first */
+	assert_int_equal(region_answer(s, &p), PIPE_REGION);
+	f = (struct pipe_frame){.magic = le64_make(PIPE_MAGIC),
+	                        .version = le16_make(PIPE_VERSION),
+	                        .type = le16_make(PIPE_REGION_OK),
+	                        .id = le32_make(1)};
+	assert_true(raw_pipe_frame(&p, &f, NULL, 0));
+	for (unsigned i = 0; i < 1000 && !s->win_open; i++) {
+		raw_turns(s, 1);
+		s->win_open = chan_window_open(s->c, &s->win) == 0;
+	}
+	assert_true(s->win_open);
+	assert_int_equal(atomic_load(&p.mine.box->slot[0].key), s->win.desc.key);
+	atomic_store(&p.its.box->busy, s->win.desc.key);
+	chan_window_close(s->c, &s->win);
+	assert_int_equal(atomic_load(&p.mine.box->slot[0].key), 0);
+	raw_turns(s, 50);
+	assert_true(s->win_open);
+	atomic_store(&p.its.box->busy, 0);
+	for (unsigned i = 0; i < 1000 && s->win_open; i++)
+		raw_turns(s, 1);
+	assert_false(s->win_open);
+	raw_pipe_close(&p);
+	server_end(s);
+}
+
+static uint64_t rung(const struct raw_pipe *p)
+{
+	uint64_t n = 0;
+
+	return read(p->bell, &n, sizeof(n)) == sizeof(n) ? n : 0;
+}
+
+/* Who sleeps is rung for what it waits for, and once. */
+static void test_pipe_bells(void **state)
+{
+	struct raw_server *s = server("pipe", false);
+	const struct fabric_desc silent = {.key = 1}; /* a message that is not answered */
+	struct raw_pipe p;
+
+	assert_true(raw_pipe_open(&p, s, addr));
+	raw_turns(s, 20);
+	(void)rung(&p);
+	raw_pipe_send(&p, &silent, sizeof(silent));
+	raw_turns(s, 20);
+	assert_int_equal(rung(&p), 0); /* awake */
+	atomic_store(&p.its.box->asleep, PIPE_ASLEEP | PIPE_ASLEEP_ONE);
+	raw_pipe_send(&p, &silent, sizeof(silent));
+	raw_turns(s, 20);
+	assert_int_equal(rung(&p), 0); /* does not wait for room */
+	atomic_store(&p.its.box->asleep, PIPE_ASLEEP | PIPE_WANTS_ROOM | 2 * PIPE_ASLEEP_ONE);
+	raw_pipe_send(&p, &silent, sizeof(silent));
+	raw_turns(s, 20);
+	assert_int_equal(rung(&p), 1);
+	raw_pipe_send(&p, "answer", 6);
+	raw_turns(s, 20);
+	assert_int_equal(rung(&p), 0); /* it was rung for this sleep */
+	atomic_store(&p.its.box->asleep, PIPE_ASLEEP | 3 * PIPE_ASLEEP_ONE);
+	raw_pipe_send(&p, "answer", 6);
+	raw_turns(s, 20);
+	assert_int_equal(rung(&p), 1);
+	assert_int_equal(s->downs, 0);
+	raw_pipe_close(&p);
+	server_end(s);
+}
+
 /* --- formats --- */
 
 static void test_golden_tcp(void **state)
@@ -544,9 +664,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_tcp_first_words),    cmocka_unit_test(test_tcp_frames),
 	        cmocka_unit_test(test_tcp_no_such_window), cmocka_unit_test(test_tcp_never_reads),
-	        cmocka_unit_test(test_pipe_first_words),   cmocka_unit_test(test_pipe_ring),
-	        cmocka_unit_test(test_pipe_windows),       cmocka_unit_test(test_golden_tcp),
-	        cmocka_unit_test(test_golden_pipe),
+	        cmocka_unit_test(test_tcp_wrong_data),     cmocka_unit_test(test_pipe_first_words),
+	        cmocka_unit_test(test_pipe_ring),          cmocka_unit_test(test_pipe_windows),
+	        cmocka_unit_test(test_pipe_busy),          cmocka_unit_test(test_pipe_bells),
+	        cmocka_unit_test(test_golden_tcp),         cmocka_unit_test(test_golden_pipe),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
