@@ -7,6 +7,7 @@ import json
 import os
 import random
 import shutil
+import subprocess
 import time
 
 from measure import Engine, Failed, fio, interleave, run, say, spread, timed
@@ -326,6 +327,83 @@ def nvme_hot_path(setup):
                   unit="instructions")
 
 
+class Target:
+    """penstock nvme target in a process of its own, with a run directory of its own."""
+
+    def __init__(self, setup, *args):
+        self.env = dict(os.environ, PENSTOCK_RUN_DIR=setup.path("run"))
+        self.process = subprocess.Popen([setup.penstock, "nvme", "target", *args], env=self.env, text=True,
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.devices = []
+        for line in iter(self.process.stdout.readline, ""):
+            if line == "ready\n":
+                return
+            self.devices.append(line.split(": ", 1)[1].strip())
+        raise Failed("penstock nvme target: " + self.process.stderr.read())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.process.terminate()
+        self.process.wait(30)
+
+
+def perf(setup, target, device, *more):
+    r = json.loads(run([setup.penstock, "perf", device, "--runtime", str(setup.seconds), "--json", *more],
+                       env=target.env))
+    return dict(r, cpu_us_per_op=r["cpu_us_per_io"])
+
+
+def bare(setup, *args):
+    r = json.loads(run([os.path.join(setup.build, "bench/nvme_bare"), *args, "--runtime",
+                        str(setup.seconds)]))
+    return dict(r, cpu_us_per_op=0)
+
+
+def nvme_processes(setup):
+    say("NVMe between processes: through shared memory, and over TCP")
+    with Target(setup, "null:1t", "--loop", "bench", "--listen", "tcp://127.0.0.1:0") as target:
+        loop, tcp = target.devices
+        for key, title, against, wanted, ours, theirs, what in (
+                ("nvme_loop", "nvme+loop: to another process, null device, 4 KiB, depth 128",
+                 "a bare ring, 64 bytes there and 16 back", 0.35,
+                 [loop, "--rw", "randread", "--qdepth", "128", "--batch", "16"], ["ring", "--depth", "128"],
+                 "iops"),
+                ("nvme_tcp", "nvme+tcp: null device, 4 KiB random read, depth 32",
+                 "blocking sockets, same sizes, pipelined", 0.9,
+                 [tcp, "--rw", "randread", "--qdepth", "32"], ["tcp", "--depth", "32"], "iops"),
+                ("nvme_tcp_batch", "the same",
+                 "blocking sockets that answer a whole window with one call", None,
+                 [tcp, "--rw", "randread", "--qdepth", "32"], ["batch", "--depth", "32"], "iops"),
+                ("nvme_tcp_1m", "nvme+tcp: null device, 1 MiB read, depth 8",
+                 "one way on blocking sockets, as iperf3 does", 0.85,
+                 [tcp, "--rw", "read", "--iosize", "1m", "--qdepth", "8"], ["bulk", "--size", "1048576"],
+                 "bytes_per_s")):
+            a, b = interleave(setup.pairs, lambda: perf(setup, target, *ours), lambda: bare(setup, *theirs))
+            setup.add(key, title, against, wanted, True, ratios(a, b, what), ours=side(a), theirs=side(b))
+
+
+def nvme_store(setup):
+    """The store on our host and controller over a file, against the store on the file."""
+    say("a store on nvme+loop: over a file")
+    objects = setup.objects // 4
+    lay_out(setup, "nvme.pst", objects, 4096)
+    more = ["--warm", "--runtime", setup.seconds, "--windows", setup.pairs]
+    command = engine_command(setup, "nvme.pst", objects, 4096, "randread", 32, *more)
+    through = [command[0], "nvme+loop:" + setup.path("nvme.pst")] + command[2:]
+    theirs, ours = [], []
+    for _ in range(2):  # one process at a time has the file open
+        for which, result in ((command, theirs), (through, ours)):
+            with Engine(which) as engine:
+                result += [engine.window() for _ in range(setup.pairs)]
+                engine.finish()
+    setup.add("nvme_store", "store on nvme+loop: over a file, 4 KiB random read, depth 32",
+              "the store on the file", 0.85, True, ratios(ours, theirs), ours=side(ours),
+              theirs=side(theirs))
+    os.unlink(setup.path("nvme.pst"))
+
+
 def recovery(setup):
     sizes = [50000, 200000] if setup.quick else [250000, 1000000]
     points = []
@@ -350,6 +428,8 @@ def recovery(setup):
 
 ROWS = [("instructions", instructions, []),
         ("nvme_hot_path", nvme_hot_path, []),
+        ("nvme_processes", nvme_processes, []),
+        ("nvme_store", nvme_store, []),
         ("read", random_read, ["million"]),
         ("stack", whole_stack, ["raw"]),
         ("sequential", sequential, ["big"]),
