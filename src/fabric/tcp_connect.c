@@ -57,8 +57,8 @@ static void identity(struct tcp *t)
 	p->has_cert = peer->cert != NULL;
 	if (peer->cert)
 		snprintf(p->cert_name, sizeof(p->cert_name), "%s", peer->cert->name);
-	t->c.traits = FABRIC_WRITE_THEN_MSG | FABRIC_ANY_MEMORY |
-	              (same_host ? FABRIC_SAME_HOST | FABRIC_PRIVATE : 0) |
+	/* Not FABRIC_WRITE_THEN_MSG: a message passes between the chunks of a long write. */
+	t->c.traits = FABRIC_ANY_MEMORY | (same_host ? FABRIC_SAME_HOST | FABRIC_PRIVATE : 0) |
 	              (net_sock_is_tls(t->sock) ? FABRIC_PRIVATE : 0);
 }
 
