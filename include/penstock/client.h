@@ -62,8 +62,9 @@ void pst_client_opts_default(struct pst_client_opts *opts, size_t size);
  * @uri: "local:DEV[,DEV...][?option=value&...]" runs the whole stack in this process. DEV is a
  *       path (io_uring with O_DIRECT on a file or block device), "mem:SIZE" (memory; it is
  *       formatted by the open and gone after the close), or "fault:DEV?..." (a device that
- *       misbehaves on request). `penstock help devices` lists devices and options. NULL: the value
- *       of the environment variable PENSTOCK_STORE.
+ *       misbehaves on request). `penstock help devices` lists devices and options.
+ *       "pst://HOST[:PORT][?option=value&...]" is a store that `penstock serve` serves; see
+ *       `penstock help serve`. NULL: the value of the environment variable PENSTOCK_STORE.
  * @opts: NULL for the defaults; read during the call only.
  * @err: says in a sentence what went wrong; may be NULL.
  *
@@ -73,7 +74,9 @@ void pst_client_opts_default(struct pst_client_opts *opts, size_t size);
  * -EINVAL: bad syntax or options, no store named, or what is there is no store. -ENOENT, -EACCES:
  * a device can't be opened. -EBUSY: another process has it open. -ENOTSUP: the store is newer than
  * this program, or a device can't do what was asked. -ENODEV: a device of the store is missing.
- * -EIO, -EBADMSG: what was read is damaged (run `penstock fsck`). -ENOMEM.
+ * -EIO, -EBADMSG: what was read is damaged (run `penstock fsck`). -ENOMEM. Of a server:
+ * -ECONNREFUSED and other errors of connecting, -ETIMEDOUT, -EACCES: no capability for this client,
+ * -EPROTONOSUPPORT: another version of the protocol, -ESTALE: not the store that it was.
  */
 int pst_client_open(struct pst_client **ret_client, const char *uri,
                     const struct pst_client_opts *opts, struct pst_err *err);

@@ -55,6 +55,10 @@ static const struct field fields[] = {
         FIELD(recovery_ns),
         FIELD(recovery_records),
         FIELD(recovery_index_bytes),
+        FIELD(connects),
+        FIELD(fallbacks),
+        FIELD(resent),
+        FIELD(bounce_copies),
 };
 
 static json_t *to_json(const struct pst_store_status *s)
@@ -76,6 +80,7 @@ static json_t *to_json(const struct pst_store_status *s)
 		                      attr_device_json(s->device[i].name, s->device[i].size_bytes));
 	json_object_set_new(o, "devices", devices);
 	json_set_text(o, "label", s->label);
+	json_set_text(o, "channel", s->channel);
 	return o;
 }
 
@@ -100,6 +105,10 @@ static void print_status(const struct pst_store_status *s)
 	       s->shards == 1 ? "" : "s");
 	if (s->label[0])
 		printf("label       %s\n", cli_name(s->label, text, sizeof(text)));
+	if (s->channel[0])
+		printf("channel     %s, connected %" PRIu64 " time%s%s\n",
+		       cli_name(s->channel, text, sizeof(text)), s->connects, PLURAL(s->connects),
+		       s->fallbacks ? ", NOT THE FIRST CHOICE" : "");
 	if (s->stopped)
 		printf("STOPPED     %s\n", s->stopped_why);
 	for (unsigned i = 0; i < s->devices && i < PST_DEVICES_MAX; i++) {

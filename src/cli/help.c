@@ -12,7 +12,8 @@
 #include "cli/nvme.h"
 
 static const struct cli_opt common[] = {
-        {'s', "store", "STORE", "the store: local:DEV[,DEV...] (default: $PENSTOCK_STORE)"},
+        {'s', "store", "STORE",
+         "the store: local:DEV[,DEV...] or pst://HOST[:PORT] (default: $PENSTOCK_STORE)"},
         {'q', "quiet", NULL, "no notes and no progress, only errors"},
         {'v', "verbose", NULL, "say more on stderr"},
         {'h', "help", NULL, "this text"},

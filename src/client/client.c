@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "client/stack.h"
+#include "fabric/fabric.h"
 
 #define MEM_REGIONS_DEFAULT 64
 
@@ -116,6 +117,13 @@ static int client_alloc(struct pst_client **ret_client, const struct pst_client_
 	return 0;
 }
 
+/* What a store's channels leave behind when they are closed ends with a few turns. */
+static void loop_end(struct loop *loop)
+{
+	fabric_finish(loop);
+	loop_free(loop);
+}
+
 /* On the thread that will run the loop. */
 static int client_up(struct client_start *s)
 {
@@ -126,7 +134,7 @@ static int client_up(struct client_start *s)
 		return rc;
 	rc = s->make(&c->store, c->loop, s->arg, s->err);
 	if (rc < 0) {
-		loop_free(c->loop);
+		loop_end(c->loop);
 		return rc;
 	}
 	client_poller_start(c);
@@ -140,7 +148,7 @@ static int client_down(struct pst_client *c)
 	client_mem_free_all(c);
 	loop_poller_del(c->loop, &c->poller);
 	rc = store_close(c->store);
-	loop_free(c->loop);
+	loop_end(c->loop);
 	return rc;
 }
 

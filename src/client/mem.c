@@ -6,6 +6,8 @@
  */
 #include "client/client.h"
 
+#include "wire/wire.h"
+
 struct mem_call {
 	size_t len;
 	void *addr;
@@ -20,7 +22,8 @@ static int mem_add(struct pst_client *c, void *arg)
 
 	if (c->mem_count == c->mem_max)
 		return -ENOSPC;
-	rc = mem_region_new(&region, MEM_HOST, call->len);
+	/* What a server may touch in place, where the channel is shared memory. */
+	rc = mem_region_new(&region, store_is_remote(c->store) ? MEM_SHARED : MEM_HOST, call->len);
 	if (rc < 0)
 		return rc;
 	call->addr = region->addr;

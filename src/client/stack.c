@@ -10,6 +10,7 @@ static const struct {
 	            const struct stack_opts *opts, struct pst_err *err);
 } schemes[] = {
         {"local:", stack_local_open},
+        {"pst:", stack_remote_open},
 };
 
 int stack_open(struct store **ret_store, const char *uri, struct loop *loop,
@@ -24,7 +25,10 @@ int stack_open(struct store **ret_store, const char *uri, struct loop *loop,
 			return schemes[i].open(ret_store, uri + len, loop, opts, err);
 	}
 	if (!colon)
-		return err_set(err, -EINVAL, "store \"%s\": write local:DEVICE[,DEVICE...]", uri);
-	return err_set(err, -ENOTSUP, "store \"%s\": the scheme \"%.*s\" is not known (local: is)",
-	               uri, (int)(colon - uri), uri);
+		return err_set(err, -EINVAL,
+		               "store \"%s\": write local:DEVICE[,DEVICE...] or pst://HOST[:PORT]",
+		               uri);
+	return err_set(err, -ENOTSUP,
+	               "store \"%s\": the scheme \"%.*s\" is not known (local: and pst: are)", uri,
+	               (int)(colon - uri), uri);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * stack - from a store's name to a store: "local:DEV[,DEV...][?option=value&...]" becomes block
- * devices, the local engine on them, and the fs layer on that.
+ * devices, the local engine on them, and the fs layer on that; "pst://HOST[:PORT]" a connection to a
+ * server that has all of this (stack_remote.c has its options).
  *
  * Options belong to the device that they follow, but for those of the store itself, which may stand
  * after any of them: index_limit=SIZE (DRAM for the index), csum_cache=SIZE, journal_cache=SIZE,
@@ -28,6 +29,10 @@ int stack_open(struct store **ret_store, const char *uri, struct loop *loop,
 /* The scheme local: @text is what follows the colon. */
 int stack_local_open(struct store **ret_store, const char *text, struct loop *loop,
                      const struct stack_opts *opts, struct pst_err *err);
+
+/* The scheme pst: a server's store. */
+int stack_remote_open(struct store **ret_store, const char *text, struct loop *loop,
+                      const struct stack_opts *opts, struct pst_err *err);
 
 /* --- the devices of a local stack; for commands that work below a store: format, fsck --- */
 

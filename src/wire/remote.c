@@ -134,14 +134,11 @@ void rreq_close(struct rreq *r, enum rreq_then then, int status)
 	}
 	r->state = RREQ_CLOSING;
 #ifdef PST_TEST_FAULTS
-	if (r->rm->opts.plant == REMOTE_PLANT_COMPLETE_EARLY && r->op && then == THEN_FINISH) {
-		/* The planted bug: 1. is forgotten. The window lives on with the request. */
-		struct pst_op *op = r->op;
+	if (r->rm->opts.plant == REMOTE_PLANT_COMPLETE_EARLY && r->op && then == THEN_LEAVE) {
+		struct pst_op *op = r->op; /* the planted bug: 1. is forgotten */
 
-		op->ret_len = r->resp.ret_len;
-		op->status = r->resp.status;
 		r->op = NULL;
-		r->then = THEN_FAIL;
+		op->status = status;
 		op->done(op);
 	}
 #endif

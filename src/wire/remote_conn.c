@@ -429,6 +429,8 @@ static void try_connect(struct remote *rm)
 	int rc;
 
 	rm->state = REMOTE_CONNECTING;
+	if (rm->opts.fabric.seed) /* simulation: no two channels have the same fate */
+		rm->opts.fabric.seed = rng_next(&rm->rng);
 	rc = fabric_connect(&rm->chan, rm->loop, rm->opts.at[rm->at].provider, where(rm),
 	                    &rm->opts.fabric, &handlers, rm, &err);
 	if (rc < 0) {

@@ -239,6 +239,10 @@ static int slot_take(struct rreq *r)
 {
 	struct remote *rm = r->rm;
 
+#ifdef PST_TEST_FAULTS
+	if (rm->opts.plant == REMOTE_PLANT_NEW_TOKEN && r->has_slot && r->sent)
+		r->seq = ++rm->slot_seq[r->slot];
+#endif
 	if (r->has_slot)
 		return 0;
 	if (!rm->slots_free)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * wire - ops as messages, and `remote`, a store at the other end of a channel. It does not know which
- * fabric carries it. docs/wire-format.md says what the messages look like.
+ * wire - ops as messages: the listener, a front that takes ops from channels and hands them to a
+ * store through the session room, and `remote`, a store at the other end of a channel. It does not
+ * know which fabric carries it. docs/wire-format.md says what the messages look like.
  *
  * Everything here belongs to one loop and its thread.
  */
@@ -15,6 +16,51 @@
 #include "store/store.h"
 
 #define WIRE_PORT "7440"
+
+/* --- the listener --- */
+
+struct wire_listener;
+
+struct wire_listener_opts {
+	uint32_t depth_max; /* requests of one channel; 0: 256 */
+	uint32_t colds_max; /* requests with names, keys or batches at a time; 0: 64 */
+	unsigned bufs[5];   /* payload buffers of 16 KiB, 128 KiB, 1 MiB, 4 MiB, and the largest
+	                          batch; all 0: 512, 64, 32, 16, 2 */
+	enum mem_kind mem;  /* what they are made of; MEM_HOST unless said otherwise */
+	uint64_t hello_ns;  /* how long a channel may take to say who it is; 0: 10 s */
+	const char *name;   /* told to clients; NULL: "penstock" */
+};
+
+struct wire_figures {
+	uint32_t conns;
+	uint64_t accepted, refused;
+	uint64_t requests, answers, bytes_in, bytes_out;
+	uint64_t again;     /* answered "send it again": no memory, or a checksum did not match */
+	uint64_t bad_crc;   /* payloads that arrived damaged */
+	uint64_t mem_waits; /* requests that waited for payload memory */
+	uint64_t cut;       /* channels that were cut for what they sent */
+	uint64_t mem_bytes; /* of payload memory */
+};
+
+/* A listener on @table's store; wire_listener_add() opens its doors. -ENOMEM. @opts may be NULL. */
+int wire_listener_new(struct wire_listener **ret_l, struct session_table *table,
+                      const struct wire_listener_opts *opts, struct pst_err *err);
+/*
+ * Listens at @addr of @provider too. What it was given, if port 0 was asked for, comes back in
+ * *ret_addr (may be NULL; lives as long as the listener). @opts as fabric_listen(), and so are the
+ * errors.
+ */
+int wire_listener_add(struct wire_listener *l, const char *provider, const char *addr,
+                      const struct fabric_opts *opts, const char **ret_addr, struct pst_err *err);
+/*
+ * Takes no more channels or requests, ends those that are under way, for up to @wait_ns, and frees
+ * it. Turns the loop: never from a callback. Accepts NULL.
+ */
+void wire_listener_close(struct wire_listener *l, uint64_t wait_ns);
+/* The same, but as a crash would do it: nobody is told, nothing is waited for but what the store
+ * still works on. */
+void wire_listener_crash(struct wire_listener *l);
+void wire_listener_figures(const struct wire_listener *l, struct wire_figures *ret_f);
 
 /* --- the remote store --- */
 

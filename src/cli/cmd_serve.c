@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * serve - a store for other processes: until a signal says that it is enough.
+ */
+#include <errno.h>
+#include <jansson.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/base.h"
+#include "cli/cli.h"
+#include "cli/commands.h"
+#include "server/server.h"
+
+enum { OPT_LISTEN, OPT_CHANNELS, OPT_SOCKET, OPT_INSECURE, OPT_POLL };
+
+#define END_NS (10 * NSEC_PER_SEC) /* that requests under way have when it ends */
+
+static const struct cli_opt opts[] = {
+        [OPT_LISTEN] = {'l', "listen", "HOST:PORT",
+                        "where (default: 127.0.0.1:7440); may be given again. Port 0: any"},
+        [OPT_CHANNELS] = {0, "channels", "LIST", "pipe, tcp (default: both)"},
+        [OPT_SOCKET] = {0, "socket", "PATH",
+                        "of the channel pipe (default: PORT.sock in /run/penstock or "
+                        "$XDG_RUNTIME_DIR/penstock)"},
+        [OPT_INSECURE] = {0, "insecure", NULL,
+                          "whoever can reach it may do everything, and see it on the way"},
+        [OPT_POLL] = {0, "poll", NULL, "never sleep: takes a whole core"},
+        {0, NULL, NULL, NULL},
+};
+
+static struct loop *running;
+
+static void on_signal(int sig)
+{
+	loop_stop(running);
+}
+
+static void catch_signals(struct loop *loop)
+{
+	struct sigaction act = {.sa_handler = on_signal};
+
+	running = loop;
+	sigaction(SIGINT, &act, NULL);
+	sigaction(SIGTERM, &act, NULL);
+	(void)signal(SIGPIPE, SIG_IGN);
+}
+
+/* "local:" and the devices, or a store's name as it is. */
+static char *store_name(struct cli *cli)
+{
+	size_t len = sizeof("local:");
+	char *text, *at;
+
+	for (int i = 0; i < cli->arg_count; i++)
+		len += strlen(cli->args[i]) + 1;
+	text = mem_alloc(len);
+	if (!text)
+		return NULL;
+	at = stpcpy(text, strncmp(cli->args[0], "local:", 6) ? "local:" : "");
+	for (int i = 0; i < cli->arg_count; i++) {
+		at = stpcpy(at, i ? "," : "");
+		at = stpcpy(at, cli->args[i]);
+	}
+	return text;
+}
+
+/* One line that says it is ready, for those who wait for that. */
+static int announce(struct cli *cli, const struct server *s)
+{
+	if (cli->json) {
+		json_t *doors = json_array();
+
+		for (unsigned i = 0; i < s->door_count; i++)
+			json_array_append_new(doors, json_pack("{s:s, s:s}", "channel",
+			                                       s->door[i].provider, "address",
+			                                       s->door[i].addr));
+		if (cli_print_json(cli, json_pack("{s:o, s:i}", "listening", doors, "pid",
+		                                  (int)getpid())) != CLI_OK)
+			return CLI_FAILED;
+	} else {
+		printf("serving at");
+		for (unsigned i = 0; i < s->door_count; i++)
+			printf("%s %s (%s)", i ? "," : "", s->door[i].addr, s->door[i].provider);
+		printf("\n");
+	}
+	(void)fflush(stdout);
+	return CLI_OK;
+}
+
+static int serve(struct cli *cli, struct server_opts *o, bool poll)
+{
+	struct pst_err err = {0};
+	struct loop_opts lo;
+	struct server s;
+	struct loop *loop;
+	int rc, status;
+
+	loop_opts_default(&lo);
+	lo.poll = poll;
+	rc = loop_new(&loop, &lo, &err);
+	if (rc < 0)
+		return cli_fail(cli, 0, "%s", err.text);
+	catch_signals(loop);
+	rc = server_open(&s, loop, o, &err);
+	if (rc < 0) {
+		loop_free(loop);
+		return cli_fail(cli, 0, "%s", err.text[0] ? err.text : cli_why(rc));
+	}
+	status = announce(cli, &s);
+	if (status == CLI_OK) {
+		rc = loop_run(loop);
+		if (rc < 0)
+			status = cli_fail(cli, rc, "waiting for requests");
+	}
+	cli_note(cli, "ending");
+	rc = server_close(&s, END_NS);
+	if (rc < 0)
+		status = cli_fail(cli, rc, "closing the store");
+	running = NULL;
+	loop_free(loop);
+	return status;
+}
+
+static int run(struct cli *cli, int argc, char **argv)
+{
+	struct server_opts o = {0};
+	bool poll = false;
+	const char *value;
+	char *name;
+	int opt, status;
+
+	while ((opt = cli_option(cli, argc, argv, &value)) >= 0) {
+		if (opt == OPT_LISTEN && o.listen_count == SERVER_LISTEN_MAX)
+			return cli_usage(cli, "more than %d times --listen", SERVER_LISTEN_MAX);
+		if (opt == OPT_LISTEN)
+			o.listen[o.listen_count++] = value;
+		else if (opt == OPT_CHANNELS)
+			o.channels = value;
+		else if (opt == OPT_SOCKET)
+			o.socket = value;
+		else if (opt == OPT_INSECURE)
+			o.insecure = true;
+		else
+			poll = true;
+	}
+	if (opt == -2)
+		return cli_end_status(cli);
+	status = cli_operand_count(cli, 1, PST_DEVICES_MAX);
+	if (status != CLI_OK)
+		return status;
+	name = store_name(cli);
+	if (!name)
+		return cli_fail(cli, -ENOMEM, "the store's name");
+	o.store = name;
+	status = serve(cli, &o, poll);
+	mem_free(name);
+	return status;
+}
+
+const struct cli_command cmd_serve = {
+        .name = "serve",
+        .args = "DEV... [--listen HOST:PORT]... [--channels LIST] [--insecure]",
+        .summary = "Serve a store to other processes and hosts",
+        .help = "Opens the store on DEV... and serves it until it is told to end (SIGTERM or\n"
+                "SIGINT), with one line on stdout when it is ready. Clients name it\n"
+                "pst://HOST[:PORT]. On this host they come over shared memory (the channel\n"
+                "pipe), as the user that they are: the server's own may do everything. An\n"
+                "address that other hosts can reach wants --insecure, in so many words.\n"
+                "\n"
+                "A client's options follow a '?': channel=pipe or tcp (default: the best that\n"
+                "both ends can use; status says which), socket=PATH, connect=SECONDS and\n"
+                "reconnect=SECONDS (how long to wait for a server that isn't there yet, or went\n"
+                "away), token=TEXT (or $PENSTOCK_TOKEN), ops=N, slots=N.\n"
+                "\n"
+                "Examples:\n"
+                "  penstock serve /srv/data.pst\n"
+                "  penstock -s pst://localhost ls train:/\n"
+                "  penstock serve /dev/nvme0n1 --listen 0.0.0.0:7440 --insecure\n",
+        .opts = opts,
+        .flags = CLI_JSON | CLI_NO_STORE,
+        .run = run,
+};

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * stack_remote - a store that another process serves: "pst://HOST[:PORT][?option=value&...]".
+ *
+ * Which channel. With channel=pipe, tcp or ofi:PROVIDER that one, or an error. Without it the best
+ * that both ends can use: pipe to a server on this host, else tcp. What could not be had is said in
+ * the log, and the status says what is in use.
+ *
+ * Other options: socket=PATH (of the pipe), connect=SECONDS and reconnect=SECONDS (how long to wait
+ * for a server that isn't there, and for one that went away), token=TEXT (a capability's; also from
+ * the environment, PENSTOCK_TOKEN), ops=N, slots=N.
+ */
+#include "client/stack.h"
+
+#include <stdio.h>
+
+#include "wire/place.h"
+#include "wire/wire.h"
+
+struct remote_name {
+	struct remote_opts opts;
+	char host[256], port[16];
+	char addr[300];
+	char socket[2][WIRE_PLACE_MAX];
+	const char *channel; /* NULL: the best */
+};
+
+static void add(struct remote_name *n, const char *provider, const char *addr)
+{
+	n->opts.at[n->opts.at_count].provider = provider;
+	n->opts.at[n->opts.at_count++].addr = addr;
+}
+
+/* The servers of this user and of the system may both have a socket beside that port. */
+static void add_pipe(struct remote_name *n, const char *socket)
+{
+	if (socket) {
+		add(n, "pipe", socket);
+		return;
+	}
+	for (int i = 0; i < 2; i++)
+		if (wire_place_socket(n->socket[i], sizeof(n->socket[i]), i == 1, n->port))
+			add(n, "pipe", n->socket[i]);
+}
+
+static int channels(struct remote_name *n, const char *socket, struct pst_err *err)
+{
+	const char *c = n->channel;
+	bool v6 = strchr(n->host, ':');
+
+	(void)snprintf(n->addr, sizeof(n->addr), v6 ? "[%s]:%s" : "%s:%s", n->host, n->port);
+	if (!c) {
+		if ((socket || wire_place_is_loopback(n->host)) && fabric_provider_find("pipe"))
+			add_pipe(n, socket);
+		add(n, "tcp", n->addr);
+	} else if (!strcmp(c, "pipe")) {
+		add_pipe(n, socket);
+	} else if (!strcmp(c, "tcp")) {
+		add(n, "tcp", n->addr);
+	} else if (!strncmp(c, "ofi:", 4) && c[4]) {
+		n->opts.fabric.provider = c + 4;
+		add(n, "ofi", n->addr);
+	} else {
+		return err_set(err, -EINVAL, "channel=%s: it is pipe, tcp or ofi:PROVIDER", c);
+	}
+	return 0;
+}
+
+static int seconds(struct options *o, const char *key, uint64_t *ns, struct pst_err *err)
+{
+	uint64_t s = 0;
+	int rc = options_u64(o, key, &s, err);
+
+	if (rc == 0 && s > 1000000)
+		return err_set(err, -EINVAL, "option %s: too long", key);
+	if (rc == 0 && s)
+		*ns = s * NSEC_PER_SEC;
+	return rc;
+}
+
+static int name_parse(struct remote_name *n, struct options *o, struct pst_err *err)
+{
+	uint64_t ops = 0, slots = 0;
+	const char *socket;
+	int rc = wire_place_split(o->base, n->host, sizeof(n->host), n->port, sizeof(n->port));
+
+	if (rc < 0)
+		return err_set(err, rc, "pst://%s: write pst://HOST[:PORT][?option=value&...]",
+		               o->base);
+	n->channel = options_str(o, "channel");
+	socket = options_str(o, "socket");
+	n->opts.cred = options_str(o, "token");
+	if (!n->opts.cred)
+		n->opts.cred = getenv("PENSTOCK_TOKEN");
+	rc = seconds(o, "connect", &n->opts.connect_ns, err);
+	if (rc == 0)
+		rc = seconds(o, "reconnect", &n->opts.reconnect_ns, err);
+	if (rc == 0)
+		rc = options_u64(o, "ops", &ops, err);
+	if (rc == 0)
+		rc = options_u64(o, "slots", &slots, err);
+	if (rc == 0 && (ops > 65536 || slots > SESSION_SLOTS_MAX))
+		rc = err_set(err, -EINVAL, "options ops and slots: at most 65536 and %d",
+		             SESSION_SLOTS_MAX);
+	if (rc == 0)
+		rc = options_finish(o, "pst:", err);
+	n->opts.ops_max = (uint32_t)ops;
+	n->opts.slots = (uint32_t)slots;
+	n->opts.fabric.connect_ns = n->opts.connect_ns;
+	return rc == 0 ? channels(n, socket, err) : rc;
+}
+
+int stack_remote_open(struct store **ret_store, const char *text, struct loop *loop,
+                      const struct stack_opts *opts, struct pst_err *err)
+{
+	struct remote_name n = {0};
+	struct options o;
+	int rc;
+
+	if (strncmp(text, "//", 2) != 0)
+		return err_set(err, -EINVAL, "pst:%s: write pst://HOST[:PORT]", text);
+	rc = options_parse(&o, text + 2, err);
+	if (rc < 0)
+		return rc;
+	rc = name_parse(&n, &o, err);
+	if (rc == 0)
+		rc = remote_open(ret_store, loop, &n.opts, err);
+	options_done(&o);
+	return rc;
+}

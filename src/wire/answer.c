@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * answer - how a request ends: its payload goes into the client's window or into the message, and
+ * the answer after it. Where a message may overtake a write (no FABRIC_WRITE_THEN_MSG) the answer
+ * waits until the write has ended.
+ */
+#include "wire/listener_int.h"
+
+static bool tell(struct sreq *r, const struct wire_bad_block *bad);
+
+/* --- the end --- */
+
+void sreq_free(struct sreq *r)
+{
+	struct conn *c = r->conn;
+	struct wire_listener *l = c->l;
+
+	if (r->admitted) {
+		r->admitted = false;
+		(void)session_end(&r->s);
+	}
+	if (r->buf) {
+		wire_bufs_put(&l->bufs, r->buf);
+		r->buf = NULL;
+	}
+	if (r->cold) {
+		list_push_front(&l->colds, &r->cold->link);
+		r->cold = NULL;
+	}
+	r->state = SREQ_FREE;
+	list_del(&r->link);
+	list_push_front(&c->free, &r->link);
+	c->count--;
+	serve_drain(l);
+	if (unlikely(c->state == CONN_GONE))
+		conn_req_gone(c);
+}
+
+/* --- what goes back --- */
+
+static uint32_t payload_len(const struct sreq *r)
+{
+	const struct pst_op *op = &r->s.op;
+	const struct wire_op *w = wire_op_of(op->opcode);
+
+	if (!w || op->status < 0)
+		return 0;
+	if (w->is & (WIRE_OP_DATA_OUT | WIRE_OP_VAL_OUT))
+		return (uint32_t)MIN(op->ret_len, r->len);
+	if (w->is & WIRE_OP_LIST)
+		return (uint32_t)(r->page.at - (uint8_t *)r->buf);
+	return 0;
+}
+
+/* Into the decoder's memory, which is not needed any more. */
+static uint32_t body_make(struct sreq *r)
+{
+	const struct wire_op *w = wire_op_of(r->s.op.opcode);
+	struct wire_out out;
+
+	if (!w || !w->gives || !r->cold || r->s.op.status < 0)
+		return 0;
+	out = (struct wire_out){.at = r->cold->body, .end = r->cold->body + WIRE_BODY_MAX};
+	pst_assert(wire_answer_put(&out, &r->s.op));
+	return (uint32_t)(out.at - r->cold->body);
+}
+
+static uint32_t inline_room(const struct sreq *r)
+{
+	uint32_t used = (uint32_t)sizeof(struct wire_resp) + r->resp.body_len;
+	uint32_t max = sreq_chan(r)->msg_max;
+
+	return max > used ? max - used : 0;
+}
+
+static void resp_make(struct sreq *r)
+{
+	const struct pst_op *op = &r->s.op;
+	const struct wire_op *w = wire_op_of(op->opcode);
+	uint32_t len = payload_len(r);
+
+	r->resp = (struct wire_resp){
+	        .kind = WIRE_RESP,
+	        .version = r->conn->version,
+	        .opcode = op->opcode,
+	        .status = op->status,
+	        .id = r->id,
+	        .ret_len = op->ret_len,
+	        .ret_off = op->ret_off,
+	        .word = w && w->is & WIRE_OP_CONT ? op->cont : op->ino,
+	        .index = op->ret_index,
+	        .len = len,
+	};
+	if (r->more)
+		r->resp.what |= WIRE_MORE;
+	if (len && r->what & WIRE_CRC) {
+		r->resp.what |= WIRE_CRC;
+		r->resp.crc = crc32c(0, r->buf, len);
+	}
+	r->resp.body_len = body_make(r);
+}
+
+/* --- sending --- */
+
+static void finish(struct sreq *r)
+{
+	r->conn->l->fig.answers++;
+	r->answered = true;
+	if (!r->pushing)
+		sreq_free(r);
+}
+
+static void wait_for_room(struct sreq *r)
+{
+	list_push(&r->conn->out, &r->wait);
+}
+
+static void send_answer(struct sreq *r)
+{
+	uint32_t payload = r->resp.what & WIRE_PUSHED ? 0 : r->resp.len;
+	struct wire_resp head;
+	struct iovec iov[3] = {{&head, sizeof(head)}};
+	unsigned n = 1;
+	int rc;
+
+	r->state = SREQ_SEND;
+	if (likely(r->admitted)) {
+		/* Who was revoked meanwhile hears that, and sees no data. */
+		int status = session_end(&r->s);
+
+		r->admitted = false;
+		if (unlikely(status != r->resp.status)) {
+			r->resp.status = status;
+			r->resp.what = 0;
+			r->resp.len = r->resp.body_len = r->resp.crc = 0;
+			payload = 0;
+		}
+	}
+	wire_resp_put(&head, &r->resp);
+	if (r->resp.body_len)
+		iov[n++] = (struct iovec){.iov_base = r->cold->body, .iov_len = r->resp.body_len};
+	if (payload)
+		iov[n++] = (struct iovec){.iov_base = r->buf, .iov_len = payload};
+	rc = chan_send(sreq_chan(r), iov, n);
+	if (likely(rc == 0)) {
+		r->conn->l->fig.bytes_out += payload;
+		finish(r);
+	} else if (rc == -EAGAIN) {
+		wait_for_room(r);
+	} else {
+		/* It is going down, or the client's window and message are both too small. */
+		if (rc == -EMSGSIZE)
+			conn_bad(r->conn, "an answer does not fit");
+		finish(r);
+	}
+}
+
+static void pushed(struct chan_xfer *x, int status)
+{
+	struct sreq *r = container_of(x, struct sreq, x);
+
+	r->pushing = false;
+	if (r->answered || !r->conn->chan) {
+		sreq_free(r);
+		return;
+	}
+	if (status < 0 && !(sreq_chan(r)->traits & FABRIC_WRITE_THEN_MSG)) {
+		r->resp.status = r->s.op.status = -EFAULT;
+		r->resp.what = 0;
+		r->resp.len = r->resp.body_len = r->resp.crc = 0;
+	}
+	if (r->state == SREQ_PUSH)
+		send_answer(r);
+}
+
+static void push(struct sreq *r)
+{
+	struct chan *ch = sreq_chan(r);
+	int rc;
+
+	r->state = SREQ_PUSH;
+	r->xiov = (struct iovec){.iov_base = r->buf, .iov_len = r->resp.len};
+	r->x = (struct chan_xfer){.done = pushed,
+	                          .iov = &r->xiov,
+	                          .iov_count = 1,
+	                          .region = r->conn->l->bufs.region,
+	                          .desc = r->desc,
+	                          .len = r->resp.len};
+	rc = chan_write(ch, &r->x);
+	if (rc == -EAGAIN) {
+		wait_for_room(r);
+		return;
+	}
+	if (rc < 0) {
+		if (rc == -ERANGE)
+			conn_bad(r->conn, "a request's window is too short");
+		else
+			conn_doom(r->conn, rc);
+		return;
+	}
+	r->pushing = true;
+	r->resp.what |= WIRE_PUSHED;
+	r->conn->l->fig.bytes_out += r->resp.len;
+	if (ch->traits & FABRIC_WRITE_THEN_MSG)
+		send_answer(r);
+}
+
+void answer_op(struct sreq *r)
+{
+	if (unlikely(!sreq_chan(r) || r->conn->state != CONN_UP)) {
+		if (sreq_chan(r)) { /* doomed: it ends with the connection */
+			r->state = SREQ_SEND;
+			return;
+		}
+		sreq_free(r);
+		return;
+	}
+	if (r->cold && r->s.op.scrub)
+		for (unsigned i = 0; i < r->cold->bad_count; i++)
+			(void)tell(r, &r->cold->bad[i]);
+	resp_make(r);
+	if (r->resp.len > inline_room(r) && r->what & WIRE_WINDOW && !(r->what & WIRE_PULL))
+		push(r);
+	else
+		send_answer(r);
+}
+
+void answer_again(struct sreq *r, int why)
+{
+	r->conn->l->fig.again++;
+	r->s.op.status = why;
+	resp_make(r);
+	r->resp.status = why;
+	r->resp.what = WIRE_AGAIN;
+	r->resp.len = r->resp.body_len = 0;
+	if (r->admitted) {
+		r->admitted = false;
+		(void)session_end(&r->s);
+	}
+	send_answer(r);
+}
+
+void answer_out(struct conn *c)
+{
+	struct list todo;
+
+	if (c->pong_due) {
+		uint8_t note[sizeof(struct wire_note)];
+		struct iovec iov = {note, sizeof(note)};
+
+		wire_note_make(note, c->version, WIRE_PONG, 0, c->pong_id);
+		c->pong_due = chan_send(c->chan, &iov, 1) == -EAGAIN;
+	}
+	list_init(&todo);
+	list_splice(&todo, &c->out);
+	while (!list_empty(&todo) && c->chan && c->state == CONN_UP) {
+		struct sreq *r = list_first(&todo, struct sreq, wait);
+
+		list_del(&r->wait);
+		if (r->state == SREQ_PUSH) {
+			push(r);
+		} else if (r->state == SREQ_SEND) {
+			send_answer(r);
+		} else { /* a pull that found no place */
+			int rc = chan_read(c->chan, &r->x);
+
+			if (rc == -EAGAIN)
+				wait_for_room(r);
+			else if (rc < 0)
+				conn_doom(c, rc);
+			else
+				r->pushing = true;
+		}
+		if (!list_empty(&c->out)) /* no more room: those behind keep their places */
+			break;
+	}
+	list_splice(&todo, &c->out);
+	list_splice(&c->out, &todo);
+}
+
+/* --- pages --- */
+
+bool answer_entry(struct pst_op *op, const struct pst_entry *e)
+{
+	struct sreq *r = container_of(op, struct sreq, s.op);
+
+	if (wire_entry_put(&r->page, op, e))
+		return true;
+	r->more = true;
+	return false;
+}
+
+/* --- scrubs --- */
+
+static bool tell(struct sreq *r, const struct wire_bad_block *bad)
+{
+	uint8_t msg[WIRE_EVENT_MAX];
+	struct iovec iov = {msg, 0};
+
+	iov.iov_len =
+	        wire_scrub_event_put(msg, sizeof(msg), r->conn->version, r->id, r->s.op.scrub, bad);
+	return chan_send(r->conn->chan, &iov, 1) == 0;
+}
+
+void answer_bad_block(struct pst_scrub_report *rep, uint32_t cont, struct pst_oid oid, uint64_t off,
+                      int status)
+{
+	struct wire_scratch *s = container_of(rep, struct wire_scratch, scrub);
+	struct cold *cold = container_of(s, struct cold, scratch);
+
+	if (cold->bad_count < BAD_BLOCKS_MAX)
+		cold->bad[cold->bad_count++] = (struct wire_bad_block){
+		        .cont = cont, .oid = oid, .off = off, .status = status};
+}
+
+bool answer_progress(struct conn *c)
+{
+	bool any = false;
+	struct sreq *r;
+
+	list_for_each (r, &c->active, link) {
+		unsigned told = 0;
+
+		if (r->s.op.opcode != PST_OP_SCRUB || r->state != SREQ_RUN)
+			continue;
+		any = true;
+		while (told < r->cold->bad_count && tell(r, &r->cold->bad[told]))
+			told++;
+		r->cold->bad_count -= told;
+		memmove(r->cold->bad, r->cold->bad + told,
+		        r->cold->bad_count * sizeof(r->cold->bad[0]));
+		if (!told)
+			(void)tell(r, NULL); /* no credit: the next one tells as much */
+	}
+	return any;
+}

@@ -1,0 +1,553 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * listener - doors, connections, and how a channel says who it is. listener_int.h has the rules.
+ *
+ *              HELLO           session_open() done, or resumed
+ *   CONN_HELLO ------> CONN_OPENING ------> CONN_UP
+ *        |                  |                  |
+ *        '------------------'--- conn_doom ----'---> CONN_DOOMED ---kick---> CONN_GONE
+ */
+#include <stdio.h>
+
+#include "wire/listener_int.h"
+
+#define TICK_NS   (250 * NSEC_PER_MSEC)
+#define CHUNK     16u
+#define COLDS_MAX 64u
+
+struct chunk {
+	struct list link;
+	struct sreq r[CHUNK];
+};
+
+/* --- requests of a connection --- */
+
+static bool reqs_grow(struct conn *c)
+{
+	struct chunk *k;
+
+	if (c->made >= c->depth)
+		return false;
+	k = mem_calloc(1, sizeof(*k));
+	if (!k)
+		return false;
+	list_push(&c->chunks, &k->link);
+	for (unsigned i = 0; i < CHUNK && c->made < c->depth; i++, c->made++) {
+		k->r[i].conn = c;
+		list_init(&k->r[i].wait);
+		list_push(&c->free, &k->r[i].link);
+	}
+	return true;
+}
+
+struct sreq *conn_req_get(struct conn *c)
+{
+	struct list *n = list_pop(&c->free);
+
+	if (unlikely(!n)) {
+		if (!reqs_grow(c))
+			return NULL;
+		n = list_pop(&c->free);
+	}
+	list_push(&c->active, n);
+	c->count++;
+	return list_entry(n, struct sreq, link);
+}
+
+/* --- connections --- */
+
+static void conn_free(struct conn *c)
+{
+	struct list *n;
+
+	while ((n = list_pop(&c->chunks)))
+		mem_free(list_entry(n, struct chunk, link));
+	list_del(&c->link);
+	c->l->fig.conns--;
+	mem_free(c);
+}
+
+void conn_req_gone(struct conn *c)
+{
+	if (!c->count && !c->opening)
+		conn_free(c);
+}
+
+static void conn_close(struct conn *c)
+{
+	struct chan *ch = c->chan;
+
+	/* Rule 4: from here on nothing is sent; what the fabric has ends with the channel. */
+	session_conn_done(&c->sc);
+	c->chan = NULL;
+	c->state = CONN_GONE;
+	c->count++; /* a hold: the connection must not go from under this function */
+	chan_close(ch);
+	serve_abandon(c);
+	c->count--;
+	conn_req_gone(c);
+}
+
+static void kick_run(struct loop_msg *m)
+{
+	struct wire_listener *l = container_of(m, struct wire_listener, kick);
+	struct conn *c, *next;
+
+	l->kicked = false;
+	list_for_each_safe (c, next, &l->conns, link)
+		if (c->state == CONN_DOOMED)
+			conn_close(c);
+}
+
+void conn_doom(struct conn *c, int why)
+{
+	if (c->state >= CONN_DOOMED)
+		return;
+	c->state = CONN_DOOMED;
+	if (!c->l->kicked) {
+		c->l->kicked = true;
+		c->l->kick.run = kick_run;
+		loop_post(c->l->loop, &c->l->kick);
+	}
+}
+
+void conn_bad(struct conn *c, const char *what)
+{
+	if (c->state >= CONN_DOOMED)
+		return;
+	c->l->fig.cut++;
+	log_warn("%s: cut off: %s", c->chan->peer.addr, what);
+	conn_doom(c, -EPROTO);
+}
+
+/* --- opening --- */
+
+static void welcome_send(struct conn *c)
+{
+	struct iovec iov = {c->welcome, c->welcome_len};
+	int rc = chan_send(c->chan, &iov, 1);
+
+	if (rc == -EAGAIN)
+		return;
+	c->welcome_len = 0;
+	if (c->refused)
+		conn_doom(c, -EACCES);
+}
+
+static void welcome(struct conn *c, struct wire_welcome *w, const char *text)
+{
+	w->version = w->version ? w->version : WIRE_VERSION;
+	w->text = text;
+	w->text_len = (uint32_t)MIN(strlen(text), WIRE_TEXT_MAX);
+	c->welcome_len = wire_welcome_put(c->welcome, sizeof(c->welcome), w);
+	welcome_send(c);
+}
+
+static void refuse(struct conn *c, int status, const char *text)
+{
+	struct wire_welcome w = {.status = status, .version = c->version};
+
+	c->l->fig.refused++;
+	log_info("%s: refused: %s", c->chan->peer.addr, text);
+	c->refused = true;
+	c->state = CONN_OPENING; /* deaf from here on */
+	welcome(c, &w, text);
+}
+
+static void accept_client(struct conn *c, const uint8_t secret[16], bool resumed)
+{
+	const struct wire_listener *l = c->l;
+	struct wire_welcome w = {
+	        .version = c->version,
+	        .resumed = resumed,
+	        .session = session_number(c->sc.session),
+	        .epoch = l->epoch,
+	        .caps = l->store->caps,
+	        .slots = session_slots(c->sc.session),
+	        .depth = c->depth,
+	        .lease_ms = (uint32_t)(c->so.lease_ns / NSEC_PER_MSEC),
+	        .expiry_s = (uint32_t)(c->so.expiry_ns / NSEC_PER_SEC),
+	};
+
+	memcpy(w.secret, secret, sizeof(w.secret));
+	memcpy(w.store, l->uuid, sizeof(w.store));
+	c->state = CONN_UP;
+	welcome(c, &w, l->name);
+}
+
+static void opened(struct session_open *o, int status)
+{
+	struct conn *c = container_of(o, struct conn, so);
+
+	c->opening = false;
+	if (c->state == CONN_GONE) {
+		conn_req_gone(c);
+		return;
+	}
+	if (c->state != CONN_OPENING)
+		return;
+	if (status == -EACCES)
+		refuse(c, status, "no capability was granted to this client");
+	else if (status == -EAGAIN || status == -EDQUOT)
+		refuse(c, status, "as many sessions as may be are open");
+	else if (status < 0)
+		refuse(c, status, strerror(-status));
+	else
+		accept_client(c, o->secret, false);
+}
+
+/* Everything that the client can show is looked at. 0, or what was said at a token. */
+static int identify(struct conn *c, const struct wire_hello *h, struct ident *id)
+{
+	const struct fabric_peer *p = &c->chan->peer;
+	struct session_table *t = c->l->table;
+	int rc = 0;
+
+	memset(id, 0, sizeof(*id));
+	if (p->has_cred)
+		(void)session_auth_peer(t, id, p->uid, p->gid);
+	if (p->has_cert)
+		(void)session_auth_cert(t, id, p->cert_name);
+	if (h->cred_len)
+		rc = session_auth_token(t, id, h->cred, h->cred_len);
+	(void)session_auth_open(t, id);
+	return rc;
+}
+
+static void hello_new(struct conn *c, const struct wire_hello *h)
+{
+	int rc = identify(c, h, &c->so.ident);
+
+	if (rc < 0) {
+		refuse(c, rc,
+		       rc == -EKEYEXPIRED   ? "the capability token has expired"
+		       : rc == -EKEYREVOKED ? "the capability was revoked"
+		                            : "the capability token is not one of this store's");
+		return;
+	}
+	c->so.conn = &c->sc;
+	c->so.slots = MIN(h->slots, SESSION_SLOTS_MAX);
+	c->so.done = opened;
+	c->state = CONN_OPENING;
+	c->opening = true;
+	rc = session_open(&c->so);
+	if (rc < 0)
+		opened(&c->so, rc);
+}
+
+static void hello_resume(struct conn *c, const struct wire_hello *h)
+{
+	int rc = session_resume(&c->sc, h->session, h->secret);
+
+	if (rc == -ESTALE)
+		refuse(c, rc, "the session has expired, or is another store's");
+	else if (rc < 0)
+		refuse(c, rc, "the session's secret is wrong");
+	else
+		accept_client(c, h->secret, true);
+}
+
+static void hello(struct conn *c, const void *data, uint32_t len)
+{
+	struct wire_hello h = {0};
+	int rc = wire_hello_get(&h, data, len);
+
+	if (rc == -EPROTONOSUPPORT) {
+		char text[128];
+
+		(void)snprintf(
+		        text, sizeof(text),
+		        "this server speaks version %u to %u of the protocol, the client %u to %u",
+		        WIRE_VERSION_MIN, WIRE_VERSION, h.version_min, h.version);
+		refuse(c, rc, text);
+		return;
+	}
+	if (rc < 0) {
+		conn_bad(c, "not a Penstock client");
+		return;
+	}
+	c->version = MIN(h.version, WIRE_VERSION);
+	c->depth = MIN(h.depth ? h.depth : c->l->opts.depth_max, c->l->opts.depth_max);
+	if (c->chan->msg_max < WIRE_MSG_MIN)
+		refuse(c, -EMSGSIZE, "the channel's messages are too short");
+	else if (h.session)
+		hello_resume(c, &h);
+	else
+		hello_new(c, &h);
+}
+
+/* --- messages --- */
+
+static void note(struct conn *c, const void *data, uint32_t len)
+{
+	struct wire_note n;
+
+	if (len < sizeof(n)) {
+		conn_bad(c, "a message is too short");
+		return;
+	}
+	wire_note_get(&n, data);
+	if (n.kind == WIRE_BYE) {
+		conn_doom(c, -EPIPE);
+	} else if (len != sizeof(n) || n.opcode || n.what || n.version != c->version) {
+		conn_bad(c, "a message is malformed");
+	} else if (n.kind == WIRE_CANCEL) {
+		serve_cancel(c, n.id);
+	} else if (n.kind == WIRE_PING) {
+		session_touch(&c->sc);
+		c->pong_due = true;
+		c->pong_id = n.id;
+		answer_out(c);
+	} else if (n.kind != WIRE_PONG && n.kind != WIRE_CREDIT) {
+		conn_bad(c, "a message of an unknown kind");
+	}
+}
+
+static void on_msg(struct chan *ch, const void *data, uint32_t len)
+{
+	struct conn *c = ch->user;
+
+	if (likely(c->state == CONN_UP && len && *(const uint8_t *)data == WIRE_REQ))
+		serve_req(c, data, len);
+	else if (c->state == CONN_UP)
+		note(c, data, len);
+	else if (c->state == CONN_HELLO)
+		hello(c, data, len);
+	else if (c->state == CONN_OPENING)
+		conn_bad(c, "a message before the welcome");
+}
+
+static void on_ready(struct chan *ch)
+{
+	struct conn *c = ch->user;
+
+	if (c->welcome_len)
+		welcome_send(c);
+	if (c->state == CONN_UP)
+		answer_out(c);
+}
+
+static void on_down(struct chan *ch, int status)
+{
+	struct conn *c = ch->user;
+
+	log_debug("%s: gone: %s", ch->peer.addr, strerror(-status));
+	conn_doom(c, status);
+}
+
+static const struct chan_handlers handlers = {
+        .msg = on_msg,
+        .ready = on_ready,
+        .down = on_down,
+};
+
+static void on_cut(struct session_conn *sc, int why)
+{
+	struct conn *c = container_of(sc, struct conn, sc);
+
+	if (c->chan)
+		log_info("%s: its session goes on elsewhere, or was ended: %s", c->chan->peer.addr,
+		         strerror(-why));
+	conn_doom(c, why);
+}
+
+static bool on_accept(struct fabric_listener *fl, struct chan *ch)
+{
+	struct door *d = fl->user;
+	struct wire_listener *l = d->l;
+	struct conn *c;
+
+	if (l->closing)
+		return false;
+	c = mem_calloc(1, sizeof(*c));
+	if (!c)
+		return false;
+	c->l = l;
+	c->chan = ch;
+	c->since_ns = loop_now(l->loop);
+	c->version = WIRE_VERSION;
+	list_init(&c->chunks);
+	list_init(&c->free);
+	list_init(&c->active);
+	list_init(&c->out);
+	session_conn_init(&c->sc, l->table, on_cut);
+	ch->handlers = &handlers;
+	ch->user = c;
+	list_push(&l->conns, &c->link);
+	l->fig.conns++;
+	l->fig.accepted++;
+	listener_tick_arm(l);
+	return true;
+}
+
+/* --- the tick: channels that don't say who they are, scrubs that go on --- */
+
+static void tick(struct loop_timer *t)
+{
+	struct wire_listener *l = container_of(t, struct wire_listener, tick);
+	uint64_t now = loop_now(l->loop);
+	bool again = false;
+	struct conn *c;
+
+	list_for_each (c, &l->conns, link) {
+		if (c->state == CONN_HELLO && now - c->since_ns >= l->opts.hello_ns)
+			conn_bad(c, "it did not say who it is");
+		again |= c->state == CONN_HELLO;
+		again |= c->state == CONN_UP && answer_progress(c);
+	}
+	if (again)
+		listener_tick_arm(l);
+}
+
+void listener_tick_arm(struct wire_listener *l)
+{
+	if (!l->tick.heap_index &&
+	    loop_timer_arm(l->loop, &l->tick, loop_now(l->loop) + TICK_NS) < 0)
+		log_error("no memory for the listener's timer");
+}
+
+/* --- the listener --- */
+
+static void opts_fill(struct wire_listener_opts *o, const struct wire_listener_opts *from)
+{
+	static const unsigned bufs[WIRE_BUF_CLASSES] = {512, 64, 32, 16, 2};
+	unsigned any = 0;
+
+	*o = from ? *from : (struct wire_listener_opts){0};
+	o->depth_max = o->depth_max ? o->depth_max : 256;
+	o->colds_max = o->colds_max ? o->colds_max : COLDS_MAX;
+	o->hello_ns = o->hello_ns ? o->hello_ns : 10 * NSEC_PER_SEC;
+	for (unsigned i = 0; i < WIRE_BUF_CLASSES; i++)
+		any += o->bufs[i];
+	if (!any)
+		memcpy(o->bufs, bufs, sizeof(bufs));
+}
+
+static void listener_free(struct wire_listener *l)
+{
+	wire_bufs_done(&l->bufs);
+	mem_free(l->cold_all);
+	mem_free(l);
+}
+
+int wire_listener_new(struct wire_listener **ret_l, struct session_table *table,
+                      const struct wire_listener_opts *opts, struct pst_err *err)
+{
+	struct wire_listener *l = mem_calloc(1, sizeof(*l));
+
+	if (!l)
+		return err_set(err, -ENOMEM, "no memory");
+	opts_fill(&l->opts, opts);
+	l->table = table;
+	l->store = session_table_store(table);
+	l->loop = l->store->loop;
+	l->tick.fired = tick;
+	list_init(&l->conns);
+	list_init(&l->doors);
+	list_init(&l->mem_wait);
+	list_init(&l->colds);
+	(void)snprintf(l->name, sizeof(l->name), "%s", l->opts.name ? l->opts.name : "penstock");
+	session_table_identity(table, l->uuid, &l->epoch);
+	l->cold_all = mem_calloc(l->opts.colds_max, sizeof(*l->cold_all));
+	if (!l->cold_all || wire_bufs_init(&l->bufs, l->opts.mem, l->opts.bufs) < 0) {
+		listener_free(l);
+		return err_set(err, -ENOMEM, "no memory for the listener's buffers");
+	}
+	for (unsigned i = 0; i < l->opts.colds_max; i++)
+		list_push(&l->colds, &l->cold_all[i].link);
+	l->fig.mem_bytes = l->bufs.region->len_bytes;
+	*ret_l = l;
+	return 0;
+}
+
+int wire_listener_add(struct wire_listener *l, const char *provider, const char *addr,
+                      const struct fabric_opts *opts, const char **ret_addr, struct pst_err *err)
+{
+	struct door *d = mem_calloc(1, sizeof(*d));
+	int rc;
+
+	if (!d)
+		return err_set(err, -ENOMEM, "no memory");
+	d->l = l;
+	rc = fabric_listen(&d->fl, l->loop, provider, addr, opts, err);
+	if (rc < 0) {
+		mem_free(d);
+		return rc;
+	}
+	d->fl->accept = on_accept;
+	d->fl->user = d;
+	list_push(&l->doors, &d->link);
+	if (ret_addr)
+		*ret_addr = d->fl->addr;
+	return 0;
+}
+
+static void doors_close(struct wire_listener *l)
+{
+	struct list *n;
+
+	while ((n = list_pop(&l->doors))) {
+		struct door *d = list_entry(n, struct door, link);
+
+		fabric_listener_close(d->fl);
+		mem_free(d);
+	}
+}
+
+static void say_bye(struct conn *c)
+{
+	uint8_t msg[sizeof(struct wire_note)];
+	struct iovec iov = {msg, sizeof(msg)};
+
+	wire_note_make(msg, c->version, WIRE_BYE, (uint32_t)-ESHUTDOWN, 0);
+	if (c->state == CONN_UP)
+		(void)chan_send(c->chan, &iov, 1); /* or they see the channel's end */
+}
+
+static bool any_running(const struct wire_listener *l)
+{
+	const struct conn *c;
+
+	list_for_each (c, &l->conns, link)
+		if (c->count)
+			return true;
+	return false;
+}
+
+void wire_listener_crash(struct wire_listener *l)
+{
+	struct conn *c;
+
+	l->closing = true;
+	doors_close(l);
+	list_for_each (c, &l->conns, link)
+		conn_doom(c, -ECONNRESET);
+}
+
+void wire_listener_close(struct wire_listener *l, uint64_t wait_ns)
+{
+	uint64_t until;
+	struct conn *c;
+
+	if (!l)
+		return;
+	until = loop_now(l->loop) + wait_ns;
+	if (!l->closing)
+		list_for_each (c, &l->conns, link)
+			say_bye(c);
+	l->closing = true;
+	doors_close(l);
+	while (any_running(l) && loop_now(l->loop) < until)
+		(void)loop_turn(l->loop, until - loop_now(l->loop));
+	list_for_each (c, &l->conns, link)
+		conn_doom(c, -ESHUTDOWN);
+	while (!list_empty(&l->conns) || l->kicked)
+		(void)loop_turn(l->loop, 10 * NSEC_PER_MSEC);
+	loop_timer_disarm(l->loop, &l->tick);
+	listener_free(l);
+}
+
+void wire_listener_figures(const struct wire_listener *l, struct wire_figures *ret_f)
+{
+	*ret_f = l->fig;
+}

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * listener_int - what the files of the listener share.
+ *
+ * A *connection* is a channel and what it carries; a *request* one op of it. The life of a request,
+ * with the file that has the step; what ends it early goes to the answer:
+ *
+ *   message -> body pulled, if it is in the window -> decoded        serve.c
+ *           -> admitted by the session                                (session room)
+ *           -> has payload memory, or waits in l->mem_wait            serve.c
+ *           -> payload pulled and checked -> submitted to the store   serve.c
+ *           -> payload pushed -> session_end() -> answer sent         answer.c
+ *
+ * Rules:
+ *  1. A connection has depth requests, made when it opens: who sends more than was agreed is cut
+ *     off. Payload memory and decoders of cold ops are the listener's, and limited: a request whose
+ *     payload came inline and finds none is answered WIRE_AGAIN; the others wait, in order.
+ *  2. What came with a message is copied before the handler returns.
+ *  3. A request that the session admitted ends with session_end(), once.
+ *  4. A connection that goes away leaves those of its requests behind that the store or the fabric
+ *     still have (r->conn stays, conn->chan is NULL): they end without an answer, and the
+ *     connection with the last of them.
+ *  5. Connections are closed from the listener's kick, never from inside a handler.
+ */
+#ifndef WIRE_LISTENER_INT_H
+#define WIRE_LISTENER_INT_H
+
+#include "wire/bufs.h"
+#include "wire/codec.h"
+#include "wire/wire.h"
+
+struct conn;
+
+/* A decoder of an op with fields, and the places of its results. */
+#define BAD_BLOCKS_MAX 32
+
+struct cold {
+	struct list link;
+	struct sreq *owner;
+	struct wire_bad_block bad[BAD_BLOCKS_MAX]; /* of a scrub, not told yet; more are not told */
+	unsigned bad_count;
+	struct wire_scratch scratch;
+	uint8_t body[WIRE_BODY_MAX];
+};
+
+enum sreq_state {
+	SREQ_FREE,
+	SREQ_BODY,  /* its body is on its way */
+	SREQ_ADMIT, /* the session has it */
+	SREQ_MEM,   /* waits for payload memory */
+	SREQ_PULL,  /* its payload is on its way */
+	SREQ_RUN,   /* the store has it */
+	SREQ_PUSH,  /* its result is on its way, or waits for a transfer's place */
+	SREQ_SEND,  /* its answer waits for a credit */
+};
+
+struct sreq {
+	struct session_req s; /* with the op */
+	struct conn *conn;
+	struct list link; /* conn->free or conn->active */
+	struct list wait; /* l->mem_wait or conn->out */
+	uint64_t id;
+	uint8_t what, state;
+	bool admitted;  /* session_end() is due */
+	bool cancelled; /* asked for: by the client, or by the session */
+	bool more;      /* a list's page was full */
+	bool pushing;   /* the transfer has the buffer */
+	bool answered;  /* the answer was sent: only the transfer keeps it */
+	uint32_t len;   /* of the header */
+	uint32_t body_len;
+	uint32_t crc;
+	struct fabric_desc desc;
+	void *buf;
+	struct iovec iov;  /* the payload, for the op */
+	struct cold *cold; /* NULL: a hot one */
+	struct wire_out page;
+	struct wire_resp resp;
+	struct chan_xfer x;
+	struct iovec xiov;
+};
+
+enum conn_state {
+	CONN_HELLO,   /* it has not said who it is */
+	CONN_OPENING, /* its session is being made */
+	CONN_UP,
+	CONN_DOOMED, /* to be closed by the kick */
+	CONN_GONE,   /* closed; requests are left */
+};
+
+struct conn {
+	struct wire_listener *l;
+	struct list link;  /* l->conns */
+	struct chan *chan; /* NULL: gone */
+	struct session_conn sc;
+	struct session_open so;
+	enum conn_state state;
+	bool opening; /* session_open() has c->so */
+	bool pong_due;
+	bool refused;
+	uint8_t version;
+	uint32_t welcome_len; /* to be sent when there is a credit */
+	uint8_t welcome[512];
+	uint32_t depth;
+	uint64_t since_ns, pong_id;
+	struct list chunks; /* of requests: as many as were ever needed at once */
+	unsigned made;
+	struct list free, active, out;
+	unsigned count; /* active */
+};
+
+struct door {
+	struct list link;
+	struct fabric_listener *fl;
+	struct wire_listener *l;
+};
+
+struct wire_listener {
+	struct loop *loop;
+	struct session_table *table;
+	struct store *store;
+	struct wire_listener_opts opts;
+	char name[64];
+	struct list conns, doors, doomed;
+	struct list colds;
+	struct cold *cold_all;
+	struct wire_bufs bufs;
+	struct list mem_wait;
+	bool draining; /* serve_drain() is on the stack */
+	bool closing;  /* takes nothing new */
+	bool crashing;
+	struct loop_msg kick;
+	bool kicked;
+	struct loop_timer tick;
+	uint8_t uuid[16];
+	uint64_t epoch;
+	struct wire_figures fig;
+};
+
+/* --- listener.c --- */
+
+void conn_doom(struct conn *c, int why);
+void conn_bad(struct conn *c, const char *what); /* it broke the rules: log, count, doom */
+void conn_req_gone(struct conn *c);              /* one request less: maybe the last */
+
+void listener_tick_arm(struct wire_listener *l);
+/* One more request, from the pool or new; NULL: as many as were agreed are under way, or no memory
+ * for another. */
+struct sreq *conn_req_get(struct conn *c);
+
+/* --- serve.c --- */
+
+void serve_req(struct conn *c, const void *msg, uint32_t len);
+void serve_cancel(struct conn *c, uint64_t id);
+/* Of a connection that was closed: what nobody else has ends. */
+void serve_abandon(struct conn *c);
+/* Payload memory has come back: gives it to those that wait. */
+void serve_drain(struct wire_listener *l);
+
+/* --- answer.c --- */
+
+/* The op has ended, or never began, with s.op.status: answers it and ends the request. */
+void answer_op(struct sreq *r);
+/* Not taken: the client shall send it again. */
+void answer_again(struct sreq *r, int why);
+void answer_out(struct conn *c); /* there is a credit, or a transfer's place */
+void sreq_free(struct sreq *r);
+bool answer_entry(struct pst_op *op, const struct pst_entry *e);
+void answer_bad_block(struct pst_scrub_report *rep, uint32_t cont, struct pst_oid oid, uint64_t off,
+                      int status);
+/* The figures of steady ops, told once in a while. False: there is none. */
+bool answer_progress(struct conn *c);
+
+static inline struct chan *sreq_chan(const struct sreq *r)
+{
+	return r->conn->chan;
+}
+
+#endif
