@@ -102,7 +102,7 @@ static int log_make(struct tcp_assoc *a, const struct tcp_conn *conn)
 		tp = container_of(p, const struct tcp_port, port);
 		e[i].trtype = NVME_TRTYPE_TCP;
 		e[i].subtype = NVME_SUBTYPE_NVM;
-		e[i].treq = NVME_TREQ_NOT_REQUIRED | NVME_TREQ_NO_SQ_FLOW;
+		e[i].treq = NVME_TREQ_NO_SQ_FLOW; /* a secure channel: not specified */
 		e[i].portid = le16_make((uint16_t)p->number);
 		e[i].cntlid = le16_make(NVME_CNTLID_DYNAMIC);
 		e[i].asqsz = le16_make(TCP_ADMIN_SQ_MIN + 1);
