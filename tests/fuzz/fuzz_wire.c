@@ -65,9 +65,16 @@ static void heard(struct tape *t, const void *msg, uint32_t len)
 	}
 }
 
+static void gone(struct tape *t)
+{
+	if (tape == t)
+		tape = NULL;
+}
+
 static void client_made(struct tape *t)
 {
 	tape = t;
+	t->gone = gone;
 	t->sent = heard;
 }
 
@@ -166,16 +173,19 @@ static void to_client(const uint8_t *data, size_t size)
 		if (len >= 16 && ids && (msg[0] == WIRE_RESP || msg[0] == WIRE_EVENT)) {
 			msg[1] = 1;
 			memcpy(msg + 8, &last_id[msg[8] % ids], 8);
-			if (msg[0] == WIRE_RESP && msg[9] & 1 && tape->window)
+			if (msg[0] == WIRE_RESP && msg[9] & 1 && tape && tape->window)
 				msg[3] |= WIRE_PUSHED;
 		}
-		tape_say(tape, msg, len);
+		if (tape)
+			tape_say(tape, msg, len);
 		turns(1);
 	}
 	tape_made = NULL; /* nobody answers any more: they end by their time */
-	tape->sent = NULL;
-	if (!tape->is_down)
-		tape_down(tape, -ECONNRESET);
+	if (tape) {
+		tape->sent = NULL;
+		if (!tape->is_down)
+			tape_down(tape, -ECONNRESET);
+	}
 	while (ended < count)
 		(void)loop_turn(loop, NSEC_PER_SEC);
 	(void)store_close(s);
@@ -188,6 +198,7 @@ static uint8_t server_memory[64 * KIB];
 static void server_made(struct tape *t)
 {
 	tape = t;
+	t->gone = gone;
 	t->mem = server_memory;
 	t->mem_len = sizeof(server_memory);
 }
@@ -209,13 +220,12 @@ static void to_server(const uint8_t *data, size_t size, bool hello)
 	pst_assert(!wire_listener_new(&l, t, &lo, NULL));
 	pst_assert(!wire_listener_add(l, "tape", "x", NULL, NULL, NULL));
 	pst_assert(tape_accept(loop, server_made));
-	if (hello) {
+	if (hello && tape) {
 		tape_say(tape, msg, wire_hello_put(msg, sizeof(msg), &h));
 		turns(4);
 	}
 	for (unsigned i = 0;
-	     i < MESSAGES_MAX && tape_alive() && (len = next(&data, &size, msg, sizeof(msg))) > 0;
-	     i++) {
+	     i < MESSAGES_MAX && tape && (len = next(&data, &size, msg, sizeof(msg))) > 0; i++) {
 		tape_say(tape, msg, len);
 		turns(2);
 	}

@@ -147,6 +147,8 @@ static void tape_close(struct chan *c)
 		free(list_entry(n, struct said, link));
 	loop_poller_del(c->loop, &t->poller);
 	alive--;
+	if (t->gone)
+		t->gone(t);
 	mem_free(t);
 }
 

@@ -18,6 +18,7 @@ struct tape {
 	/* the other end's */
 	/* What our end sent; from a turn. NULL: nobody listens. */
 	void (*sent)(struct tape *t, const void *msg, uint32_t len);
+	void (*gone)(struct tape *t); /* it is closed, and freed after this; or NULL */
 	void *user;
 	uint8_t *mem; /* what transfers of ours reach */
 	size_t mem_len;
