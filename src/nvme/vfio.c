@@ -434,17 +434,17 @@ void vfio_pci_unmap(struct vfio_pci *v, uint64_t dma)
 
 static int set_irqs(struct vfio_pci *v, unsigned index, const int *fds, unsigned count)
 {
-	struct {
+	union {
 		struct vfio_irq_set set;
-		int32_t fds[VFIO_VECTORS_MAX];
+		uint8_t room[sizeof(struct vfio_irq_set) + VFIO_VECTORS_MAX * sizeof(int32_t)];
 	} s = {.set = {.argsz = sizeof(s.set), .index = index, .count = count}};
 
 	if (v->device < 0)
 		return -ENODEV;
 	s.set.flags = VFIO_IRQ_SET_ACTION_TRIGGER |
 	              (count ? VFIO_IRQ_SET_DATA_EVENTFD : VFIO_IRQ_SET_DATA_NONE);
-	s.set.argsz += count * (uint32_t)sizeof(s.fds[0]);
-	memcpy(s.set.data, fds, count * sizeof(s.fds[0]));
+	s.set.argsz += count * (uint32_t)sizeof(int32_t);
+	memcpy(s.set.data, fds, count * sizeof(int32_t));
 	return ioctl(v->device, VFIO_DEVICE_SET_IRQS, &s) ? -errno : 0;
 }
 
