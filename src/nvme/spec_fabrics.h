@@ -137,8 +137,8 @@ enum nvme_subtype {
 #define NVME_TSAS_TCP_NONE     0u        /* first byte of TSAS for TCP: security type */
 #define NVME_EFLAGS_DUPRETINFO (1u << 0)
 #define NVME_EFLAGS_EPCSD      (1u << 1) /* persistent discovery connections */
-#define NVME_TCP_PORT          4420
-#define NVME_TCP_PORT_DISC     8009
+#define NVME_TCP_PORT          4420u
+#define NVME_TCP_PORT_DISC     8009u
 
 /* --- NVMe/TCP PDUs (TCP 3.6.2) --- */
 

@@ -250,7 +250,7 @@ static int load_run(struct session_table *t, struct load_op *o)
 static int load_kind(struct session_table *t, uint8_t kind)
 {
 	struct loader ld = {.t = t};
-	int rc;
+	int rc = 0;
 
 	do {
 		struct load_op o = {.op = {.opcode = PST_OP_KV_LIST,
