@@ -438,7 +438,8 @@ static int check_opens(struct session *s, struct session_req *r)
 
 	if (op->opcode == PST_OP_FILE_CLOSE && !op->view)
 		r->answered = !held_find(s, op->cont, op->ino);
-	return makes_hold(op) ? held_reserve(s) : 0;
+	r->holds = makes_hold(op);
+	return r->holds ? held_reserve(s) : 0;
 }
 
 static int refuse(struct session_conn *c, struct session_req *r, int err)
@@ -465,7 +466,7 @@ static void enter(struct session *s, struct session_conn *c, struct session_req 
 	list_push(&r->cap->reqs, &r->by_cap);
 	s->running_bytes += r->bytes;
 	s->tenant->running_bytes += r->bytes;
-	if (unlikely(makes_hold(&r->op)))
+	if (unlikely(r->holds))
 		s->opens_coming++;
 }
 
@@ -477,7 +478,7 @@ void req_leave(struct session_req *r)
 	list_del(&r->by_cap);
 	s->running_bytes -= r->bytes;
 	s->tenant->running_bytes -= r->bytes;
-	if (unlikely(makes_hold(&r->op)))
+	if (unlikely(r->holds))
 		s->opens_coming--;
 	r->state = REQ_NONE;
 }
@@ -498,7 +499,7 @@ int session_admit(struct session_conn *c, struct session_req *r)
 	if (unlikely(!s))
 		return -ECONNABORTED;
 	s->last_ns = loop_now(c->table->loop);
-	r->submitted = r->stopped = r->answered = r->slotted = false;
+	r->submitted = r->stopped = r->answered = r->slotted = r->holds = false;
 	r->cap = NULL;
 	err = authorize(c, r);
 	if (likely(!err))
@@ -534,7 +535,7 @@ static void hold_result(struct session_req *r, int status)
 			held_del(s, op->cont, op->ino);
 		return;
 	}
-	if (!makes_hold(op) || status)
+	if (!r->holds || status)
 		return;
 	/* A repeated CREATE was answered, and counted once. */
 	if (held_find(s, op->cont, op->ino)) {
@@ -577,7 +578,7 @@ int session_end(struct session_req *r)
 	pst_assert(r->state == REQ_RUNNING);
 	if (unlikely(r->op.opcode == PST_OP_CONT_LIST))
 		r->op.entry = r->entry;
-	if (unlikely(r->op.opcode >= PST_OP_CREATE))
+	if (unlikely(r->holds || r->op.opcode == PST_OP_FILE_CLOSE))
 		hold_result(r, r->submitted ? r->op.status : -ECANCELED);
 	count(s, r, status);
 	req_leave(r);

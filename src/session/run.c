@@ -17,6 +17,13 @@ static struct session_req *req_of(struct list *link)
 	return list_entry(link, struct session_req, item.link);
 }
 
+/* Nobody waits, and no rate is set anywhere on the way: sched_pass() in short. */
+static bool unlimited(const struct session *s, const struct session_req *r)
+{
+	return !s->table->sched.queued && !r->item.bucket && !bucket_limits(&s->flow.bucket) &&
+	       !bucket_limits(&s->tenant->flow.bucket);
+}
+
 static bool room(const struct session_table *t)
 {
 	return t->running < t->opts.running_max && t->running_bytes < t->opts.running_bytes;
@@ -59,7 +66,8 @@ int run_enter(struct session *s, struct session_req *r, bool parked)
 	r->item.bucket = bucket_limits(&r->cap->bucket) ? &r->cap->bucket : NULL;
 	list_init(&r->item.link);
 	if (likely(!parked && room(t)) &&
-	    likely(sched_pass(&t->sched, &s->flow, &r->item, loop_now(t->loop)))) {
+	    (likely(unlimited(s, r)) ||
+	     sched_pass(&t->sched, &s->flow, &r->item, loop_now(t->loop)))) {
 		start(r);
 		return 0;
 	}

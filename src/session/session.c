@@ -62,16 +62,21 @@ bool session_sees(const struct session *s, uint32_t cont)
 	return false;
 }
 
-bool session_is_admin(const struct session *s)
+bool session_ident_is_admin(const struct session_table *t, const struct ident *id)
 {
-	for (uint32_t i = 0; i < s->ident.cap_count; i++) {
-		const struct cap *c = s->cap[i].cap;
+	for (uint32_t i = 0; i < id->cap_count; i++) {
+		const struct cap *c = cap_find(t, id->cap[i]);
 
-		if (c && !c->info.cont && s->cap[i].rights & RIGHT_ADMIN &&
-		    !cap_good(c, loop_real_now(s->table->loop)))
+		if (c && !c->info.cont && id->cap_rights[i] & RIGHT_ADMIN &&
+		    !cap_good(c, loop_real_now(t->loop)))
 			return true;
 	}
 	return false;
+}
+
+bool session_is_admin(const struct session *s)
+{
+	return session_ident_is_admin(s->table, &s->ident);
 }
 
 static void tell(struct session *s, enum audit_what what, int status)

@@ -155,6 +155,9 @@ int session_auth_token(struct session_table *t, struct ident *id, const char *te
 /* Of a table with open_access: everything. Else -EACCES. */
 int session_auth_open(struct session_table *t, struct ident *id);
 
+/* May it manage the server (the right ADMIN on all containers)? */
+bool session_ident_is_admin(const struct session_table *t, const struct ident *id);
+
 /* --- connections --- */
 
 /* Embedded in the owner's connection. */
@@ -221,8 +224,7 @@ uint32_t session_slots(const struct session *s);
 const struct ident *session_ident(const struct session *s);
 /* Does this session see that container in a list? */
 bool session_sees(const struct session *s, uint32_t cont);
-/* May it manage the server (the right ADMIN on all containers)? */
-bool session_is_admin(const struct session *s);
+bool session_is_admin(const struct session *s); /* as session_ident_is_admin() */
 
 /* --- requests --- */
 
@@ -241,7 +243,7 @@ struct session_req {
 	void (*stop)(struct session_req *r); /* NULL: store_cancel() */
 	/* private from here on */
 	uint8_t state; /* enum session_req_state */
-	bool mutates, submitted, stopped, probe, answered, slotted;
+	bool mutates, submitted, stopped, probe, answered, slotted, holds;
 	int stop_status;
 	uint32_t rights; /* that it was admitted by */
 	struct session *session;
