@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * auth - who calls, and the sessions that are attached here.
+ *
+ * Unix sockets. gRPC doesn't tell who is at the other end of one, so the connections are accepted
+ * here, the kernel is asked, and gRPC gets the descriptor. A call knows its connection by gRPC's
+ * name for it, "fd:NUMBER". So that a call that was in flight when its connection ended is not taken
+ * for one of a newer connection, numbers are handed out in a circle: the same number comes again
+ * only after thousands of others.
+ */
+#include <fcntl.h>
+#include <openssl/crypto.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "front/grpc/grpc_int.h"
+
+/* --- unix sockets --- */
+
+static int high_fd(struct grpc_front *f, int fd)
+{
+	int high = fcntl(fd, F_DUPFD_CLOEXEC, f->fd_next);
+
+	if (high < 0 || high >= f->fd_end) {
+		if (high >= 0)
+			close(high);
+		high = fcntl(fd, F_DUPFD_CLOEXEC, f->fd_first);
+	}
+	close(fd);
+	if (high >= f->fd_end) {
+		close(high);
+		return -1;
+	}
+	f->fd_next = high + 1;
+	return high;
+}
+
+static void unix_ready(struct loop_fd *lf, uint32_t revents)
+{
+	struct grpc_front *f = container_of(lf, struct grpc_front, listener);
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+	int fd = accept4(lf->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	if (fd < 0)
+		return;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0) {
+		close(fd);
+		return;
+	}
+	fd = high_fd(f, fd);
+	if (fd < 0)
+		return;
+	f->peers[fd - f->fd_first] = (struct peer_cred){cred.uid, cred.gid, true};
+	grpc_server_add_channel_from_fd(f->server, fd, f->plain);
+}
+
+/* A socket's file that nobody listens at is in the way. */
+static int take_over(const struct sockaddr_un *sa, struct pst_err *err)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct stat st;
+	int rc = 0;
+
+	if (fd >= 0 && connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) == 0)
+		rc = err_set(err, -EADDRINUSE, "%s: somebody listens there", sa->sun_path);
+	else if (!lstat(sa->sun_path, &st) && S_ISSOCK(st.st_mode))
+		(void)unlink(sa->sun_path);
+	if (fd >= 0)
+		close(fd);
+	return rc;
+}
+
+static int bind_unix(const char *path, int *ret_fd, struct pst_err *err)
+{
+	struct sockaddr_un sa = {.sun_family = AF_UNIX};
+	int fd, rc;
+
+	if (strlen(path) >= sizeof(sa.sun_path))
+		return err_set(err, -ENAMETOOLONG, "%s: too long for a socket's path", path);
+	memcpy(sa.sun_path, path, strlen(path));
+	rc = take_over(&sa, err);
+	if (rc)
+		return rc;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return err_set(err, -errno, "a unix socket: %s", strerror(errno));
+	if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || chmod(path, 0666) < 0 ||
+	    listen(fd, 128) < 0) {
+		rc = err_set(err, -errno, "%s: %s", path, strerror(errno));
+		close(fd);
+		return rc;
+	}
+	*ret_fd = fd;
+	return 0;
+}
+
+/* Half of the descriptors that this process may have, up to 64 Ki. */
+static int fds_reserve(struct grpc_front *f)
+{
+	struct rlimit rl;
+
+	if (getrlimit(RLIMIT_NOFILE, &rl) < 0)
+		return -errno;
+	if (rl.rlim_cur < 65536 && rl.rlim_max > rl.rlim_cur) {
+		rl.rlim_cur = MIN(rl.rlim_max, 65536);
+		(void)setrlimit(RLIMIT_NOFILE, &rl);
+	}
+	f->fd_end = (int)MIN(rl.rlim_cur, 1u << 17);
+	f->fd_first = f->fd_next = f->fd_end / 2;
+	f->peers = mem_calloc((size_t)(f->fd_end - f->fd_first), sizeof(*f->peers));
+	return f->peers ? 0 : -ENOMEM;
+}
+
+int unix_listen(struct grpc_front *f, const char *path, struct pst_err *err)
+{
+	int rc = fds_reserve(f);
+
+	if (rc)
+		return err_set(err, rc, "descriptors for %s: %s", path, strerror(-rc));
+	f->plain = grpc_insecure_server_credentials_create();
+	rc = bind_unix(path, &f->listener.fd, err);
+	if (rc)
+		return rc;
+	f->listener.ready = unix_ready;
+	rc = loop_fd_add(f->loop, &f->listener, POLLIN);
+	if (rc) {
+		close(f->listener.fd);
+		return err_set(err, rc, "%s: %s", path, strerror(-rc));
+	}
+	f->listening = true;
+	return 0;
+}
+
+static void unix_gone(struct loop_fd *lf)
+{
+	container_of(lf, struct grpc_front, listener)->listening = false;
+}
+
+void unix_close(struct grpc_front *f)
+{
+	if (!f->listening)
+		return;
+	loop_fd_del(f->loop, &f->listener, unix_gone);
+	while (f->listening)
+		(void)loop_turn(f->loop, NSEC_PER_SEC);
+	close(f->listener.fd);
+	(void)unlink(f->opts.unix_path);
+}
+
+static const struct peer_cred *cred_of(const struct gcall *c)
+{
+	const struct grpc_front *f = c->front;
+	int fd, end = 0;
+
+	if (!f->peers || !c->peer || sscanf(c->peer, "fd:%d%n", &fd, &end) != 1 || c->peer[end] ||
+	    fd < f->fd_first || fd >= f->fd_end || !f->peers[fd - f->fd_first].known)
+		return NULL;
+	return &f->peers[fd - f->fd_first];
+}
+
+/* --- identities --- */
+
+int call_identify(struct gcall *c, struct ident *ret_id)
+{
+	struct session_table *t = c->front->table;
+	const struct peer_cred *cred = cred_of(c);
+	int rc = -EACCES, got;
+
+	memset(ret_id, 0, sizeof(*ret_id));
+	if (c->bearer_len) {
+		/* What is shown has to be good, whatever else there is. */
+		if (c->bearer_len > sizeof(c->bearer))
+			return -EBADF;
+		rc = session_auth_token(t, ret_id, c->bearer, c->bearer_len);
+		if (rc)
+			return rc;
+	}
+	if (c->cert[0]) {
+		got = session_auth_cert(t, ret_id, c->cert);
+		rc = rc && !got ? 0 : rc;
+	}
+	if (cred) {
+		got = session_auth_peer(t, ret_id, cred->uid, cred->gid);
+		rc = rc && !got ? 0 : rc;
+	}
+	if (rc && !session_auth_open(t, ret_id))
+		rc = 0;
+	return rc;
+}
+
+int call_admin(struct gcall *c)
+{
+	int rc = call_identify(c, &c->ident);
+
+	return rc ? rc : session_ident_is_admin(c->front->table, &c->ident) ? 0 : -EACCES;
+}
+
+/* --- sessions --- */
+
+static void fsession_free(struct fsession *s)
+{
+	if (s->calls || !s->gone)
+		return;
+	list_del(&s->link);
+	OPENSSL_cleanse(s, sizeof(*s));
+	mem_free(s);
+}
+
+void fsession_end(struct fsession *s)
+{
+	if (s->gone)
+		return;
+	s->gone = true;
+	session_conn_done(&s->conn);
+	fsession_free(s);
+}
+
+static void fsession_cut(struct session_conn *conn, int why)
+{
+	fsession_end(container_of(conn, struct fsession, conn));
+}
+
+struct fsession *fsession_new(struct grpc_front *f)
+{
+	struct fsession *s = mem_calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	s->front = f;
+	s->calls = 1;
+	s->last_ns = loop_now(f->loop);
+	list_push(&f->sessions, &s->link);
+	session_conn_init(&s->conn, f->table, fsession_cut);
+	return s;
+}
+
+void fsession_put(struct fsession *s)
+{
+	s->calls--;
+	s->last_ns = loop_now(s->front->loop);
+	fsession_free(s);
+}
+
+/* A session that is attached never expires: those that are not used are let go. */
+void fsessions_sweep(struct grpc_front *f)
+{
+	struct fsession *s, *tmp;
+
+	list_for_each_safe (s, tmp, &f->sessions, link)
+		if (!s->calls && loop_now(f->loop) - s->last_ns > 30 * NSEC_PER_SEC)
+			fsession_end(s);
+}
+
+int call_session(struct gcall *c, const Penstock__V1__Session *m)
+{
+	struct grpc_front *f = c->front;
+	struct fsession *s;
+	int rc;
+
+	if (!m || m->secret.len != SESSION_SECRET_BYTES)
+		return -EINVAL;
+	list_for_each (s, &f->sessions, link) {
+		/* Of a wrong secret the session room hears below. */
+		if (s->gone || s->number != m->number || !s->conn.session ||
+		    CRYPTO_memcmp(s->secret, m->secret.data, sizeof(s->secret)))
+			continue;
+		s->calls++;
+		c->session = s;
+		return 0;
+	}
+	s = fsession_new(f);
+	if (!s)
+		return -ENOMEM;
+	rc = session_resume(&s->conn, m->number, m->secret.data);
+	if (rc) {
+		s->calls = 0;
+		fsession_end(s);
+		return rc;
+	}
+	s->number = m->number;
+	memcpy(s->secret, m->secret.data, sizeof(s->secret));
+	c->session = s;
+	return 0;
+}
+
+/* --- requests --- */
+
+static void run_end(struct gcall *c, int status)
+{
+	struct fsession *s = c->session;
+
+	c->session = NULL;
+	c->finish(c, status);
+	fsession_put(s);
+}
+
+static void run_done(struct pst_op *op)
+{
+	struct gcall *c = container_of(op, struct gcall, req.op);
+
+	/* The answer may take the handle along. */
+	c->has_handle = !op->status && !session_handle(&c->req, c->handle);
+	run_end(c, session_end(&c->req));
+}
+
+static void run_go(struct session_req *r, int status)
+{
+	struct gcall *c = container_of(r, struct gcall, req);
+
+	if (status)
+		run_end(c, status);
+	else
+		session_submit(r);
+}
+
+void call_run(struct gcall *c, const Penstock__V1__Token *token,
+              void (*finish)(struct gcall *c, int status))
+{
+	int rc;
+
+	c->finish = finish;
+	if (token && token->sequence)
+		c->req.op.token = (struct pst_token){
+		        .session = c->session->number, .slot = token->slot, .seq = token->sequence};
+	c->req.go = run_go;
+	c->req.op.done = run_done;
+	rc = session_admit(&c->session->conn, &c->req);
+	if (!rc)
+		session_submit(&c->req);
+	else if (rc != -EINPROGRESS)
+		run_end(c, rc);
+}

@@ -1,0 +1,500 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * do_server - the methods of the services Server, Capabilities, Tenants and Health.
+ */
+#include <openssl/crypto.h>
+
+#include "front/grpc/grpc_int.h"
+
+static const Penstock__V1__Empty empty = PENSTOCK__V1__EMPTY__INIT;
+
+static void end_empty(struct gcall *c, int status)
+{
+	call_end(c, status, &empty.base);
+}
+
+/* --- sessions --- */
+
+static void session_opened(struct session_open *o, int status)
+{
+	struct gcall *c = container_of(o, struct gcall, u.open);
+	struct grpc_front *f = c->front;
+	Penstock__V1__OpenSessionReply r = PENSTOCK__V1__OPEN_SESSION_REPLY__INIT;
+	Penstock__V1__Session s = PENSTOCK__V1__SESSION__INIT;
+	Penstock__V1__Endpoint e[GRPC_FRONT_ENDPOINTS_MAX], *list[GRPC_FRONT_ENDPOINTS_MAX];
+	uint8_t uuid[16];
+
+	if (!status) {
+		c->session->number = o->number;
+		memcpy(c->session->secret, o->secret, sizeof(o->secret));
+	}
+	session_table_identity(f->table, uuid, &r.store_epoch);
+	s.number = o->number;
+	s.secret = (ProtobufCBinaryData){sizeof(o->secret), o->secret};
+	r.session = &s;
+	r.slots = o->slots;
+	r.lease_ms = o->lease_ns / NSEC_PER_MSEC;
+	r.expiry_ms = o->expiry_ns / NSEC_PER_MSEC;
+	r.store_uuid = (ProtobufCBinaryData){sizeof(uuid), uuid};
+	fill_endpoints(f, e, list);
+	r.endpoints = list;
+	r.n_endpoints = f->opts.endpoints;
+	if (status)
+		fsession_end(c->session);
+	fsession_put(c->session);
+	c->session = NULL;
+	call_end(c, status, &r.base);
+}
+
+void do_open_session(struct gcall *c)
+{
+	const Penstock__V1__OpenSessionRequest *in = (const void *)c->in;
+	struct session_open *o = &c->u.open;
+	int rc = call_identify(c, &o->ident);
+
+	if (!rc) {
+		c->session = fsession_new(c->front);
+		rc = c->session ? 0 : -ENOMEM;
+	}
+	if (!rc) {
+		o->conn = &c->session->conn;
+		o->slots = in->slots;
+		o->done = session_opened;
+		rc = session_open(o);
+	}
+	if (!rc)
+		return;
+	if (c->session) {
+		fsession_end(c->session);
+		fsession_put(c->session);
+		c->session = NULL;
+	}
+	call_end(c, rc, NULL);
+}
+
+void do_keep_alive(struct gcall *c)
+{
+	const Penstock__V1__SessionRequest *in = (const void *)c->in;
+	int rc = call_session(c, in->session);
+
+	if (!rc) {
+		session_touch(&c->session->conn);
+		fsession_put(c->session);
+	}
+	end_empty(c, rc);
+}
+
+void do_close_session(struct gcall *c)
+{
+	const Penstock__V1__SessionRequest *in = (const void *)c->in;
+	int rc = call_session(c, in->session);
+
+	if (!rc) {
+		rc = session_close(&c->session->conn);
+		fsession_end(c->session);
+		fsession_put(c->session);
+	}
+	end_empty(c, rc);
+}
+
+static bool add_session(void *arg, const struct session_figures *f)
+{
+	struct gcall *c = arg;
+	Penstock__V1__SessionInfo *i = (Penstock__V1__SessionInfo *)c->out + c->count;
+
+	if (c->count == PAGE_MAX) {
+		c->more = true;
+		return false;
+	}
+	penstock__v1__session_info__init(i);
+	i->number = f->number;
+	i->who = (char *)(uintptr_t)f->who;
+	i->tenant = f->tenant;
+	i->connected = f->connected;
+	i->running = f->running;
+	i->queued = f->queued;
+	i->held_open = f->opens;
+	i->ops = f->ops;
+	i->bytes_in = f->bytes_in;
+	i->bytes_out = f->bytes_out;
+	i->errors = f->errors;
+	i->refused = f->refused;
+	i->idle_ms = f->idle_ns / NSEC_PER_MSEC;
+	c->count++;
+	return true;
+}
+
+/* Room for a page of @each bytes, and for the pointers to them. */
+static void **page_begin(struct gcall *c, size_t each)
+{
+	void **list = mem_calloc(PAGE_MAX, sizeof(void *));
+
+	c->out = mem_calloc(PAGE_MAX, each);
+	c->count = 0;
+	c->more = false;
+	if (c->out && list)
+		return list;
+	mem_free(c->out);
+	mem_free(list);
+	c->out = NULL;
+	return NULL;
+}
+
+static void page_list(struct gcall *c, void **list, size_t each)
+{
+	for (size_t i = 0; i < c->count; i++)
+		list[i] = (char *)c->out + i * each;
+}
+
+static void page_end(struct gcall *c, void **list)
+{
+	mem_free(list);
+	mem_free(c->out);
+	c->out = NULL;
+}
+
+void do_list_sessions(struct gcall *c)
+{
+	const Penstock__V1__ListSessionsRequest *in = (const void *)c->in;
+	Penstock__V1__ListSessionsReply r = PENSTOCK__V1__LIST_SESSIONS_REPLY__INIT;
+	const size_t each = sizeof(Penstock__V1__SessionInfo);
+	void **list = NULL;
+	int rc = call_admin(c);
+
+	if (!rc) {
+		list = page_begin(c, each);
+		rc = list ? session_list(c->front->table, in->after, add_session, c) : -ENOMEM;
+	}
+	if (list)
+		page_list(c, list, each);
+	r.sessions = (void *)list;
+	r.n_sessions = c->count;
+	r.more = c->more;
+	call_end(c, rc, &r.base);
+	if (list)
+		page_end(c, list);
+}
+
+/* --- status: the store is asked directly: it is the server that wants to know --- */
+
+static void status_done(struct pst_op *op)
+{
+	struct gcall *c = container_of(op, struct gcall, req.op);
+	struct grpc_front *f = c->front;
+	Penstock__V1__StatusReply r = PENSTOCK__V1__STATUS_REPLY__INIT;
+	Penstock__V1__Endpoint e[GRPC_FRONT_ENDPOINTS_MAX], *list[GRPC_FRONT_ENDPOINTS_MAX];
+	const struct pst_store_status *st = c->status;
+	struct table_figures fig;
+
+	session_table_figures(f->table, &fig);
+	r.store_uuid = (ProtobufCBinaryData){sizeof(st->uuid), c->status->uuid};
+	r.store_epoch = st->epoch;
+	r.size_bytes = st->size_bytes;
+	r.used_bytes = st->used_bytes;
+	r.free_bytes = st->free_bytes;
+	r.stopped = st->stopped;
+	r.stopped_why = c->status->stopped_why;
+	r.sessions = fig.sessions;
+	r.connections = fig.conns;
+	r.capabilities = fig.caps;
+	r.running = fig.running;
+	r.queued = fig.queued;
+	r.ops = fig.ops;
+	r.errors = fig.errors;
+	r.refused = fig.refused;
+	fill_endpoints(f, e, list);
+	r.endpoints = list;
+	r.n_endpoints = f->opts.endpoints;
+	call_end(c, op->status, &r.base);
+}
+
+void do_status(struct gcall *c)
+{
+	int rc = call_admin(c);
+
+	if (!rc)
+		c->status = mem_calloc(1, sizeof(*c->status));
+	if (!rc && !c->status)
+		rc = -ENOMEM;
+	if (rc) {
+		call_end(c, rc, NULL);
+		return;
+	}
+	c->req.op = (struct pst_op){
+	        .opcode = PST_OP_STATUS, .status_out = c->status, .done = status_done};
+	switch (store_submit(session_table_store(c->front->table), &c->req.op)) {
+	case PST_DONE:
+		status_done(&c->req.op);
+		break;
+	case PST_QUEUED:
+		break;
+	case PST_BUSY:
+		call_end(c, -EAGAIN, NULL);
+		break;
+	}
+}
+
+/* --- capabilities --- */
+
+static void cap_reply(Penstock__V1__Capability *m, const struct cap_info *i)
+{
+	penstock__v1__capability__init(m);
+	m->id = i->id;
+	m->epoch = i->epoch;
+	m->tenant = i->tenant;
+	m->container = (char *)(uintptr_t)i->cont_name;
+	m->container_id = i->cont;
+	m->prefix = (char *)(uintptr_t)i->prefix;
+	m->rights = i->rights;
+	m->subject = (char *)(uintptr_t)i->subject;
+	m->expiry_ns = i->expiry_ns;
+	m->created_ns = i->ctime_ns;
+	m->map = i->map;
+	m->uid = i->uid;
+	m->gid = i->gid;
+	m->bytes_per_s = i->bytes_per_s;
+	m->ops_per_s = i->ops_per_s;
+}
+
+static void cap_done(struct cap_op *o, int status)
+{
+	struct gcall *c = container_of(o, struct gcall, u.cap);
+	Penstock__V1__CapabilityReply r = PENSTOCK__V1__CAPABILITY_REPLY__INIT;
+	Penstock__V1__IdRange range[CAP_RANGES_MAX], *list[CAP_RANGES_MAX];
+	Penstock__V1__Capability m;
+
+	cap_reply(&m, &o->info);
+	for (unsigned i = 0; i < o->info.range_count; i++) {
+		penstock__v1__id_range__init(&range[i]);
+		range[i].first = o->info.range[i].first;
+		range[i].last = o->info.range[i].last;
+		list[i] = &range[i];
+	}
+	m.ranges = list;
+	m.n_ranges = o->info.range_count;
+	r.capability = &m;
+	r.token = o->token;
+	call_end(c, status, &r.base);
+	OPENSSL_cleanse(o->token, sizeof(o->token));
+}
+
+static bool copy_text(char *to, size_t cap, const char *from)
+{
+	if (strlen(from) >= cap)
+		return false;
+	memcpy(to, from, strlen(from) + 1);
+	return true;
+}
+
+static int cap_fill(struct cap_info *i, const Penstock__V1__Capability *m)
+{
+	if (!copy_text(i->cont_name, sizeof(i->cont_name), m->container) ||
+	    !copy_text(i->prefix, sizeof(i->prefix), m->prefix) ||
+	    !copy_text(i->subject, sizeof(i->subject), m->subject))
+		return -ENAMETOOLONG;
+	if (m->n_ranges > CAP_RANGES_MAX || m->map > UINT8_MAX)
+		return -EINVAL;
+	i->id = m->id;
+	i->tenant = m->tenant;
+	i->cont = m->container_id;
+	i->rights = m->rights;
+	i->expiry_ns = m->expiry_ns;
+	i->map = (uint8_t)m->map;
+	i->uid = m->uid;
+	i->gid = m->gid;
+	i->bytes_per_s = m->bytes_per_s;
+	i->ops_per_s = m->ops_per_s;
+	i->range_count = (uint8_t)m->n_ranges;
+	for (size_t k = 0; k < m->n_ranges; k++)
+		i->range[k] = (struct cap_range){m->ranges[k]->first, m->ranges[k]->last};
+	return 0;
+}
+
+static void cap_begin(struct gcall *c, int (*fn)(struct session_table *t, struct cap_op *o))
+{
+	const Penstock__V1__CapabilityRequest *in = (const void *)c->in;
+	struct cap_op *o = &c->u.cap;
+	int rc = call_admin(c);
+
+	if (!rc)
+		rc = in->capability ? cap_fill(&o->info, in->capability) : -EINVAL;
+	if (!rc) {
+		o->by = c->ident.who;
+		o->done = cap_done;
+		rc = fn(c->front->table, o);
+	}
+	if (rc)
+		call_end(c, rc, NULL);
+}
+
+void do_grant(struct gcall *c)
+{
+	cap_begin(c, cap_grant);
+}
+
+void do_renew(struct gcall *c)
+{
+	cap_begin(c, cap_renew);
+}
+
+void do_revoke(struct gcall *c)
+{
+	cap_begin(c, cap_revoke);
+}
+
+static bool add_cap(void *arg, const struct cap_info *info)
+{
+	struct gcall *c = arg;
+
+	if (c->count == PAGE_MAX) {
+		c->more = true;
+		return false;
+	}
+	cap_reply((Penstock__V1__Capability *)c->out + c->count++, info);
+	return true;
+}
+
+void do_list_capabilities(struct gcall *c)
+{
+	const Penstock__V1__ListCapabilitiesRequest *in = (const void *)c->in;
+	Penstock__V1__ListCapabilitiesReply r = PENSTOCK__V1__LIST_CAPABILITIES_REPLY__INIT;
+	const size_t each = sizeof(Penstock__V1__Capability);
+	void **list = NULL;
+	int rc = call_admin(c);
+
+	if (!rc) {
+		list = page_begin(c, each);
+		rc = list ? 0 : -ENOMEM;
+	}
+	if (list) {
+		cap_list(c->front->table, in->after, add_cap, c);
+		page_list(c, list, each);
+	}
+	r.capabilities = (void *)list;
+	r.n_capabilities = c->count;
+	r.more = c->more;
+	call_end(c, rc, &r.base);
+	if (list)
+		page_end(c, list);
+}
+
+static void rotated(struct cap_op *o, int status)
+{
+	end_empty(container_of(o, struct gcall, u.cap), status);
+}
+
+void do_rotate(struct gcall *c)
+{
+	int rc = call_admin(c);
+
+	c->u.cap.by = c->ident.who;
+	c->u.cap.done = rotated;
+	rc = rc ? rc : session_key_rotate(c->front->table, &c->u.cap);
+	if (rc)
+		call_end(c, rc, NULL);
+}
+
+/* --- tenants --- */
+
+static void tenant_done(struct tenant_op *o, int status)
+{
+	end_empty(container_of(o, struct gcall, u.tenant), status);
+}
+
+void do_set_tenant(struct gcall *c)
+{
+	const Penstock__V1__Tenant *m =
+	        ((const Penstock__V1__TenantRequest *)(const void *)c->in)->tenant;
+	struct tenant_op *o = &c->u.tenant;
+	int rc = call_admin(c);
+
+	if (!rc && (!m || !copy_text(o->name, sizeof(o->name), m->name)))
+		rc = -EINVAL;
+	if (!rc) {
+		o->id = m->id;
+		o->qos = (struct qos){.weight = m->weight,
+		                      .depth_max = m->depth_max,
+		                      .bytes_max = m->bytes_max,
+		                      .bytes_per_s = m->bytes_per_s,
+		                      .ops_per_s = m->ops_per_s,
+		                      .sessions_max = m->sessions_max};
+		o->by = c->ident.who;
+		o->done = tenant_done;
+		rc = tenant_set(c->front->table, o);
+	}
+	if (rc)
+		call_end(c, rc, NULL);
+}
+
+struct tenant_page {
+	struct gcall *c;
+	struct tenant_figures *figures; /* the names live here */
+};
+
+static bool add_tenant(void *arg, const struct tenant_figures *figures)
+{
+	struct tenant_page *p = arg;
+	struct gcall *c = p->c;
+	Penstock__V1__Tenant *m = (Penstock__V1__Tenant *)c->out + c->count;
+	struct tenant_figures *f = &p->figures[c->count];
+
+	if (c->count == PAGE_MAX)
+		return false;
+	*f = *figures;
+	penstock__v1__tenant__init(m);
+	m->id = f->id;
+	m->name = f->name;
+	m->weight = f->qos.weight;
+	m->depth_max = f->qos.depth_max;
+	m->bytes_max = f->qos.bytes_max;
+	m->bytes_per_s = f->qos.bytes_per_s;
+	m->ops_per_s = f->qos.ops_per_s;
+	m->sessions_max = f->qos.sessions_max;
+	m->sessions = f->sessions;
+	m->ops = f->ops;
+	m->bytes_in = f->bytes_in;
+	m->bytes_out = f->bytes_out;
+	m->queue_ns = f->queue_ns;
+	c->count++;
+	return true;
+}
+
+void do_list_tenants(struct gcall *c)
+{
+	Penstock__V1__ListTenantsReply r = PENSTOCK__V1__LIST_TENANTS_REPLY__INIT;
+	const size_t each = sizeof(Penstock__V1__Tenant);
+	struct tenant_page p = {.c = c};
+	void **list = NULL;
+	int rc = call_admin(c);
+
+	if (!rc) {
+		p.figures = mem_calloc(PAGE_MAX, sizeof(*p.figures));
+		list = p.figures ? page_begin(c, each) : NULL;
+		rc = list ? 0 : -ENOMEM;
+	}
+	if (list) {
+		tenant_list(c->front->table, UINT32_MAX, add_tenant, &p);
+		page_list(c, list, each);
+	}
+	r.tenants = (void *)list;
+	r.n_tenants = c->count;
+	call_end(c, rc, &r.base);
+	if (list)
+		page_end(c, list);
+	mem_free(p.figures);
+}
+
+/* --- health --- */
+
+void do_health(struct gcall *c)
+{
+	const Grpc__Health__V1__HealthCheckRequest *in = (const void *)c->in;
+	Grpc__Health__V1__HealthCheckResponse r = GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__INIT;
+
+	if (in->service[0] && strncmp(in->service, "penstock.v1.", 12) != 0) {
+		call_end(c, -ENOENT, NULL);
+		return;
+	}
+	r.status = GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVING;
+	call_end(c, 0, &r.base);
+}

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * grpc_int - what the files of the gRPC front share.
+ *
+ * A call's life, and on which thread:
+ *   WAITING   asked of gRPC, none has come                                     front
+ *   READING   its message is awaited; cancelled after READ_S                   front
+ *   RUNNING   on the loop: the method's handler, and what it started           loop
+ *   SENDING   the answer is on its way                                         front
+ *   gone      when the answer has gone out (or can't) and the call is closed   whoever is last
+ *
+ * References: one for the closing of the call, one for the way from WAITING to the end of SENDING.
+ */
+#ifndef FRONT_GRPC_GRPC_INT_H
+#define FRONT_GRPC_GRPC_INT_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include <grpc/byte_buffer.h>
+#include <grpc/byte_buffer_reader.h>
+#include <grpc/grpc.h>
+#include <grpc/grpc_posix.h>
+#include <grpc/grpc_security.h>
+#include <grpc/support/alloc.h>
+#include <grpc/support/time.h>
+
+#include "front/grpc/grpc.h"
+#include "control.pb-c.h"
+#include "health.pb-c.h"
+#include "reflection.pb-c.h"
+
+#define CALLS_WAITING 16        /* asked of gRPC at a time */
+#define READ_S        20        /* a call whose message does not come */
+#define MESSAGE_MAX   (5 << 20) /* bytes of a request: content of a file, and its names */
+#define PAGE_MAX      1000      /* entries of one answer */
+
+struct gcall;
+
+/* Runs on the loop. Ends by call_end(), now or later. */
+typedef void call_handler(struct gcall *c);
+
+struct method {
+	char path[96]; /* "/penstock.v1.Server/OpenSession" */
+	const ProtobufCMessageDescriptor *in;
+	call_handler *handler; /* NULL: a stream, see reflect.c */
+};
+
+enum call_step {
+	CALL_NEW,
+	CALL_MESSAGE,
+	CALL_CLOSED,
+	CALL_SENT,
+	CALL_STREAM, /* an answer of a stream went out */
+};
+
+struct call_tag {
+	struct gcall *call;
+	enum call_step step;
+};
+
+/* A session that is attached here; the loop's. */
+struct fsession {
+	struct list link;
+	struct grpc_front *front;
+	struct session_conn conn;
+	uint64_t number, last_ns;
+	uint8_t secret[SESSION_SECRET_BYTES];
+	unsigned calls;
+	bool gone;
+};
+
+struct gcall {
+	struct grpc_front *front;
+	struct list link; /* front's, its thread's */
+	grpc_call *call;
+	grpc_call_details details;
+	grpc_metadata_array meta;
+	grpc_byte_buffer *payload, *reply;
+	_Atomic int refs;
+	int cancelled;
+	bool reading;
+	gpr_timespec since;
+	struct call_tag tag[5];
+	const struct method *method;
+	ProtobufCMessage *in;
+	char *peer;     /* gRPC's name of it */
+	char cert[256]; /* "": none that was verified */
+	char bearer[128];
+	size_t bearer_len; /* 0: none; above sizeof(bearer): too long */
+	struct loop_msg msg;
+
+	/* the loop's, while RUNNING */
+	struct fsession *session;
+	void (*finish)(struct gcall *c, int status);
+	void *out; /* a reply that is being collected */
+	size_t count;
+	bool more;
+	struct ident ident;
+	union {
+		struct session_open open;
+		struct cap_op cap;
+		struct tenant_op tenant;
+	} u;
+	struct session_req req;
+	struct iovec iov;
+	struct pst_cont_info cont;
+	struct pst_snap_info snap;
+	struct pst_store_status *status;
+	char text[PST_PATH_MAX];
+	uint8_t handle[SESSION_HANDLE_BYTES];
+	bool has_handle;
+};
+
+struct peer_cred {
+	uint32_t uid, gid;
+	bool known;
+};
+
+struct grpc_front {
+	struct grpc_front_opts opts;
+	char *strings[5]; /* the options' own */
+	struct loop *loop;
+	struct session_table *table;
+	grpc_server *server;
+	grpc_completion_queue *cq;
+	grpc_server_credentials *plain;
+	unsigned port;
+	pthread_t thread;
+	bool threaded;
+	_Atomic bool stopping;
+
+	/* the front's thread's */
+	struct list calls;
+	unsigned live, waiting;
+
+	/* the loop's */
+	struct list sessions;
+	struct loop_msg over; /* the thread's last word */
+	struct loop_timer sweep;
+	struct loop_fd listener;
+	bool listening, listener_gone;
+	struct peer_cred *peers; /* by file descriptor */
+	int fd_first, fd_end, fd_next;
+};
+
+/* --- server.c --- */
+
+/* Sends the answer: @out (may be NULL if @status is not 0) is packed before it returns. */
+void call_end(struct gcall *c, int status, const ProtobufCMessage *out);
+void call_unref(struct gcall *c);
+
+/* --- methods.c --- */
+
+const struct method *method_find(const char *path, size_t len);
+void methods_init(void);
+
+/* --- auth.c --- */
+
+int unix_listen(struct grpc_front *f, const char *path, struct pst_err *err);
+void unix_close(struct grpc_front *f);
+/* Who asks: what its connection and its token give. 0 or -EACCES and others, if nothing does. */
+int call_identify(struct gcall *c, struct ident *ret_id);
+/* The same, and it has the right ADMIN on all containers. */
+int call_admin(struct gcall *c);
+/* The session that the message names, attached here. */
+int call_session(struct gcall *c, const Penstock__V1__Session *m);
+struct fsession *fsession_new(struct grpc_front *f);
+void fsession_put(struct fsession *s); /* a call less */
+void fsession_end(struct fsession *s); /* detaches it; freed when its calls have ended */
+void fsessions_sweep(struct grpc_front *f);
+/* Runs c->req.op in c->session; c->finish runs when it has ended. */
+void call_run(struct gcall *c, const Penstock__V1__Token *token,
+              void (*finish)(struct gcall *c, int status));
+
+/* --- the handlers --- */
+
+call_handler do_open_session, do_keep_alive, do_close_session, do_status, do_list_sessions,
+        do_rotate;
+call_handler do_create_container, do_get_container, do_set_container, do_destroy_container,
+        do_list_containers, do_create_snapshot, do_get_snapshot, do_destroy_snapshot,
+        do_list_snapshots;
+call_handler do_name, do_read_dir;
+call_handler do_grant, do_renew, do_revoke, do_list_capabilities, do_set_tenant, do_list_tenants;
+call_handler do_health;
+
+/* --- reflect.c: on the front's thread --- */
+
+/* The answer to one question, packed; NULL: no memory. */
+grpc_byte_buffer *reflect_answer(const uint8_t *data, size_t len);
+
+static inline void fill_endpoints(const struct grpc_front *f, Penstock__V1__Endpoint *e,
+                                  Penstock__V1__Endpoint **list)
+{
+	for (unsigned i = 0; i < f->opts.endpoints; i++) {
+		penstock__v1__endpoint__init(&e[i]);
+		e[i].channel = (char *)(uintptr_t)f->opts.endpoint[i].channel;
+		e[i].address = (char *)(uintptr_t)f->opts.endpoint[i].address;
+		list[i] = &e[i];
+	}
+}
+
+#endif

@@ -1,0 +1,416 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""test_grpc.py SERVER PENSTOCK: the control plane with stock grpcio, its messages made out of what server reflection
+says: sessions, containers, names with replay tokens, capabilities, tenants, TLS, unix sockets, and requests of
+hostile bytes."""
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+try:
+    import grpc
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+except ImportError as e:
+    print("1..0 # skip: %s" % e)
+    sys.exit(0)
+
+SERVER, PENSTOCK = sys.argv[1:3]
+tmp = tempfile.mkdtemp(prefix="penstock-grpc-")
+
+
+class Server:
+    alive = []
+
+    def __init__(self, store="local:mem:64M", **opts):
+        args = [SERVER, store] + ["%s=%s" % kv for kv in opts.items()]
+        self.p = subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        Server.alive.append(self)
+        line = self.p.stdout.readline().split()
+        if not line:
+            self.error = self.p.communicate()[1]
+            self.port = None
+            return
+        self.port = int(line[1])
+
+    def stop(self):
+        _, err = self.p.communicate(timeout=30)
+        assert self.p.returncode == 0, (self.p.returncode, err)
+
+
+# --- messages, from reflection; its own are written by hand ---
+
+def varint(n):
+    out = b""
+    while n > 127:
+        out += bytes([n & 127 | 128])
+        n >>= 7
+    return out + bytes([n])
+
+
+def fields(data):
+    at = 0
+
+    def number():
+        nonlocal at
+        n = shift = 0
+        while True:
+            b = data[at]
+            at += 1
+            n |= (b & 127) << shift
+            shift += 7
+            if b < 128:
+                return n
+    while at < len(data):
+        tag = number()
+        if tag & 7 == 2:
+            n = number()
+            yield tag >> 3, data[at:at + n]
+            at += n
+        else:
+            yield tag >> 3, number()
+
+
+def reflect(channel, *questions):
+    call = channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+    return [dict(fields(a)) for a in call(iter(questions), timeout=10)]
+
+
+def question(field, text):
+    return varint(field << 3 | 2) + varint(len(text)) + text.encode()
+
+
+class Api:
+    def __init__(self, channel):
+        pool = descriptor_pool.DescriptorPool()
+        answers = reflect(channel, question(7, "*"), question(4, "penstock.v1.Server"), question(3, "grpc/health.proto"),
+                          question(4, "nothing.there"))
+        self.services = [dict(fields(v))[1].decode() for k, v in fields(answers[0][6]) if k == 1]
+        assert 7 in answers[3]
+        for a in answers[1:3]:
+            f = descriptor_pb2.FileDescriptorProto()
+            f.ParseFromString(dict(fields(a[4]))[1])
+            pool.Add(f)
+        self.pool = pool
+        self.calls = {}
+        self.channel = channel
+        for s in self.services:
+            if s.startswith("grpc.reflection"):
+                continue
+            for m in pool.FindServiceByName(s).methods:
+                self.calls[m.name] = (
+                    channel.unary_unary("/%s/%s" % (s, m.name), request_serializer=lambda x: x.SerializeToString(),
+                                        response_deserializer=self.type(m.output_type.full_name).FromString), m.input_type)
+
+    def type(self, name):
+        d = self.pool.FindMessageTypeByName(name)
+        get = getattr(message_factory, "GetMessageClass", None)
+        return get(d) if get else message_factory.MessageFactory(self.pool).GetPrototype(d)
+
+    def make(self, name, **kw):
+        return self.type("penstock.v1." + name)(**kw)
+
+    def __call__(self, method, bearer=None, **kw):
+        call, request = self.calls[method]
+        meta = [("authorization", "Bearer " + bearer)] if bearer else None
+        return call(self.type(request.full_name)(**kw), timeout=10, metadata=meta)
+
+    def fails(self, code, errno, method, bearer=None, **kw):
+        try:
+            r = self(method, bearer, **kw)
+        except grpc.RpcError as e:
+            assert e.code() == getattr(grpc.StatusCode, code), (method, e.code(), e.details())
+            assert e.details().startswith(errno + ":"), (method, e.details())
+            return
+        raise AssertionError("%s gave %s" % (method, r))
+
+
+def connect(target, creds=None):
+    options = [("grpc.use_local_subchannel_pool", 1)]  # not the connection to a server that was there before
+    return Api(grpc.secure_channel(target, creds, options) if creds else grpc.insecure_channel(target, options))
+
+
+ALL = 0x1ff
+READ, LIST = 1, 16
+
+
+# --- tests ---
+
+def test_everything():
+    s = Server(unix=tmp + "/sock", owner=os.getuid())
+    api = connect("unix:" + tmp + "/sock")
+    assert "penstock.v1.Names" in api.services and "grpc.health.v1.Health" in api.services
+    assert api("Check", service="").status == 1
+    assert api("Check", service="penstock.v1.Server").status == 1
+    api.fails("NOT_FOUND", "ENOENT", "Check", service="other")
+    o = api("OpenSession", slots=8)
+    assert o.slots == 8 and len(o.session.secret) == 16 and o.endpoints[0].channel == "tcp"
+    me = o.session
+    c = api("CreateContainer", session=me, container=dict(name="a")).container
+    assert c.name == "a" and c.id
+    api.fails("ALREADY_EXISTS", "EEXIST", "CreateContainer", session=me, container=dict(name="a"))
+    for bad in "", "a/b", ":x", "a@b", "\x01":
+        api.fails("INVALID_ARGUMENT", "EINVAL", "CreateContainer", session=me, container=dict(name=bad))
+    assert len(api("GetContainer", session=me, container=dict(name="a")).handle) == 64
+    assert [x.name for x in api("ListContainers", session=me).containers] == ["a"]
+    api.fails("NOT_FOUND", "ENOENT", "GetContainer", session=me, container=dict(name=":penstock"))
+    # names; a repeat with its token is answered, and not executed
+    n = dict(session=me, container=c.id)
+    assert api("Mkdir", path=b"d", token=dict(slot=1, sequence=1), **n).attr.ino
+    again = api("Mkdir", path=b"d", token=dict(slot=1, sequence=1), **n)
+    assert again.attr.ino == api("Lookup", path=b"d", **n).attr.ino
+    api.fails("ALREADY_EXISTS", "EEXIST", "Mkdir", path=b"d", token=dict(slot=1, sequence=2), **n)
+    f = api("Create", path=b"d/f", data=b"x" * 5000, attr=dict(mode=0o600), attr_mask=1, **n)
+    assert f.attr.size == 5000 and f.attr.mode & 0o777 == 0o600 and len(f.handle) == 64
+    api("Symlink", path=b"l", path2=b"d/f", **n)
+    assert api("ReadLink", path=b"l", **n).target == b"d/f"
+    assert api("Lookup", path=b"l", **n).attr.ino == f.attr.ino
+    api("Link", path=b"d/f", path2=b"g", **n)
+    api("Rename", path=b"g", path2=b"h", **n)
+    api("SetAttr", path=b"h", attr=dict(size=10), attr_mask=8, **n)
+    assert api("Lookup", path=b"d/f", **n).attr.size == 10
+    for i in range(1005):
+        api("Mkdir", path=b"d/%04d" % i, **n)
+    r = api("ReadDir", name=dict(path=b"d", **n))
+    assert r.more and len(r.entries) == 1000
+    r = api("ReadDir", name=dict(path=b"d", **n), after=r.entries[-1].name)
+    assert not r.more and len(r.entries) == 6
+    api("Unlink", path=b"h", **n)
+    api("Rmdir", path=b"d/0000", **n)
+    api.fails("NOT_FOUND", "ENOENT", "Lookup", path=b"h", **n)
+    api.fails("INVALID_ARGUMENT", "EINVAL", "Create", data=b"x", **n)
+    # snapshots
+    snap = api("CreateSnapshot", session=me, container="a", name="v1").snapshot
+    assert snap.name == "v1"
+    api("Unlink", path=b"d/f", **n)
+    assert api("Lookup", path=b"d/f", view=snap.view, **n).attr.size == 10
+    api.fails("FAILED_PRECONDITION", "EROFS", "Unlink", path=b"d/f", view=snap.view, **n)
+    assert api("GetSnapshot", session=me, container="a", name="v1").snapshot.view == snap.view
+    assert [x.name for x in api("ListSnapshots", session=me, container="a").snapshots] == ["v1"]
+    api.fails("FAILED_PRECONDITION", "EBUSY", "DestroyContainer", session=me, container=dict(name="a"))
+    api("DestroySnapshot", session=me, container="a", name="v1")
+    api("SetContainer", session=me, container=dict(name="a", quota_bytes=1 << 20), set=1)
+    assert api("GetContainer", session=me, container=dict(name="a")).container.quota_bytes == 1 << 20
+    # the server
+    st = api("GetStatus")
+    assert st.sessions == 1 and st.size_bytes and st.store_uuid == o.store_uuid
+    assert [x.number for x in api("ListSessions").sessions] == [me.number]
+    api("RotateHandleKey")
+    api("SetTenant", tenant=dict(id=7, name="acme", weight=3))
+    assert [(t.id, t.name, t.weight) for t in api("ListTenants").tenants if t.id] == [(7, "acme", 3)]
+    api("KeepAlive", session=me)
+    api("CloseSession", session=me)
+    api.fails("FAILED_PRECONDITION", "ESTALE", "KeepAlive", session=me)
+    s.stop()
+
+
+def test_capabilities():
+    audit = tmp + "/audit"
+    s = Server(listen="127.0.0.1:0", unix=tmp + "/sock", owner=os.getuid(), audit=audit)
+    owner = connect("unix:" + tmp + "/sock")
+    me = owner("OpenSession").session
+    c = owner("CreateContainer", session=me, container=dict(name="a")).container
+    owner("Mkdir", session=me, container=c.id, path=b"in")
+    owner("Create", session=me, container=c.id, path=b"secret", data=b"s")
+    g = owner("Grant", capability=dict(container="a", prefix="in", rights=READ | LIST, tenant=3))
+    assert g.token.startswith("pst1") and g.capability.container_id == c.id
+    # Over TCP nobody is anybody without a token.
+    api = connect("127.0.0.1:%d" % s.port)
+    for m in "GetStatus", "ListSessions", "ListCapabilities", "ListTenants", "RotateHandleKey", "Grant":
+        api.fails("PERMISSION_DENIED", "EACCES", m)
+        api.fails("PERMISSION_DENIED", "EACCES", m, g.token)
+    api.fails("PERMISSION_DENIED", "EACCES", "OpenSession")
+    api.fails("UNAUTHENTICATED", "EBADF", "OpenSession", "x" * 58)
+    api.fails("UNAUTHENTICATED", "EBADF", "OpenSession", "x" * 500)
+    api.fails("UNAUTHENTICATED", "EBADF", "OpenSession", g.token[:-1] + ("A" if g.token[-1] != "A" else "B"))
+    t = api("OpenSession", g.token).session
+    n = dict(session=t, container=c.id)
+    assert not api("ReadDir", name=dict(**n)).entries
+    api.fails("NOT_FOUND", "ENOENT", "Lookup", path=b"../secret", **n)
+    api.fails("NOT_FOUND", "ENOENT", "Lookup", path=b"/secret", **n)
+    api.fails("PERMISSION_DENIED", "EACCES", "Create", path=b"f", **n)
+    api.fails("PERMISSION_DENIED", "EACCES", "CreateContainer", session=t, container=dict(name="b"))
+    # Another one's session
+    wrong = api.make("Session", number=me.number, secret=bytes(16))
+    api.fails("PERMISSION_DENIED", "EACCES", "Lookup", session=wrong, container=c.id, path=b"secret")
+    api.fails("INVALID_ARGUMENT", "EINVAL", "Lookup", session=api.make("Session", number=1), container=c.id)
+    assert owner("Renew", capability=dict(id=g.capability.id, expiry_ns=int(time.time() + 60) * 10**9)).token == g.token
+    assert [x.id for x in owner("ListCapabilities", after=1).capabilities] == [g.capability.id]
+    owner("Revoke", capability=dict(id=g.capability.id))
+    api.fails("PERMISSION_DENIED", "EKEYREVOKED", "Lookup", path=b"x", **n)
+    api.fails("PERMISSION_DENIED", "EKEYREVOKED", "OpenSession", g.token)
+    owner.fails("NOT_FOUND", "ENOENT", "Revoke", capability=dict(id=g.capability.id))
+    owner.fails("PERMISSION_DENIED", "EPERM", "Revoke", capability=dict(id=1))
+    owner.fails("INVALID_ARGUMENT", "EINVAL", "Grant", capability=dict(container="a"))
+    owner.fails("NOT_FOUND", "ENOENT", "Grant", capability=dict(container="zzz", rights=1))
+    s.stop()
+    log = open(audit, encoding="ascii").read()
+    for what in ('"event":"capability-grant","result":"granted"', '"event":"capability-revoke","result":"granted"',
+                 '"event":"request","result":"refused","error":"EKEYREVOKED"',
+                 '"event":"authenticate","result":"refused","error":"EBADF"',
+                 '"event":"session-resume","result":"refused","error":"EACCES"'):
+        assert what in log, what
+
+
+def openssl(*args):
+    subprocess.run(["openssl", *args], cwd=tmp, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def certificate(name, ca):
+    openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", name + ".key", "-out", name + ".csr", "-subj", "/CN=" + name)
+    with open(tmp + "/ext", "w", encoding="ascii") as f:
+        f.write("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    openssl("x509", "-req", "-in", name + ".csr", "-CA", ca + ".pem", "-CAkey", ca + ".key", "-CAcreateserial", "-days", "2",
+            "-extfile", "ext", "-out", name + ".pem")
+
+
+def pem(name):
+    with open(tmp + "/" + name, "rb") as f:
+        return f.read()
+
+
+def test_tls():
+    for ca in "ca", "other":
+        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", ca + ".key", "-out", ca + ".pem", "-days", "2",
+                "-subj", "/CN=" + ca)
+    certificate("localhost", "ca")
+    certificate("node1", "ca")
+    certificate("stranger", "other")
+    s = Server(listen="localhost:0", unix=tmp + "/sock", owner=os.getuid(), cert=tmp + "/localhost.pem",
+               key=tmp + "/localhost.key", ca=tmp + "/ca.pem")
+    owner = connect("unix:" + tmp + "/sock")
+    me = owner("OpenSession").session
+    owner("CreateContainer", session=me, container=dict(name="a"))
+    owner("Grant", capability=dict(container="a", rights=READ | LIST, subject="cert:node1"))
+
+    def creds(who):
+        return grpc.ssl_channel_credentials(pem("ca.pem"), pem(who + ".key"), pem(who + ".pem"))
+
+    target = "localhost:%d" % s.port
+    api = connect(target, creds("node1"))
+    t = api("OpenSession").session
+    assert [x.name for x in api("ListContainers", session=t).containers] == ["a"]
+    api = connect(target, creds("localhost"))
+    api.fails("PERMISSION_DENIED", "EACCES", "OpenSession")
+    for bad in creds("stranger"), grpc.ssl_channel_credentials(pem("ca.pem")), None:
+        try:
+            connect(target, bad)
+        except grpc.RpcError as e:
+            assert e.code() == grpc.StatusCode.UNAVAILABLE, e.code()
+        else:
+            raise AssertionError("let in")
+    s.stop()
+
+
+def test_refused_to_start():
+    for opts, text in ((dict(listen="0.0.0.0:0"), "loopback"), (dict(listen="127.0.0.1:0", cert="x"), "TLS takes"),
+                       (dict(), "no address"), (dict(unix=tmp + "/" + "x" * 200), "too long"),
+                       (dict(listen="127.0.0.1:0", cert=tmp + "/none", key=tmp + "/none", ca=tmp + "/none"), "No such file")):
+        s = Server(**opts)
+        assert s.port is None and text in s.error, (opts, s.error)
+    one = Server(listen="127.0.0.1:0", unix=tmp + "/sock")
+    for opts in dict(listen="127.0.0.1:%d" % one.port), dict(unix=tmp + "/sock"):
+        s = Server(**opts)
+        assert s.port is None and ("in use" in s.error or "somebody listens" in s.error), s.error
+    one.stop()
+    open_one = Server(listen="0.0.0.0:0", insecure=1)
+    assert connect("127.0.0.1:%d" % open_one.port)("GetStatus").size_bytes
+    open_one.stop()
+
+
+def test_hostile():
+    """Random bytes as messages, as HTTP/2, and unknown methods; then all is as before."""
+    rng = random.Random(8)
+    s = Server(listen="127.0.0.1:0", insecure=1)
+    target = "127.0.0.1:%d" % s.port
+    api = connect(target)
+    me = api("OpenSession").session
+    channel = grpc.insecure_channel(target)
+    good = api.make("NameRequest", session=me, path=b"x", container=3).SerializeToString()
+    paths = ["/%s/%s" % (svc, m.name) for svc in api.services if not svc.startswith("grpc.refl")
+             for m in api.pool.FindServiceByName(svc).methods]
+    for i in range(1500):
+        if i % 3:
+            data = bytearray(good)
+            for _ in range(rng.randrange(1, 6)):
+                data[rng.randrange(len(data))] = rng.randrange(256)
+            data = bytes(data) + bytes(rng.randrange(256) for _ in range(rng.randrange(8)))
+        else:
+            data = bytes(rng.randrange(256) for _ in range(rng.randrange(200)))
+        try:
+            channel.unary_unary(rng.choice(paths))(data, timeout=10)
+        except grpc.RpcError as e:
+            assert e.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED), e
+    for path in "/penstock.v1.Server/Nothing", "/x", "/penstock.v1.Server/":
+        try:
+            channel.unary_unary(path)(b"", timeout=10)
+        except grpc.RpcError as e:
+            assert e.code() == grpc.StatusCode.UNIMPLEMENTED, e
+        else:
+            raise AssertionError(path)
+    for i in range(60):
+        with socket.create_connection(("127.0.0.1", s.port)) as raw:
+            if i % 2:
+                raw.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+            raw.sendall(bytes(rng.randrange(256) for _ in range(rng.randrange(2000))))
+    try:
+        channel.unary_unary("/penstock.v1.Names/Create")(bytes(6 << 20), timeout=10)
+    except grpc.RpcError as e:
+        assert e.code() == grpc.StatusCode.RESOURCE_EXHAUSTED, e
+    # Calls that are given up at once
+    for i in range(300):
+        f = channel.unary_unary(rng.choice(paths)).future(good, timeout=10)
+        f.cancel()
+    api = connect(target)
+    me = api("OpenSession").session
+    c = api("CreateContainer", session=me, container=dict(name="still")).container
+    assert api("Mkdir", session=me, container=c.id, path=b"d").attr.ino
+    s.stop()
+
+
+def test_restart():
+    """The session, its answers and its capability are there after a restart on the same file."""
+    path = tmp + "/store"
+    subprocess.run([PENSTOCK, "format", "--size", "64M", path], check=True, stdout=subprocess.DEVNULL)
+    opts = dict(store="local:" + path, unix=tmp + "/sock", owner=os.getuid())
+    s = Server(**opts)
+    api = connect("unix:" + tmp + "/sock")
+    me = api("OpenSession").session
+    c = api("CreateContainer", session=me, container=dict(name="a"), token=dict(slot=0, sequence=1)).container
+    d = api("Mkdir", session=me, container=c.id, path=b"d", token=dict(slot=1, sequence=1)).attr.ino
+    token = api("Grant", capability=dict(container="a", rights=ALL)).token
+    me = dict(number=me.number, secret=me.secret)
+    s.p.kill()
+    s.p.wait()
+    s = Server(**opts)
+    api = connect("unix:" + tmp + "/sock")
+    assert api("Mkdir", session=me, container=c.id, path=b"d", token=dict(slot=1, sequence=1)).attr.ino == d
+    api.fails("ALREADY_EXISTS", "EEXIST", "Mkdir", session=me, container=c.id, path=b"d", token=dict(slot=1, sequence=2))
+    t = api("OpenSession", token).session
+    assert [x.name for x in api("ListContainers", session=t).containers] == ["a"]
+    s.stop()
+
+
+tests = [v for k, v in list(globals().items()) if k.startswith("test_")]
+only = sys.argv[3:]
+tests = [t for t in tests if not only or t.__name__ in only]
+print("1..%d" % len(tests))
+failed = 0
+for number, t in enumerate(tests, 1):
+    try:
+        t()
+        print("ok %d - %s" % (number, t.__name__))
+    except Exception as e:  # each of them is a failed test
+        import traceback
+        traceback.print_exc(file=sys.stdout)
+        for s in Server.alive:
+            s.p.kill()
+        failed = 1
+        print("not ok %d - %s: %s" % (number, t.__name__, e))
+    sys.stdout.flush()
+shutil.rmtree(tmp, ignore_errors=True)
+sys.exit(failed)
