@@ -436,8 +436,10 @@ static int check_opens(struct session *s, struct session_req *r)
 {
 	const struct pst_op *op = &r->op;
 
-	if (op->opcode == PST_OP_FILE_CLOSE && !op->view)
-		r->answered = !held_find(s, op->cont, op->ino);
+	if (op->opcode == PST_OP_FILE_CLOSE && !op->view) {
+		r->closes = held_find(s, op->cont, op->ino);
+		r->answered = !r->closes;
+	}
 	r->holds = makes_hold(op);
 	return r->holds ? held_reserve(s) : 0;
 }
@@ -466,7 +468,11 @@ static void enter(struct session *s, struct session_conn *c, struct session_req 
 	list_push(&r->cap->reqs, &r->by_cap);
 	s->running_bytes += r->bytes;
 	s->tenant->running_bytes += r->bytes;
-	if (unlikely(r->holds))
+	/* What is being closed is not held from now on: two closes at a time are not two, since the
+	 * store would count the second one against somebody else. Its place is kept. */
+	if (unlikely(r->closes))
+		held_del(s, r->op.cont, r->op.ino);
+	if (unlikely(r->holds || r->closes))
 		s->opens_coming++;
 }
 
@@ -478,7 +484,7 @@ void req_leave(struct session_req *r)
 	list_del(&r->by_cap);
 	s->running_bytes -= r->bytes;
 	s->tenant->running_bytes -= r->bytes;
-	if (unlikely(r->holds))
+	if (unlikely(r->holds || r->closes))
 		s->opens_coming--;
 	r->state = REQ_NONE;
 }
@@ -499,7 +505,8 @@ int session_admit(struct session_conn *c, struct session_req *r)
 	if (unlikely(!s))
 		return -ECONNABORTED;
 	s->last_ns = loop_now(c->table->loop);
-	r->submitted = r->stopped = r->answered = r->slotted = r->holds = false;
+	r->submitted = r->stopped = r->answered = r->slotted = false;
+	r->holds = r->closes = false;
 	r->cap = NULL;
 	err = authorize(c, r);
 	if (likely(!err))
@@ -525,16 +532,13 @@ int session_admit(struct session_conn *c, struct session_req *r)
 
 /* --- the end --- */
 
-static void hold_result(struct session_req *r, int status)
+void req_held(struct session_req *r, int status)
 {
 	struct session *s = r->session;
 	const struct pst_op *op = &r->op;
 
-	if (op->opcode == PST_OP_FILE_CLOSE) {
-		if (!status && !op->view && !r->answered)
-			held_del(s, op->cont, op->ino);
-		return;
-	}
+	if (r->closes && status && status != -EBADF && !held_find(s, op->cont, op->ino))
+		held_add(s, op->cont, op->ino);
 	if (!r->holds || status)
 		return;
 	/* A repeated CREATE was answered, and counted once. */
@@ -578,8 +582,8 @@ int session_end(struct session_req *r)
 	pst_assert(r->state == REQ_RUNNING);
 	if (unlikely(r->op.opcode == PST_OP_CONT_LIST))
 		r->op.entry = r->entry;
-	if (unlikely(r->holds || r->op.opcode == PST_OP_FILE_CLOSE))
-		hold_result(r, r->submitted ? r->op.status : -ECANCELED);
+	if (unlikely(r->holds || r->closes))
+		req_held(r, r->submitted ? r->op.status : -ECANCELED);
 	count(s, r, status);
 	req_leave(r);
 	run_leave(s, r);

@@ -103,6 +103,8 @@ static void drop(struct session_req *r, int status)
 	unqueue(r);
 	if (r->slotted)
 		slot_forget(s, r);
+	if (r->closes)
+		req_held(r, status);
 	req_leave(r);
 	cap_idle(cap);
 	r->cap = NULL;

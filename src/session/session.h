@@ -243,7 +243,7 @@ struct session_req {
 	void (*stop)(struct session_req *r); /* NULL: store_cancel() */
 	/* private from here on */
 	uint8_t state; /* enum session_req_state */
-	bool mutates, submitted, stopped, probe, answered, slotted, holds;
+	bool mutates, submitted, stopped, probe, answered, slotted, holds, closes;
 	int stop_status;
 	uint32_t rights; /* that it was admitted by */
 	struct session *session;

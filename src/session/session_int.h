@@ -394,6 +394,7 @@ void req_stop(struct session_req *r, int status);
 /* Requests that wait for their turn are over. */
 void reqs_drop_waiting(struct session *s, const struct session_conn *only, int status);
 void req_leave(struct session_req *r);
+void req_held(struct session_req *r, int status); /* it ended: what the session holds then */
 int run_enter(struct session *s, struct session_req *r, bool parked); /* 0, -EINPROGRESS */
 void run_leave(struct session *s, struct session_req *r);
 void run_unpark(struct session_req *r);

@@ -424,6 +424,51 @@ static void test_held(void **state)
 	sx_end(&x);
 }
 
+static bool is_close(const struct pst_op *op)
+{
+	return op->opcode == PST_OP_FILE_CLOSE;
+}
+
+/* Two closes at a time of what two sessions hold: the other one's hold stays. */
+static void test_held_twice(void **state)
+{
+	struct sx x = {.opts.owner_uid = OWNER};
+	struct client a = {0}, b = {0};
+	struct creq q[2];
+	struct pst_op op;
+	uint64_t ino;
+	uint32_t cont;
+	char buf[16];
+
+	memset(q, 0, sizeof(q));
+	sx_start(&x);
+	cont = sx_cont(&x, "a", PST_LAYOUT_POSIX);
+	assert_int_equal(client_open_owner(&a, &x), 0);
+	assert_int_equal(client_open_owner(&b, &x), 0);
+	assert_int_equal(client_create(&a, cont, "f", "text", &ino), 0);
+	op = names_op(PST_OP_FILE_OPEN, cont, "f");
+	assert_int_equal(client_run(&a, &op), 0);
+	op = names_op(PST_OP_FILE_OPEN, cont, "f");
+	assert_int_equal(client_run(&b, &op), 0);
+	x.hold = is_close;
+	for (unsigned i = 0; i < 2; i++) {
+		q[i].r.op = (struct pst_op){.opcode = PST_OP_FILE_CLOSE, .cont = cont, .ino = ino};
+		creq_start(&q[i], &a);
+	}
+	assert_int_equal(x.held_count, 1);
+	assert_false(held_find(a.conn.session, cont, ino));
+	sx_release(&x);
+	assert_int_equal(creq_wait(&q[0]), 0);
+	assert_int_equal(creq_wait(&q[1]), 0);
+	op = names_op(PST_OP_UNLINK, cont, "f");
+	assert_int_equal(client_run(&a, &op), 0);
+	assert_int_equal(client_read(&b, cont, ino, buf, sizeof(buf)), 0);
+	assert_string_equal(buf, "text");
+	assert_int_equal(client_bye(&a), 0);
+	assert_int_equal(client_bye(&b), 0);
+	sx_end(&x);
+}
+
 /* Depth and bytes: what is above is refused, and nothing is kept of it. */
 static void test_limits(void **state)
 {
@@ -600,6 +645,7 @@ int main(void)
 	        cmocka_unit_test(test_restart),
 	        cmocka_unit_test(test_expiry),
 	        cmocka_unit_test(test_held),
+	        cmocka_unit_test(test_held_twice),
 	        cmocka_unit_test(test_limits),
 	        cmocka_unit_test(test_queue),
 	        cmocka_unit_test(test_unlink_while_waiting),
