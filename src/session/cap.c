@@ -458,7 +458,7 @@ static void revoke_end(struct cap *c)
 	o->info = c->info;
 	o->cap = NULL;
 	tell(o, AUDIT_REVOKE, o->status);
-	if (!o->status)
+	if (!o->status && !SESSION_PLANTED(o->table, SESSION_PLANT_SERVE_REVOKED))
 		cap_drop(o->table, c);
 	o->done(o, o->status);
 }
@@ -502,7 +502,8 @@ int cap_revoke(struct session_table *t, struct cap_op *o)
 	o->cap->revoked = true;
 	o->cap->revoker = o;
 	list_for_each_safe (r, tmp, &o->cap->reqs, by_cap)
-		req_stop(r, -EKEYREVOKED);
+		if (!SESSION_PLANTED(t, SESSION_PLANT_SERVE_REVOKED))
+			req_stop(r, -EKEYREVOKED);
 	sys_del(w, 'C', o->cap->info.id, 8);
 	sys_go(w);
 	return 0;

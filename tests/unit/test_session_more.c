@@ -316,7 +316,51 @@ static void test_golden(void **state)
 
 /* --- planted bugs: each must show in what the other tests look at --- */
 
-static void test_planted(void **state)
+static void test_planted_revoked(void **state)
+{
+	struct sx x = {.opts = {.owner_uid = OWNER, .plant = SESSION_PLANT_SERVE_REVOKED}};
+	struct cap_info i = {.cont_name = "a", .rights = RIGHT_READ};
+	struct client c = {0};
+	struct cap_op cap;
+	struct pst_op op = {.opcode = PST_OP_READ};
+
+	sx_start(&x);
+	op.cont = sx_cont(&x, "a", PST_LAYOUT_OBJECT);
+	op.oid = oid_of(1);
+	assert_int_equal(sx_grant(&x, &i, &cap), 0);
+	assert_int_equal(client_open_token(&c, &x, cap.token), 0);
+	assert_int_equal(sx_revoke(&x, cap.info.id), 0);
+	assert_int_equal(client_run(&c, &op), 0);
+	assert_int_equal(client_bye(&c), 0);
+	sx_end(&x);
+}
+
+static void test_planted_reexecute(void **state)
+{
+	struct sx x = {.opts = {.owner_uid = OWNER, .plant = SESSION_PLANT_REEXECUTE}};
+	struct pst_mut m = {
+	        .kind = PST_ARRAY_APPEND, .oid = {0, 1}, .val = "x", .val_len = 1, .len = 1};
+	struct client c = {0};
+	struct pst_obj_stat st;
+	uint32_t cont;
+
+	sx_start(&x);
+	cont = sx_cont(&x, "a", PST_LAYOUT_OBJECT);
+	assert_int_equal(client_open_owner(&c, &x), 0);
+	for (unsigned n = 0; n < 2; n++) {
+		struct pst_op op = {
+		        .opcode = PST_OP_BATCH, .cont = cont, .muts = &m, .mut_count = 1};
+
+		op.token = (struct pst_token){.session = c.number, .seq = 1};
+		assert_int_equal(client_run(&c, &op), 0);
+	}
+	assert_int_equal(ops_stat(x.fs, cont, 0, oid_of(1), &st), 0);
+	assert_int_equal(st.size_bytes, 2);
+	assert_int_equal(client_bye(&c), 0);
+	sx_end(&x);
+}
+
+static void test_planted_fence(void **state)
 {
 	struct sx x = {.opts = {.owner_uid = OWNER, .plant = SESSION_PLANT_NO_FENCE}};
 	struct client c = {0}, again = {0};
@@ -340,11 +384,12 @@ static void test_planted(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(test_audit_line),     cmocka_unit_test(test_audit_file),
-	        cmocka_unit_test(test_audit_flood),    cmocka_unit_test(test_no_memory),
-	        cmocka_unit_test(test_no_memory_open), cmocka_unit_test(test_device_fails),
-	        cmocka_unit_test(test_damaged),        cmocka_unit_test(test_golden),
-	        cmocka_unit_test(test_planted),
+	        cmocka_unit_test(test_audit_line),        cmocka_unit_test(test_audit_file),
+	        cmocka_unit_test(test_audit_flood),       cmocka_unit_test(test_no_memory),
+	        cmocka_unit_test(test_no_memory_open),    cmocka_unit_test(test_device_fails),
+	        cmocka_unit_test(test_damaged),           cmocka_unit_test(test_golden),
+	        cmocka_unit_test(test_planted_fence),     cmocka_unit_test(test_planted_revoked),
+	        cmocka_unit_test(test_planted_reexecute),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
