@@ -316,6 +316,12 @@ static void test_golden(void **state)
 
 /* --- planted bugs: each must show in what the other tests look at --- */
 
+#ifdef PST_TEST_FAULTS
+#define NEEDS_FAULTS ((void)0)
+#else
+#define NEEDS_FAULTS skip()
+#endif
+
 static void test_planted_revoked(void **state)
 {
 	struct sx x = {.opts = {.owner_uid = OWNER, .plant = SESSION_PLANT_SERVE_REVOKED}};
@@ -324,6 +330,7 @@ static void test_planted_revoked(void **state)
 	struct cap_op cap;
 	struct pst_op op = {.opcode = PST_OP_READ};
 
+	NEEDS_FAULTS;
 	sx_start(&x);
 	op.cont = sx_cont(&x, "a", PST_LAYOUT_OBJECT);
 	op.oid = oid_of(1);
@@ -344,6 +351,7 @@ static void test_planted_reexecute(void **state)
 	struct pst_obj_stat st;
 	uint32_t cont;
 
+	NEEDS_FAULTS;
 	sx_start(&x);
 	cont = sx_cont(&x, "a", PST_LAYOUT_OBJECT);
 	assert_int_equal(client_open_owner(&c, &x), 0);
@@ -367,6 +375,7 @@ static void test_planted_fence(void **state)
 	struct pst_op op = {.opcode = PST_OP_STATUS};
 	struct pst_store_status st;
 
+	NEEDS_FAULTS;
 	sx_start(&x);
 	assert_int_equal(client_open_owner(&c, &x), 0);
 	again = (struct client){.number = c.number};
