@@ -174,18 +174,14 @@ static void *messages(const struct page *p, size_t each, void ***ret_list)
 
 static void list_begin(struct gcall *c, void (*finish)(struct gcall *c, int status))
 {
-	int rc;
-
 	c->out = mem_calloc(1, sizeof(struct page));
-	if (!c->out) {
-		rc = -ENOMEM;
-		c->finish = finish;
-		call_end(c, rc, NULL);
-		fsession_put(c->session);
-		c->session = NULL;
+	if (c->out) {
+		call_run(c, NULL, finish);
 		return;
 	}
-	call_run(c, NULL, finish);
+	fsession_put(c->session);
+	c->session = NULL;
+	call_end(c, -ENOMEM, NULL);
 }
 
 static void conts_listed(struct gcall *c, int status)

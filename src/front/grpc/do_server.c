@@ -2,8 +2,6 @@
 /*
  * do_server - the methods of the services Server, Capabilities, Tenants and Health.
  */
-#include <openssl/crypto.h>
-
 #include "front/grpc/grpc_int.h"
 
 static const Penstock__V1__Empty empty = PENSTOCK__V1__EMPTY__INIT;
@@ -146,11 +144,15 @@ static void page_list(struct gcall *c, void **list, size_t each)
 		list[i] = (char *)c->out + i * each;
 }
 
-static void page_end(struct gcall *c, void **list)
+/* Ends the call with the page: the call may be gone when call_end() returns. */
+static void page_end(struct gcall *c, int rc, const ProtobufCMessage *m, void **list)
 {
-	mem_free(list);
-	mem_free(c->out);
+	void *out = c->out;
+
 	c->out = NULL;
+	call_end(c, rc, m);
+	mem_free(list);
+	mem_free(out);
 }
 
 void do_list_sessions(struct gcall *c)
@@ -170,9 +172,7 @@ void do_list_sessions(struct gcall *c)
 	r.sessions = (void *)list;
 	r.n_sessions = c->count;
 	r.more = c->more;
-	call_end(c, rc, &r.base);
-	if (list)
-		page_end(c, list);
+	page_end(c, rc, &r.base, list);
 }
 
 /* --- status: the store is asked directly: it is the server that wants to know --- */
@@ -275,7 +275,6 @@ static void cap_done(struct cap_op *o, int status)
 	r.capability = &m;
 	r.token = o->token;
 	call_end(c, status, &r.base);
-	OPENSSL_cleanse(o->token, sizeof(o->token));
 }
 
 static bool copy_text(char *to, size_t cap, const char *from)
@@ -373,9 +372,7 @@ void do_list_capabilities(struct gcall *c)
 	r.capabilities = (void *)list;
 	r.n_capabilities = c->count;
 	r.more = c->more;
-	call_end(c, rc, &r.base);
-	if (list)
-		page_end(c, list);
+	page_end(c, rc, &r.base, list);
 }
 
 static void rotated(struct cap_op *o, int status)
@@ -478,9 +475,7 @@ void do_list_tenants(struct gcall *c)
 	}
 	r.tenants = (void *)list;
 	r.n_tenants = c->count;
-	call_end(c, rc, &r.base);
-	if (list)
-		page_end(c, list);
+	page_end(c, rc, &r.base, list);
 	mem_free(p.figures);
 }
 

@@ -146,7 +146,8 @@ struct grpc_front {
 
 /* --- server.c --- */
 
-/* Sends the answer: @out (may be NULL if @status is not 0) is packed before it returns. */
+/* Sends the answer: @out (may be NULL if @status is not 0) is packed before it returns. The last thing
+ * that is done with @c: the front's thread may have freed it by then. */
 void call_end(struct gcall *c, int status, const ProtobufCMessage *out);
 void call_unref(struct gcall *c);
 
