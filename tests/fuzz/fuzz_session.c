@@ -177,11 +177,26 @@ static void finish(struct fuzzed *z)
 
 /* --- requests --- */
 
+/* Others leave op->ino as the message had it. */
+static bool answers_inode(const struct pst_op *op)
+{
+	return (op->opcode >= PST_OP_LOOKUP && op->opcode <= PST_OP_LINK) ||
+	       op->opcode == PST_OP_GETATTR || op->opcode == PST_OP_SETATTR ||
+	       op->opcode == PST_OP_FILE_OPEN;
+}
+
+/* Of these op->ino says what was read or changed. */
+static bool takes_inode(const struct pst_op *op)
+{
+	return (op->opcode >= PST_OP_READDIR && op->opcode <= PST_OP_REMOVEXATTR) ||
+	       op->opcode == PST_OP_FILE_READ || op->opcode == PST_OP_FILE_WRITE;
+}
+
 static void end(struct fuzzed *z)
 {
 	const struct pst_op *op = &z->req.op;
 
-	if (!op->status && op->ino) {
+	if (!op->status && op->ino && (answers_inode(op) || takes_inode(op))) {
 		pst_assert(op->ino != z->ino[2] && op->ino != z->ino[4]);
 		z->ino[5] = op->ino;
 		(void)session_handle(&z->req, z->handle);
