@@ -8,7 +8,8 @@
  *
  * Other options: socket=PATH (of the pipe), connect=SECONDS and reconnect=SECONDS (how long to wait
  * for a server that isn't there, and for one that went away), token=TEXT (a capability's; also from
- * the environment, PENSTOCK_TOKEN), ops=N, slots=N.
+ * the environment, PENSTOCK_TOKEN), ops=N, slots=N, volatile=BOOL (changes that need not be durable at
+ * once are not: faster, but a crash of the server loses those that were not flushed).
  */
 #include "client/stack.h"
 
@@ -93,8 +94,11 @@ static int name_parse(struct remote_name *n, struct options *o, struct pst_err *
 	if (!n->opts.cred)
 		n->opts.cred = getenv("PENSTOCK_TOKEN");
 	rc = seconds(o, "connect", &n->opts.connect_ns, err);
+	n->opts.connect_wait = n->opts.connect_ns != 0;
 	if (rc == 0)
 		rc = seconds(o, "reconnect", &n->opts.reconnect_ns, err);
+	if (rc == 0)
+		rc = options_bool(o, "volatile", &n->opts.volatile_ok, err);
 	if (rc == 0)
 		rc = options_u64(o, "ops", &ops, err);
 	if (rc == 0)

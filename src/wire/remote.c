@@ -9,8 +9,7 @@
 
 #include "wire/remote_int.h"
 
-#define TICK_NS      (100 * NSEC_PER_MSEC)
-#define CANCEL_GRACE (2 * NSEC_PER_SEC) /* that the server has to answer a cancel */
+#define TICK_NS (100 * NSEC_PER_MSEC)
 
 /* --- the end of a request --- */
 
@@ -205,6 +204,8 @@ static enum pst_outcome remote_submit(struct store *s, struct pst_op *op)
 		return PST_BUSY;
 	r = list_first(&rm->free, struct rreq, link);
 	rreq_take(rm, r, op);
+	if (unlikely(op->deadline_ns && op->deadline_ns < rm->tick.deadline_ns))
+		(void)loop_timer_arm(rm->loop, &rm->tick, op->deadline_ns + 1); /* can't fail */
 	if (likely(rm->state == REMOTE_UP && list_empty(&rm->wait) && rm->inflight < rm->depth)) {
 		rc = rreq_send(r);
 		if (likely(rc == 0))
@@ -274,7 +275,7 @@ static void rreq_tick(struct rreq *r, uint64_t now)
 		tell_cancel(r);
 	if (!op->deadline_ns || now <= op->deadline_ns)
 		return;
-	if (r->state == RREQ_WAIT || now > op->deadline_ns + CANCEL_GRACE) {
+	if (r->state == RREQ_WAIT || now > op->deadline_ns + r->rm->opts.grace_ns) {
 		expire(r, -ETIMEDOUT);
 	} else if (r->state == RREQ_SENT) {
 		tell_cancel(r);
@@ -295,15 +296,31 @@ static void listen_for_life(struct remote *rm, uint64_t now)
 	}
 }
 
+static uint64_t next_tick(const struct remote *rm, uint64_t now)
+{
+	uint64_t at = now + TICK_NS;
+	const struct rreq *r;
+
+	list_for_each (r, &rm->active, link) {
+		uint64_t end = r->op ? r->op->deadline_ns : 0;
+
+		if (end && end <= now)
+			end += rm->opts.grace_ns;
+		if (end > now)
+			at = MIN(at, end + 1);
+	}
+	return at;
+}
+
 static void tick(struct loop_timer *t)
 {
 	struct remote *rm = container_of(t, struct remote, tick);
 	uint64_t now = loop_now(rm->loop);
 	struct rreq *r, *next;
 
-	(void)loop_timer_arm(rm->loop, t, now + TICK_NS);
 	list_for_each_safe (r, next, &rm->active, link)
 		rreq_tick(r, now);
+	(void)loop_timer_arm(rm->loop, t, next_tick(rm, now));
 	listen_for_life(rm, now);
 	remote_pump(rm);
 }
@@ -319,6 +336,7 @@ static void opts_fill(struct remote_opts *o)
 	o->slots = o->slots ? o->slots : 128;
 	o->connect_ns = o->connect_ns ? o->connect_ns : 10 * NSEC_PER_SEC;
 	o->reconnect_ns = o->reconnect_ns ? o->reconnect_ns : 120 * NSEC_PER_SEC;
+	o->grace_ns = o->grace_ns ? o->grace_ns : 2 * NSEC_PER_SEC;
 	o->ping_ns = o->ping_ns ? o->ping_ns : 5 * NSEC_PER_SEC;
 	o->fabric.dead_ns = o->fabric.dead_ns ? o->fabric.dead_ns : 15 * NSEC_PER_SEC;
 	for (unsigned i = 0; i < WIRE_BUF_CLASSES; i++)

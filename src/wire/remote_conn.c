@@ -187,7 +187,7 @@ static void place_failed(struct remote *rm, int status, const char *text)
 		return;
 	}
 	rm->at = 0;
-	if (!rm->known)
+	if (!rm->known && !rm->opts.connect_wait)
 		dead(rm, status, text);
 	else
 		lost(rm, status);
@@ -334,6 +334,8 @@ static void welcome(struct remote *rm, const void *msg, uint32_t len)
 	rm->depth = MIN(w.depth, rm->opts.ops_max);
 	/* Tokens are given here, and watches are not told of yet. */
 	rm->store.caps = w.caps & ~(PST_CAP_REPLAY | PST_CAP_WATCH);
+	if (!rm->opts.volatile_ok)
+		rm->store.caps &= ~PST_CAP_VOLATILE;
 	rm->state = REMOTE_UP;
 	rm->given_up = false;
 	rm->pinged = false;
@@ -408,7 +410,7 @@ static void on_down(struct chan *ch, int status)
 	if (rm->state == REMOTE_UP || !rm->text[0])
 		(void)snprintf(rm->text, sizeof(rm->text), "%s: the connection was lost: %s",
 		               where(rm), strerror(-status));
-	if (rm->state != REMOTE_UP && !rm->known) {
+	if (rm->state != REMOTE_UP && !rm->known && !rm->opts.connect_wait) {
 		dead(rm, status, rm->text);
 		kick(rm);
 		return;

@@ -93,7 +93,7 @@ static int judge(struct rreq *r, int status)
 {
 	const struct pst_op *op = r->op;
 
-	if (status == 0 && op->flags & PST_F_VOLATILE && is_volatile(op))
+	if (status == 0 && r->rm->opts.volatile_ok && is_volatile(op))
 		vol_note(r->rm, op->cont);
 	if (status == 0 && (op->opcode == PST_OP_FLUSH || op->opcode == PST_OP_FSYNC) &&
 	    (r->rm->vol_count || r->rm->vol_many_lost))

@@ -271,7 +271,7 @@ static void head_fill(struct wire_req *m, struct rreq *r, const struct wire_op *
 	        .kind = WIRE_REQ,
 	        .version = r->rm->version,
 	        .opcode = op->opcode,
-	        .flags = op->flags,
+	        .flags = op->flags & ~(r->rm->opts.volatile_ok ? 0 : PST_F_VOLATILE),
 	        .id = r->id,
 	        .tenant = op->tenant,
 	        .cont = op->cont,

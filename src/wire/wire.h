@@ -71,16 +71,22 @@ struct remote_opts {
 	} at[4];
 	unsigned at_count;
 	struct fabric_opts fabric;
-	uint32_t ops_max;      /* ops under way; more: PST_BUSY. 0: 256 */
-	uint32_t slots;        /* changes under way; 0: 128 */
-	uint64_t connect_ns;   /* remote_open() gives up after so long; 0: 10 s */
+	uint32_t ops_max;    /* ops under way; more: PST_BUSY. 0: 256 */
+	uint32_t slots;      /* changes under way; 0: 128 */
+	uint64_t connect_ns; /* remote_open() gives up after so long; 0: 10 s */
+	bool connect_wait;   /* and tries again until then, if nobody is there yet */
+	/* Pass PST_F_VOLATILE on. Without it every change is durable when it completes, so that a
+	 * restart of the server is a pause and nothing else. With it a crash of the server loses
+	 * what was not flushed, and the next flush says so. */
+	bool volatile_ok;
 	uint64_t reconnect_ns; /* ops of a connection that was lost fail after so long; 0: 120 s */
-	uint64_t ping_ns;      /* silence after which the server is asked; 0: 5 s */
-	const char *cred;      /* a capability token, or NULL */
-	const char *name;      /* of the client, for the server's log; NULL: the process's number */
-	unsigned bufs[5];      /* bounce buffers as of the listener; all 0: 64, 16, 8, 8, 1 */
-	uint64_t seed;         /* simulation: what is random follows from it; 0: random */
-	unsigned plant;        /* test-only: enum remote_plant */
+	uint64_t grace_ns; /* that the server has to answer a cancel past the deadline; 0: 2 s */
+	uint64_t ping_ns;  /* silence after which the server is asked; 0: 5 s */
+	const char *cred;  /* a capability token, or NULL */
+	const char *name;  /* of the client, for the server's log; NULL: the process's number */
+	unsigned bufs[5];  /* bounce buffers as of the listener; all 0: 64, 16, 8, 8, 1 */
+	uint64_t seed;     /* simulation: what is random follows from it; 0: random */
+	unsigned plant;    /* test-only: enum remote_plant */
 };
 
 /* Bugs that tests plant to show that they would catch them; only with -Dtest_faults=true. */
@@ -107,8 +113,8 @@ struct remote_figures {
  *
  * The store: ops that carry a replay token of their own are -EINVAL, since every change gets one
  * here. A change whose outcome can't be known, because the session was lost before the answer
- * came, ends with -ESTALE. A FLUSH or FSYNC after the server was restarted ends with -EIO, once, if
- * volatile writes of its container had not been flushed before: they may be gone.
+ * came, ends with -ESTALE. With opts.volatile_ok a FLUSH or FSYNC after the server was restarted ends
+ * with -EIO, once, if volatile writes of its container had not been flushed before: they may be gone.
  */
 int remote_open(struct store **ret_store, struct loop *loop, const struct remote_opts *opts,
                 struct pst_err *err);

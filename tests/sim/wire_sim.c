@@ -76,6 +76,7 @@ struct world {
 	struct tried tried[OPS_MAX];
 	uint32_t count;
 	unsigned crashes, cuts;
+	uint64_t timeouts; /* with the server at work */
 	unsigned remote_plant, session_plant;
 	char wrong[256];
 };
@@ -280,6 +281,7 @@ static void client_up(struct world *w, unsigned i)
 	o.fabric.seed = o.seed;
 	o.fabric.sim = &w->knobs;
 	o.reconnect_ns = 1000 * NSEC_PER_SEC;
+	o.grace_ns = 20 * NSEC_PER_USEC; /* so that ops end while their windows are in use */
 	/* The first connection may be cut like any other. */
 	for (rc = -1; rc < 0 && tries < 20; tries++) {
 		o.seed += 1000003;
@@ -296,6 +298,10 @@ static void client_up(struct world *w, unsigned i)
 
 static void client_down(struct client *c)
 {
+	struct remote_figures f;
+
+	remote_figures(c->store, &f);
+	c->w->timeouts += f.timeouts;
 	for (unsigned j = 0; j < LANES; j++) {
 		buf_check(c->w, &c->lane[j]);
 		free(c->lane[j].buf);
@@ -448,9 +454,9 @@ static bool seed_run(uint64_t seed, unsigned remote_plant, unsigned session_plan
 	}
 	good = !w->wrong[0];
 	if (!good || verbose)
-		(void)printf("seed %llu: %s (%u ops, %u crashes, %u cuts)\n",
+		(void)printf("seed %llu: %s (%u ops, %llu timed out, %u crashes, %u cuts)\n",
 		             (unsigned long long)seed, good ? "good" : w->wrong, w->count,
-		             w->crashes, w->cuts);
+		             (unsigned long long)w->timeouts, w->crashes, w->cuts);
 	free(w);
 	return good;
 }

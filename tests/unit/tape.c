@@ -90,7 +90,10 @@ static void window_close(struct chan *c, struct chan_window *w)
 
 	if (t->window == w)
 		t->window = NULL;
-	w->closed(w);
+	if (t->hold_close)
+		t->held = w;
+	else
+		w->closed(w);
 }
 
 static int xfers_end(struct tape *t, int status)

@@ -22,6 +22,8 @@ struct tape {
 	void *user;
 	uint8_t *mem; /* what transfers of ours reach */
 	size_t mem_len;
+	bool hold_close;            /* the peer may still be in a window that is being closed: */
+	struct chan_window *held;   /* this one */
 	struct chan_window *window; /* the last that was opened and is open still */
 };
 

@@ -192,6 +192,38 @@ static void long_ones(void **state)
 	free(buf);
 }
 
+static void deaf(struct tape *t, const void *msg, uint32_t len)
+{
+}
+
+/* An op that timed out ends when its window is closed, not before: the peer may be writing there. */
+static void timeout_waits_for_window(void **state)
+{
+	uint8_t *buf = calloc(1, 64 * KIB);
+	struct iovec iov = {buf, 64 * KIB};
+	struct pst_op op = {.opcode = PST_OP_READ, .cont = 5, .oid = {7, 8}, .len = 64 * KIB};
+	uint64_t until = loop_now(env.loop) + 4 * NSEC_PER_SEC;
+
+	op.iov = &iov;
+	op.iov_count = 1;
+	op.done = play_done;
+	op.deadline_ns = loop_now(env.loop) + 10 * NSEC_PER_MSEC;
+	env.tape->sent = deaf;
+	env.tape->hold_close = true;
+	env.ended = false;
+	assert_int_equal(store_submit(env.store, &op), PST_QUEUED);
+	while (!env.tape->held && loop_now(env.loop) < until)
+		(void)loop_turn(env.loop, 100 * NSEC_PER_MSEC);
+	assert_non_null(env.tape->held);
+	for (unsigned i = 0; i < 10; i++)
+		(void)loop_turn(env.loop, 100 * NSEC_PER_MSEC);
+	assert_false(env.ended);
+	env.tape->held->closed(env.tape->held);
+	assert_true(env.ended);
+	assert_int_equal(op.status, -ETIMEDOUT);
+	free(buf);
+}
+
 static void fill_extent(struct pst_op *op, void *payload, uint32_t *ret_len)
 {
 	op->ret_off = 8192;
@@ -545,6 +577,8 @@ int main(int argc, char **argv)
 	        cmocka_unit_test_setup_teardown(snapshots, play_setup, play_teardown),
 	        cmocka_unit_test_setup_teardown(reads_and_writes, play_setup, play_teardown),
 	        cmocka_unit_test_setup_teardown(long_ones, play_setup, play_teardown),
+	        cmocka_unit_test_setup_teardown(timeout_waits_for_window, play_setup,
+	                                        play_teardown),
 	        cmocka_unit_test_setup_teardown(batches, play_setup, play_teardown),
 	        cmocka_unit_test_setup_teardown(values, play_setup, play_teardown),
 	        cmocka_unit_test_setup_teardown(lists, play_setup, play_teardown),

@@ -209,6 +209,7 @@ int play_setup(void **state)
 	assert_int_equal(loop_new(&env.loop, &lo, NULL), 0);
 	tape_made = made;
 	o.cred = "token";
+	o.volatile_ok = true;
 	assert_int_equal(remote_open(&env.store, env.loop, &o, &err), 0);
 	return 0;
 }
