@@ -8,7 +8,7 @@
 
 #define ADMIN_ENTRIES   64u
 #define WAIT_POLL_NS    NSEC_PER_MSEC /* between looks at CSTS */
-#define QUIESCE_MAX_NS  NSEC_PER_SEC
+#define QUIESCE_MIN_NS  NSEC_PER_SEC
 #define SHUTDOWN_MAX_NS (10 * NSEC_PER_SEC)
 
 /* --- what is under way --- */
@@ -42,18 +42,28 @@ static void host_answer_all(struct nvme_host *h, uint16_t status)
 	pst_assert(!pst_nvme_queue_inflight(&h->admin_q.q));
 }
 
+/* Memory that a transfer still goes to is not given back (H2). */
+static int host_dying_step(struct nvme_host *h)
+{
+	if (h->t->ops->quiet && !h->t->ops->quiet(h->t))
+		return 0;
+	h->state = NVME_HOST_DEAD;
+	host_answer_all(h, PST_NVME_STATUS_GONE);
+	return 1;
+}
+
 void host_dead(struct nvme_host *h, int error)
 {
-	if (h->state == NVME_HOST_DEAD)
+	if (h->state == NVME_HOST_DYING || h->state == NVME_HOST_DEAD)
 		return;
 	log_error("nvme: the controller is lost: %s", strerror(-error));
-	h->state = NVME_HOST_DEAD;
+	h->state = NVME_HOST_DYING;
 	h->error = error;
 	h->t->ops->cut(h->t);
 	host_stop_queues(h);
-	host_answer_all(h, PST_NVME_STATUS_GONE);
 	loop_timer_disarm(h->loop, &h->tick);
 	loop_timer_disarm(h->loop, &h->wait);
+	host_dying_step(h);
 }
 
 /* --- the handshakes --- */
@@ -87,7 +97,7 @@ static void host_quiesce(struct nvme_host *h)
 
 	h->reset_wanted = false;
 	h->state = NVME_HOST_QUIESCING;
-	h->wait_until_ns = loop_now(h->loop) + QUIESCE_MAX_NS;
+	h->wait_until_ns = loop_now(h->loop) + MAX(QUIESCE_MIN_NS, h->o.timeout_ms * NSEC_PER_MSEC);
 	h->deleting = 0;
 	list_for_each (hq, &h->queues, link)
 		h->deleting += hq_delete_sq(hq);
@@ -113,6 +123,9 @@ static void host_enable(struct nvme_host *h)
 	const struct nvme_transport_ops *ops = h->t->ops;
 
 	host_answer_all(h, PST_NVME_STATUS_ABORTED);
+	/* Also what was not sent yet: to the next controller it would say something else (it has no
+	 * queues, to begin with). */
+	admin_fail_waiting(h, PST_NVME_STATUS_ABORTED);
 	if (h->detaching)
 		return;
 	pst_nvme_queue_rewind(&h->admin_q.q);
@@ -188,7 +201,9 @@ static void wait_fired(struct loop_timer *t)
 
 void nvme_host_reset(struct nvme_host *h)
 {
-	if (h->state == NVME_HOST_LIVE || h->state == NVME_HOST_SETUP)
+	/* In any other state it is being reset, or beyond that: asking often is no failure of the
+	 * controller's, so it must not count as one. */
+	if (h->state == NVME_HOST_LIVE)
 		h->reset_wanted = true;
 }
 
@@ -249,6 +264,8 @@ static int host_poll(struct loop_poller *p)
 	struct nvme_hq *hq;
 	int count = h->t->ops->poll ? h->t->ops->poll(h->t) : 0;
 
+	if (h->state == NVME_HOST_DYING)
+		return count + host_dying_step(h);
 	if (h->state == NVME_HOST_DEAD)
 		return count + admin_poll(h);
 	if (unlikely(h->t->gone) && !h->detaching) {
@@ -258,7 +275,7 @@ static int host_poll(struct loop_poller *p)
 	if (unlikely(h->t->failed)) {
 		h->t->failed = false;
 		h->reset_hard = true; /* there is nobody to ask for the end of queues */
-		nvme_host_reset(h);
+		h->reset_wanted |= h->state == NVME_HOST_LIVE || h->state == NVME_HOST_SETUP;
 	}
 	if (h->reset_wanted) {
 		if (h->tries > h->o.resets_max)
@@ -446,6 +463,8 @@ void nvme_host_free(struct nvme_host *h)
 		return;
 	pst_assert(list_empty(&h->queues));
 	h->detaching = true;
+	while (h->state == NVME_HOST_DYING)
+		loop_turn(h->loop, NSEC_PER_SEC);
 	if (h->state != NVME_HOST_DEAD)
 		host_shutdown(h);
 	loop_poller_del(h->loop, &h->poller);

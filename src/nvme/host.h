@@ -15,7 +15,8 @@
  *   LIVE      -> QUIESCING     a command took too long, nvme_host_reset()
  *   QUIESCING -> DISABLING     the I/O submission queues are deleted, or that took too long (H5)
  *   LIVE      -> DISABLING     CSTS.CFS, an admin command took too long
- *   any       -> DEAD          removed (registers read all ones), or resets failed
+ *   any       -> DYING         removed (registers read all ones), or resets failed
+ *   DYING     -> DEAD          no transfer is under way any more: what was is answered for
  *
  *  H1  A queue's memory and doorbells are the controller's only in LIVE queues; a queue that is not
  *      is stopped and its doorbells lead nowhere.
@@ -43,6 +44,7 @@ enum nvme_host_state {
 	NVME_HOST_SETUP,
 	NVME_HOST_LIVE,
 	NVME_HOST_QUIESCING,
+	NVME_HOST_DYING,
 	NVME_HOST_DEAD,
 };
 

@@ -100,8 +100,13 @@ static void loop_cut(struct nvme_transport *t)
 	if (l->is_cut)
 		return;
 	l->is_cut = true;
-	/* Commands that already hold memory let go of it here; nothing is answered. */
 	nvme_ctrlr_remove(l->ctrlr);
+}
+
+/* What is on a bdev goes on there, into the host's memory. */
+static bool loop_quiet(struct nvme_transport *t)
+{
+	return nvme_ctrlr_quiet(self(t)->ctrlr);
 }
 
 /* --- */
@@ -133,6 +138,7 @@ static const struct nvme_transport_ops loop_ops = {
         .map = loop_map,
         .unmap = loop_unmap,
         .cut = loop_cut,
+        .quiet = loop_quiet,
         .poll = loop_poll,
         .close = loop_close,
 };

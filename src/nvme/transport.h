@@ -31,6 +31,9 @@ struct nvme_transport_ops {
 	void (*unmap)(struct nvme_transport *t, struct mem_region *r, uint64_t dma);
 	/* From now on the controller reaches no memory of ours, whatever it does. */
 	void (*cut)(struct nvme_transport *t);
+	/* After cut(): whether transfers that had begun before it are over, too. Asked in later turns
+	 * until it is true. NULL: they are at once. */
+	bool (*quiet)(struct nvme_transport *t);
 	/* Resets the device by means that don't need its registers, when it does not get disabled.
 	 * Blocks. NULL: there are none. */
 	int (*reset)(struct nvme_transport *t);

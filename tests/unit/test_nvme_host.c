@@ -332,6 +332,28 @@ static void test_reset_in_flight(void **state)
 	fix_close(&f);
 }
 
+/* A reset at any moment of another one, also between a command's making and its sending. */
+static void test_reset_in_reset(void **state)
+{
+	struct fix f;
+
+	fix_open(&f, "mem:2m?block=512&strict=1");
+	for (unsigned turns = 0; turns < 60; turns++) {
+		nvme_host_reset(f.host);
+		for (unsigned i = 0; i < turns; i++)
+			loop_turn(f.loop, 10000);
+		f.host->t->failed = true;
+		load(&f, f.ok + 10);
+		assert_int_equal(f.dead, 0);
+		for (unsigned i = 0; f.hq->state != HQ_LIVE; i++) {
+			assert_true(i < 10000);
+			loop_turn(f.loop, NSEC_PER_SEC);
+		}
+	}
+	assert_true(f.host->resets > 60);
+	fix_close(&f);
+}
+
 /* --- a transport that can reset the function, in front of the real one --- */
 
 static struct {
@@ -354,6 +376,23 @@ static int shim_reset(struct nvme_transport *t)
 	if (!shim.reset_rc)
 		shim.never_disabled = false;
 	return shim.reset_rc;
+}
+
+/* Who asks for resets all the time gets some, and does not lose the device over it. */
+static void test_resets_always(void **state)
+{
+	struct fix f;
+
+	fix_open(&f, "mem:2m?block=512&strict=1");
+	for (unsigned i = 0; i < 2000; i++) {
+		nvme_host_reset(f.host);
+		loop_turn(f.loop, 10000);
+	}
+	assert_int_not_equal(f.host->state, NVME_HOST_DEAD);
+	assert_true(f.host->resets > 10);
+	load(&f, 100);
+	assert_int_equal(f.dead, 0);
+	fix_close(&f);
 }
 
 /* A controller that does not get disabled is reset by the transport, once; else it is lost. */
@@ -390,17 +429,13 @@ static void test_gone(void **state)
 {
 	struct fix f;
 
-	fix_open(&f, "mem:2m?block=512");
+	fix_open(&f, "fault:mem:2m?block=512&delay_us=900");
 	load(&f, 100);
 	f.host->t->gone = true;
 	load(&f, f.ok + 10000);
 	assert_int_equal(f.dead, -ENODEV);
-	/* The controller in this process goes on with what it has until it is freed: its memory
-	 * is still needed then. */
-	nvme_host_queue_free(f.hq);
-	nvme_host_free(f.host);
-	mem_region_free(f.mem);
-	loop_free(f.loop);
+	/* What the controller had on its device is over, too: memory may be freed. */
+	fix_close(&f);
 }
 
 /* --- attach, admin, queues --- */
@@ -556,11 +591,12 @@ static void say(void *arg, enum pst_log_level level, const char *line)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(test_load),     cmocka_unit_test(test_faults),
-	        cmocka_unit_test(test_gives_up), cmocka_unit_test(test_reset_in_flight),
-	        cmocka_unit_test(test_identify), cmocka_unit_test(test_admin_status),
-	        cmocka_unit_test(test_events),   cmocka_unit_test(test_status_errno),
-	        cmocka_unit_test(test_stuck),    cmocka_unit_test(test_gone),
+	        cmocka_unit_test(test_load),          cmocka_unit_test(test_faults),
+	        cmocka_unit_test(test_gives_up),      cmocka_unit_test(test_reset_in_flight),
+	        cmocka_unit_test(test_identify),      cmocka_unit_test(test_admin_status),
+	        cmocka_unit_test(test_events),        cmocka_unit_test(test_status_errno),
+	        cmocka_unit_test(test_resets_always), cmocka_unit_test(test_reset_in_reset),
+	        cmocka_unit_test(test_stuck),         cmocka_unit_test(test_gone),
 	        cmocka_unit_test(test_public),
 	};
 
