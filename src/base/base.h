@@ -11,6 +11,7 @@
 #include <endian.h>
 #include <errno.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -234,6 +235,24 @@ int options_double(struct options *o, const char *key, double *val, struct pst_e
 const char *options_str(struct options *o, const char *key); /* NULL when absent */
 /* After all were taken: -EINVAL naming the first option that nobody asked for. */
 int options_finish(struct options *o, const char *what, struct pst_err *err);
+
+/* --- ordering --- */
+
+/*
+ * A full fence: everything before it is seen by the other side (a device, another process) before
+ * anything behind it. ThreadSanitizer knows no fences: it gets an operation that is one on the
+ * machines it runs on, on a word of this thread alone, so that it orders nothing else in its eyes.
+ */
+static inline void fence_full(void)
+{
+#if defined(__SANITIZE_THREAD__)
+	static _Thread_local _Atomic uint32_t word;
+
+	(void)atomic_fetch_add(&word, 1);
+#else
+	atomic_thread_fence(memory_order_seq_cst);
+#endif
+}
 
 /* --- time --- */
 

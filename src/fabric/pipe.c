@@ -88,7 +88,7 @@ static inline void bell_check(struct pipe *p, uint32_t wants)
 	uint32_t asleep;
 
 	/* Pairs with the fence in park(). */
-	pipe_fence();
+	fence_full();
 	asleep = atomic_load_explicit(&p->in.box->asleep, memory_order_relaxed);
 	if (likely(!asleep) || (wants && !(asleep & wants)) || asleep == p->rung)
 		return;
@@ -409,7 +409,7 @@ static bool park(struct pipe *p)
 		p->asleep = p->number | PIPE_ASLEEP | (p->want_room ? PIPE_WANTS_ROOM : 0);
 		atomic_store_explicit(&p->out.box->asleep, p->asleep, memory_order_release);
 		/* Pairs with the fence in the peer's bell_check(). */
-		pipe_fence();
+		fence_full();
 		if (atomic_load_explicit(&p->in.box->tail, memory_order_relaxed) != p->head ||
 		    (p->want_room && room_look(p) && p->room >= p->need && p->credits)) {
 			atomic_store_explicit(&p->out.box->asleep, 0, memory_order_relaxed);

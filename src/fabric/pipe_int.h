@@ -122,22 +122,6 @@ struct pipe_map {
 	uint32_t windows, lists;
 };
 
-/*
- * What was written before is there for the other side before anything behind is read. ThreadSanitizer
- * knows no fences: it gets an operation that is one on the machines it runs on, on a word of this
- * thread alone, so that it orders nothing else in its eyes.
- */
-static inline void pipe_fence(void)
-{
-#if defined(__SANITIZE_THREAD__)
-	static _Thread_local _Atomic uint32_t word;
-
-	(void)atomic_fetch_add(&word, 1);
-#else
-	atomic_thread_fence(memory_order_seq_cst);
-#endif
-}
-
 enum pipe_state { PIPE_CONNECTING, PIPE_UP, PIPE_DOWN, PIPE_CLOSING };
 
 enum region_state { REGION_NONE, REGION_SHOWN, REGION_OK, REGION_BAD };

@@ -328,7 +328,7 @@ void pipe_window_close(struct chan *c, struct chan_window *w)
 	loop_assert(c->loop);
 	atomic_store_explicit(&p->out.box->slot[window_slot(w)].key, 0, memory_order_relaxed);
 	/* Pairs with the fence in window_enter() at the peer. */
-	pipe_fence();
+	fence_full();
 	if (likely(!window_busy(p, w))) {
 		window_gone(p, w);
 		return;
@@ -460,7 +460,7 @@ static struct pipe_slot *window_enter(struct pipe *p, uint64_t key, uint32_t rig
 		return NULL;
 	atomic_store_explicit(&p->out.box->busy, key, memory_order_relaxed);
 	/* Pairs with the fence in pipe_window_close() at the peer. */
-	pipe_fence();
+	fence_full();
 	if (likely(atomic_load_explicit(&s->key, memory_order_acquire) == key))
 		return s;
 	atomic_store_explicit(&p->out.box->busy, 0, memory_order_release);

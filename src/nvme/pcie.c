@@ -73,7 +73,7 @@ static uint64_t pcie_read64(struct nvme_transport *t, uint32_t off)
 static void pcie_write32(struct nvme_transport *t, uint32_t off, uint32_t value)
 {
 	/* What was written to memory before is there when the device sees this. */
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	fence_full();
 	if (!is_gone(t))
 		*at(self(t), off) = htole32(value);
 }
