@@ -11,9 +11,19 @@
 #include "base/base.h"
 #include "cli/cli.h"
 #include "cli/commands.h"
-#include "server/server.h"
+#include "server/config.h"
 
-enum { OPT_LISTEN, OPT_CHANNELS, OPT_SOCKET, OPT_INSECURE, OPT_POLL };
+enum {
+	OPT_LISTEN,
+	OPT_CHANNELS,
+	OPT_SOCKET,
+	OPT_INSECURE,
+	OPT_POLL,
+	OPT_CONFIG,
+	OPT_CHECK,
+	OPT_AUDIT_LOG,
+	OPT_LOG_LEVEL,
+};
 
 #define END_NS (10 * NSEC_PER_SEC) /* that requests under way have when it ends */
 
@@ -27,6 +37,11 @@ static const struct cli_opt opts[] = {
         [OPT_INSECURE] = {0, "insecure", NULL,
                           "whoever can reach it may do everything, and see it on the way"},
         [OPT_POLL] = {0, "poll", NULL, "never sleep: takes a whole core"},
+        [OPT_CONFIG] = {0, "config", "FILE",
+                        "options out of a YAML file; those given here go first"},
+        [OPT_CHECK] = {0, "check", NULL, "only say whether the options are good; opens no device"},
+        [OPT_AUDIT_LOG] = {0, "audit-log", "FILE", "append who was granted and refused what"},
+        [OPT_LOG_LEVEL] = {0, "log-level", "LEVEL", "error, warning (default), info or debug"},
         {0, NULL, NULL, NULL},
 };
 
@@ -48,20 +63,20 @@ static void catch_signals(struct loop *loop)
 }
 
 /* "local:" and the devices, or a store's name as it is. */
-static char *store_name(struct cli *cli)
+static char *store_name(const char *const *devices, unsigned count)
 {
 	size_t len = sizeof("local:");
 	char *text, *at;
 
-	for (int i = 0; i < cli->arg_count; i++)
-		len += strlen(cli->args[i]) + 1;
+	for (unsigned i = 0; i < count; i++)
+		len += strlen(devices[i]) + 1;
 	text = mem_alloc(len);
 	if (!text)
 		return NULL;
-	at = stpcpy(text, strncmp(cli->args[0], "local:", 6) ? "local:" : "");
-	for (int i = 0; i < cli->arg_count; i++) {
+	at = stpcpy(text, strncmp(devices[0], "local:", 6) ? "local:" : "");
+	for (unsigned i = 0; i < count; i++) {
 		at = stpcpy(at, i ? "," : "");
-		at = stpcpy(at, cli->args[i]);
+		at = stpcpy(at, devices[i]);
 	}
 	return text;
 }
@@ -123,45 +138,107 @@ static int serve(struct cli *cli, struct server_opts *o, bool poll)
 	return status;
 }
 
+/* What the command line says. */
+struct asked {
+	struct server_opts opts;
+	const char *config;
+	bool poll, check;
+};
+
+static int take_option(struct cli *cli, struct asked *a, int opt, const char *value)
+{
+	struct server_opts *o = &a->opts;
+	const char **texts[] = {
+	        [OPT_CHANNELS] = &o->channels,   [OPT_SOCKET] = &o->socket,
+	        [OPT_CONFIG] = &a->config,       [OPT_AUDIT_LOG] = &o->audit_log,
+	        [OPT_LOG_LEVEL] = &o->log_level,
+	};
+
+	if (opt == OPT_LISTEN && o->listen_count == SERVER_LISTEN_MAX)
+		return cli_usage(cli, "more than %d times --listen", SERVER_LISTEN_MAX);
+	if (opt == OPT_LISTEN)
+		o->listen[o->listen_count++] = value;
+	else if (opt == OPT_INSECURE)
+		o->insecure = true;
+	else if (opt == OPT_POLL)
+		a->poll = true;
+	else if (opt == OPT_CHECK)
+		a->check = true;
+	else
+		*texts[opt] = value;
+	return CLI_OK;
+}
+
+/* The file's options below those of the command line, devices included; then all of them checked. */
+static int settle(struct cli *cli, const struct asked *a, struct config *c)
+{
+	enum pst_log_level level = PST_LOG_WARN;
+	struct pst_err err = {0};
+
+	if (a->config && config_load(c, a->config, &err) < 0)
+		return cli_fail(cli, 0, "%s", err.text);
+	config_override(&c->opts, &a->opts);
+	c->poll |= a->poll;
+	if (cli->arg_count) {
+		c->device_count = (unsigned)cli->arg_count;
+		for (unsigned i = 0; i < c->device_count; i++)
+			c->devices[i] = cli->args[i];
+	}
+	if (!c->device_count)
+		return cli_usage(cli, "needs a device");
+	if (server_check(&c->opts, c->devices, c->device_count, &err) < 0)
+		return cli_fail(cli, 0, "%s", err.text);
+	if (c->opts.log_level)
+		(void)server_log_level(c->opts.log_level, &level);
+	server_log_start(level);
+	return CLI_OK;
+}
+
+static int settled(struct cli *cli, const struct asked *a, struct config *c)
+{
+	char *name;
+	int status = settle(cli, a, c);
+
+	if (status != CLI_OK)
+		return status;
+	if (a->check) {
+		cli_note(cli, "nothing is wrong with the options");
+		return CLI_OK;
+	}
+	name = store_name(c->devices, c->device_count);
+	if (!name)
+		return cli_fail(cli, -ENOMEM, "the store's name");
+	c->opts.store = name;
+	status = serve(cli, &c->opts, c->poll);
+	mem_free(name);
+	return status;
+}
+
 static int run(struct cli *cli, int argc, char **argv)
 {
-	struct server_opts o = {0};
-	bool poll = false;
+	struct config config = {0};
+	struct asked asked = {0};
 	const char *value;
-	char *name;
 	int opt, status;
 
 	while ((opt = cli_option(cli, argc, argv, &value)) >= 0) {
-		if (opt == OPT_LISTEN && o.listen_count == SERVER_LISTEN_MAX)
-			return cli_usage(cli, "more than %d times --listen", SERVER_LISTEN_MAX);
-		if (opt == OPT_LISTEN)
-			o.listen[o.listen_count++] = value;
-		else if (opt == OPT_CHANNELS)
-			o.channels = value;
-		else if (opt == OPT_SOCKET)
-			o.socket = value;
-		else if (opt == OPT_INSECURE)
-			o.insecure = true;
-		else
-			poll = true;
+		status = take_option(cli, &asked, opt, value);
+		if (status != CLI_OK)
+			return status;
 	}
 	if (opt == -2)
 		return cli_end_status(cli);
-	status = cli_operand_count(cli, 1, PST_DEVICES_MAX);
-	if (status != CLI_OK)
-		return status;
-	name = store_name(cli);
-	if (!name)
-		return cli_fail(cli, -ENOMEM, "the store's name");
-	o.store = name;
-	status = serve(cli, &o, poll);
-	mem_free(name);
+	status = cli_operand_count(cli, 0, PST_DEVICES_MAX);
+	if (status == CLI_OK)
+		status = settled(cli, &asked, &config);
+	config_done(&config);
 	return status;
 }
 
 const struct cli_command cmd_serve = {
         .name = "serve",
-        .args = "DEV... [--listen HOST:PORT]... [--channels LIST] [--insecure]",
+        .args = "DEV... [--listen HOST:PORT]... [--channels LIST] [--insecure] [--config FILE] "
+                "[--check]",
         .summary = "Serve a store to other processes and hosts",
         .help = "Opens the store on DEV... and serves it until it is told to end (SIGTERM or\n"
                 "SIGINT), with one line on stdout when it is ready. Clients name it\n"
@@ -175,8 +252,14 @@ const struct cli_command cmd_serve = {
                 "away), token=TEXT (or $PENSTOCK_TOKEN), ops=N, slots=N, volatile=yes\n"
                 "(faster, but a crash of the server loses what was not flushed).\n"
                 "\n"
+                "With --config the options stand in a YAML file, and more of them: limits, shares\n"
+                "and rates of tenants. The annotated example is serve.yaml among the installed\n"
+                "documents. --check reads it and looks at all that can be looked at without\n"
+                "opening a device: 0 if a server would start with it, 1 and a sentence if not.\n"
+                "\n"
                 "Examples:\n"
                 "  penstock serve /srv/data.pst\n"
+                "  penstock serve --check --config /etc/penstock/serve.yaml\n"
                 "  penstock -s pst://localhost ls train:/\n"
                 "  penstock serve /dev/nvme0n1 --listen 0.0.0.0:7440 --insecure\n",
         .opts = opts,

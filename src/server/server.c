@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "client/stack.h"
+#include "session/audit.h"
 #include "wire/place.h"
 
 /* Is @name in "a,b,c"? Without a list all are, but those that have to be asked for. */
@@ -100,6 +101,58 @@ static int open_doors(struct server *s, const struct server_opts *o, struct pst_
 	return rc;
 }
 
+/* --- what the configuration says of tenants, and the audit log --- */
+
+struct tenants {
+	struct tenant_op op;
+	bool ended;
+	int status;
+};
+
+static void tenant_done(struct tenant_op *op, int status)
+{
+	struct tenants *t = container_of(op, struct tenants, op);
+
+	t->status = status;
+	t->ended = true;
+}
+
+static int set_tenants(struct server *s, const struct server_opts *o, struct pst_err *err)
+{
+	for (unsigned i = 0; i < o->tenant_count; i++) {
+		struct tenants t = {.op = {.id = o->tenant[i].id,
+		                           .qos = o->tenant[i].qos,
+		                           .by = "configuration"}};
+		int rc;
+
+		memcpy(t.op.name, o->tenant[i].name, sizeof(t.op.name));
+		t.op.done = tenant_done;
+		rc = tenant_set(s->table, &t.op);
+		while (rc == 0 && !t.ended)
+			(void)loop_turn(s->loop, NSEC_PER_SEC);
+		rc = rc == 0 ? t.status : rc;
+		if (rc < 0)
+			return err_set(err, rc, "tenant %u: its settings can't be kept: %s",
+			               t.op.id, strerror(-rc));
+	}
+	return 0;
+}
+
+static int open_audit(struct server *s, const struct server_opts *o, struct session_opts *so,
+                      struct pst_err *err)
+{
+	int rc;
+
+	if (!o->audit_log)
+		return 0;
+	rc = audit_file_open(&s->audit, o->audit_log, err);
+	if (rc == 0) {
+		so->audit = audit_file_write;
+		so->audit_arg = s->audit;
+	}
+	return rc;
+}
+
 int server_open(struct server *s, struct loop *loop, const struct server_opts *o,
                 struct pst_err *err)
 {
@@ -110,12 +163,19 @@ int server_open(struct server *s, struct loop *loop, const struct server_opts *o
 
 	memset(s, 0, sizeof(*s));
 	s->loop = loop;
+	if (o->control || o->metrics)
+		return err_set(err, -ENOTSUP, "this build has no %s",
+		               o->control ? "control plane" : "metrics");
 	rc = stack_open(&s->store, o->store, loop, &stack, err);
 	if (rc < 0)
 		return rc;
 	so.open_access = o->insecure;
 	so.owner_uid = geteuid();
-	rc = session_table_open(&s->table, s->store, &so, err);
+	rc = open_audit(s, o, &so, err);
+	if (rc == 0)
+		rc = session_table_open(&s->table, s->store, &so, err);
+	if (rc == 0)
+		rc = set_tenants(s, o, err);
 	if (rc == 0) {
 		lo.mem = MEM_SHARED; /* what all channels can register */
 		rc = wire_listener_new(&s->listener, s->table, &lo, err);
@@ -134,6 +194,7 @@ int server_close(struct server *s, uint64_t wait_ns)
 	wire_listener_close(s->listener, wait_ns);
 	session_table_close(s->table);
 	rc = store_close(s->store);
+	audit_file_close(s->audit);
 	fabric_finish(s->loop);
 	memset(s, 0, sizeof(*s));
 	return rc;

@@ -12,8 +12,18 @@
 #include "store/store.h"
 #include "wire/wire.h"
 
-#define SERVER_LISTEN_MAX 8
-#define SERVER_DOORS_MAX  16
+#define SERVER_LISTEN_MAX  8
+#define SERVER_DOORS_MAX   16
+#define SERVER_TENANTS_MAX 256 /* set by the configuration */
+
+struct audit_file;
+
+/* A tenant's settings, made durable when the server starts. */
+struct server_tenant {
+	uint32_t id;
+	char name[SESSION_TEXT_MAX];
+	struct qos qos;
+};
 
 struct server_opts {
 	const char *store; /* "local:DEV..." */
@@ -23,6 +33,13 @@ struct server_opts {
 	const char *channels; /* "pipe,tcp": which; NULL: all that this build has, but ofi */
 	const char *socket;   /* of the pipe; NULL: beside the first port */
 	bool insecure;        /* whoever comes may do everything */
+	const char *tls_cert, *tls_key, *tls_ca; /* PEM files */
+	const char *control;                     /* HOST:PORT of the control plane, or NULL: none */
+	const char *metrics;                     /* HOST:PORT of the metrics, or NULL: none */
+	const char *audit_log;                   /* a file, or NULL: none */
+	const char *log_level;                   /* error, warning, info, debug; NULL: warning */
+	struct server_tenant *tenant;            /* the caller's, read by server_open() */
+	unsigned tenant_count;
 	struct session_opts session;
 	struct wire_listener_opts listener;
 	struct fabric_opts fabric;
@@ -41,7 +58,20 @@ struct server {
 	struct server_door door[SERVER_DOORS_MAX];
 	unsigned door_count;
 	char socket[256];
+	struct audit_file *audit;
 };
+
+/* "error", "warning", "info", "debug". */
+bool server_log_level(const char *text, enum pst_log_level *ret_level);
+/* From here on log lines go to the standard error output, as a journal or a person reads them. */
+void server_log_start(enum pst_log_level level);
+
+/*
+ * What can be said of the options without opening a device, a port or a socket: 0, or -EINVAL, -EPERM,
+ * -ENOENT, ..., with a sentence. @devices: of opts->store. Looks at files; opens only TLS's. Any thread.
+ */
+int server_check(const struct server_opts *opts, const char *const *devices, unsigned device_count,
+                 struct pst_err *err);
 
 /*
  * Opens the store and its doors. Turns the loop. -EPERM: an address that others can reach, without

@@ -29,6 +29,7 @@ struct wire_listener_opts {
 	enum mem_kind mem;  /* what they are made of; MEM_HOST unless said otherwise */
 	uint64_t hello_ns;  /* how long a channel may take to say who it is; 0: 10 s */
 	const char *name;   /* told to clients; NULL: "penstock" */
+	uint64_t slow_ns;   /* requests that take as long are logged; 0: none */
 };
 
 struct wire_figures {

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * check - what can be said of a server's options before anything is opened.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "net/net.h"
+#include "server/server.h"
+#include "wire/place.h"
+
+/* @what: "--listen" and the like, as the command line has it. */
+static int check_address(const char *what, const char *text, bool open, struct pst_err *err)
+{
+	char host[256], port[16];
+	int rc = wire_place_split(text, host, sizeof(host), port, sizeof(port));
+
+	if (rc < 0)
+		return err_set(err, rc, "%s %s: write HOST:PORT", what, text);
+	if (strlen(port) > 5 || strtoul(port, NULL, 10) > 65535)
+		return err_set(err, -EINVAL, "%s %s: there is no port %s", what, text, port);
+	if (!open && !wire_place_is_loopback(host))
+		return err_set(err, -EPERM,
+		               "%s %s: others can reach that address: it wants TLS "
+		               "(--tls-cert, --tls-key), or --insecure",
+		               what, text);
+	return 0;
+}
+
+static int check_channels(const char *list, struct pst_err *err)
+{
+	while (list) {
+		const char *end = strchrnul(list, ',');
+		char name[32];
+
+		(void)snprintf(name, sizeof(name), "%.*s", (int)MIN(end - list, 31), list);
+		name[strcspn(name, ":")] = 0;
+		if (!fabric_provider_find(name) || !strcmp(name, "sim"))
+			return err_set(err, -EINVAL, "--channels: there is no channel \"%s\" here",
+			               name);
+		list = *end ? end + 1 : NULL;
+	}
+	return 0;
+}
+
+static int check_tls(const struct server_opts *o, struct pst_err *err)
+{
+	struct net_tls_opts t = {.cert_file = o->tls_cert,
+	                         .key_file = o->tls_key,
+	                         .ca_file = o->tls_ca,
+	                         .need_cert = o->tls_ca != NULL};
+	struct net_tls *tls;
+	int rc;
+
+	if (!o->tls_cert && !o->tls_key && !o->tls_ca)
+		return 0;
+	if (!o->tls_cert || !o->tls_key)
+		return err_set(err, -EINVAL, "TLS wants both a certificate and its key");
+	if (o->insecure)
+		return err_set(err, -EINVAL, "TLS and --insecure contradict each other");
+	rc = net_tls_new(&tls, &t, err);
+	if (rc == 0)
+		net_tls_free(tls);
+	return rc;
+}
+
+/* A device that is a path must be there; of other schemes only their open can tell. */
+static int check_device(const char *spec, struct pst_err *err)
+{
+	const char *path = strncmp(spec, "uring:", 6) ? spec : spec + 6;
+	char text[4096];
+	size_t len = strcspn(path, "?");
+	struct stat st;
+
+	if (path == spec && spec[strcspn(spec, "/:")] == ':')
+		return 0;
+	if (len >= sizeof(text))
+		return err_set(err, -ENAMETOOLONG, "a device's name is too long");
+	memcpy(text, path, len);
+	text[len] = 0;
+	if (stat(text, &st) < 0)
+		return err_set(err, -errno, "%s: %s", text, strerror(errno));
+	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+		return err_set(err, -EINVAL, "%s: neither a file nor a block device", text);
+	if (access(text, R_OK | W_OK) < 0)
+		return err_set(err, -errno, "%s: %s", text, strerror(errno));
+	return 0;
+}
+
+static int check_socket(const char *path, struct pst_err *err)
+{
+	if (path && strlen(path) >= WIRE_PLACE_MAX)
+		return err_set(err, -ENAMETOOLONG, "--socket %s: longer than %d bytes", path,
+		               WIRE_PLACE_MAX - 1);
+	return 0;
+}
+
+int server_check(const struct server_opts *o, const char *const *devices, unsigned device_count,
+                 struct pst_err *err)
+{
+	bool open = o->insecure || (o->tls_cert && o->tls_key);
+	enum pst_log_level level;
+	int rc = 0;
+
+	if (!device_count)
+		return err_set(err, -EINVAL, "no device is named");
+	if (o->log_level && !server_log_level(o->log_level, &level))
+		return err_set(err, -EINVAL, "--log-level %s: write error, warning, info or debug",
+		               o->log_level);
+	rc = check_tls(o, err);
+	for (unsigned i = 0; rc == 0 && i < o->listen_count; i++)
+		rc = check_address("--listen", o->listen[i], open, err);
+	if (rc == 0 && o->control)
+		rc = check_address("--control", o->control, open, err);
+	if (rc == 0 && o->metrics)
+		rc = check_address("--metrics", o->metrics, true, err);
+	if (rc == 0)
+		rc = check_channels(o->channels, err);
+	if (rc == 0)
+		rc = check_socket(o->socket, err);
+	for (unsigned i = 0; rc == 0 && i < device_count; i++)
+		rc = check_device(devices[i], err);
+	return rc;
+}

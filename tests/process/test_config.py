@@ -1,0 +1,57 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""test_config.py PENSTOCK: a server out of a configuration file, and the check of one."""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+from ops import Server, Tap
+
+P = os.path.abspath(sys.argv[1])
+tap = Tap()
+
+
+def check_config(text, *args):
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as f:
+        f.write(text)
+        f.flush()
+        r = subprocess.run([P, "serve", "--check", "--config", f.name, *args], capture_output=True, text=True)
+        return r.returncode, r.stderr.replace(f.name, "F")
+
+
+def main():
+    code, said = check_config("devices: [mem:64m]\nslow-op: 250ms\n")
+    tap.check("a good configuration", code == 0, said)
+    code, said = check_config("devices: [mem:64m]\nslow-op: 250\n")
+    tap.check("a bad value has its line", code == 1 and "F:2: slow-op: " in said, said)
+    code, said = check_config("devices: [/nonexistent/d]\n")
+    tap.check("a device that is not there", code == 1 and "/nonexistent/d: No such file" in said, said)
+    code, said = check_config("devices: [/nonexistent/d]\n", "mem:64m")
+    tap.check("devices of the command line go first", code == 0, said)
+    code, said = check_config("devices: [mem:64m]\nlisten: [\"0.0.0.0:0\"]\n")
+    tap.check("an open address wants TLS or insecure", code == 1 and "--insecure" in said, said)
+    code, said = check_config("devices: [mem:64m]\nlisten: [\"0.0.0.0:0\"]\n", "--insecure")
+    tap.check("which the command line gives", code == 0, said)
+    r = subprocess.run([P, "serve", "--check"], capture_output=True, text=True)
+    tap.check("no device at all", r.returncode == 2, r.stderr)
+
+    with tempfile.TemporaryDirectory() as d:
+        audit = os.path.join(d, "audit")
+        config = ("listen: [\"127.0.0.1:1\"]\nlog-level: debug\naudit-log: %s\n"
+                  "tenants:\n  - {id: 0, name: everybody, ops-per-second: 50}\n" % audit)
+        # --listen is on the command line: port 1 is never asked for.
+        with Server(P, config=config) as s:
+            s.run("container", "create", "c")
+            tap.check("it serves", s.run("ls", "c:/").returncode == 0)
+            with open(audit) as f:
+                events = [json.loads(line) for line in f]
+            tap.check("the audit log", any(e.get("who", "").startswith("uid:") for e in events), events)
+            tap.check("the log's level", "penstock: debug: " in s.logged(), s.logged())
+            status = s.end()
+            tap.check("it ends", status == 0, status)
+    return tap.end()
+
+
+sys.exit(main())
