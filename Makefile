@@ -44,6 +44,7 @@ lab: build
 	@tests/lab/run $(NAMES)
 
 bench: build
+	@$(if $(SKIP_DEPS),true,scripts/deps --bench)
 	@bench/run $(if $(QUICK),--quick)
 
 fuzz: deps

@@ -5,9 +5,9 @@
  *
  *   ring   64 bytes there and 16 back through two single-producer rings in shared memory; nobody
  *          sleeps
- *   tcp    72 bytes there and 24 + SIZE back over a loopback connection, blocking calls, as many
- *          under way as --depth; each is answered with one call, as by a program that reads a
- *          request and writes its answer
+ *   tcp    --request bytes there (72) and --reply (24) + SIZE back over a loopback connection,
+ *          blocking calls, as many under way as --depth; each is answered with one call, as by a
+ *          program that reads a request and writes its answer
  *   batch  the same, but what came in one call is answered in one
  *   bulk   SIZE at a time, one way, over a loopback connection
  *
@@ -30,8 +30,6 @@
 #include <unistd.h>
 
 #define RING      1024u
-#define REQUEST   72u
-#define REPLY     24u
 #define BUF_BYTES (4u << 20)
 
 struct ring {
@@ -47,7 +45,7 @@ struct ring {
 	} back[RING];
 };
 
-static uint32_t depth = 32, size = 4096;
+static uint32_t depth = 32, size = 4096, request = 72, reply = 24;
 static double seconds = 2;
 static bool batch;
 
@@ -217,7 +215,7 @@ static pid_t child(void)
 static void serve(int fd, const char *mode, char *buf)
 {
 	if (strcmp(mode, "bulk") != 0)
-		answer(fd, buf, REQUEST, REPLY + size);
+		answer(fd, buf, request, reply + size);
 	for (;;)
 		send_all(fd, buf, size); /* ends the process when nobody listens any more */
 }
@@ -236,7 +234,7 @@ static void sockets(const char *mode)
 		serve(fd[1], mode, buf);
 	close(fd[1]);
 	if (strcmp(mode, "bulk") != 0)
-		ask(fd[0], buf, REQUEST, REPLY + size);
+		ask(fd[0], buf, request, reply + size);
 	else
 		bulk_receive(fd[0], buf);
 	kill(pid, SIGKILL);
@@ -269,17 +267,23 @@ int main(int argc, char **argv)
 			depth = (uint32_t)atoi(argv[i + 1]);
 		else if (!strcmp(argv[i], "--size"))
 			size = (uint32_t)atoi(argv[i + 1]);
+		else if (!strcmp(argv[i], "--request"))
+			request = (uint32_t)atoi(argv[i + 1]);
+		else if (!strcmp(argv[i], "--reply"))
+			reply = (uint32_t)atoi(argv[i + 1]);
 		else if (!strcmp(argv[i], "--runtime"))
 			seconds = atof(argv[i + 1]);
 	}
 	if (!depth || depth > RING / 2 || !size || size > BUF_BYTES)
 		errx(2, "a depth of 1 to %u, a size of 1 to %u", RING / 2, BUF_BYTES);
+	if (!request || request > 4096 || reply > 4096)
+		errx(2, "--request and --reply: at most 4096");
 	batch = !strcmp(mode, "batch");
 	if (!strcmp(mode, "ring"))
 		rings();
 	else if (batch || !strcmp(mode, "tcp") || !strcmp(mode, "bulk"))
 		sockets(mode);
 	else
-		errx(2, "ring, tcp, batch or bulk [--depth N] [--size N] [--runtime S]");
+		errx(2, "ring, tcp, batch or bulk [--depth N] [--size N] [--request N] [--reply N] [--runtime S]");
 	return 0;
 }

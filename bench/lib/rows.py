@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import time
 
+import served
 from measure import Engine, Failed, fio, interleave, run, say, spread, timed
 
 MIB = 1 << 20
@@ -437,7 +438,7 @@ ROWS = [("instructions", instructions, []),
         ("one", overwrite_one, ["big"]),
         ("long", overwrite_long, ["big"]),
         ("import", small_import, []),
-        ("recovery", recovery, [])]
+        ("recovery", recovery, [])] + served.ROWS
 
 
 def measure(setup, names, done):

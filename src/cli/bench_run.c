@@ -34,7 +34,7 @@ struct run {
 	struct stream *streams;
 	struct slot *slots;
 	unsigned slot_count;
-	uint64_t now_ns, end_ns;
+	uint64_t now_ns, end_ns, left; /* left: calls that may still be made */
 	uint32_t *issued; /* generation of the last write that was begun, for each block */
 	int rc;
 	uint64_t bad_block;
@@ -62,6 +62,7 @@ static int issue(struct run *run, struct slot *slot)
 	object = slot->block / b->blocks_per_object;
 	off = slot->block % b->blocks_per_object * b->p.bs;
 	slot->start_ns = run->now_ns;
+	run->left--;
 	if (slot->write) {
 		slot->generation = ++run->issued[slot->block];
 		b->busy[slot->block] = 1;
@@ -70,8 +71,8 @@ static int issue(struct run *run, struct slot *slot)
 		                         b->p.is_volatile ? PST_F_VOLATILE : 0, b->cq, slot);
 	} else {
 		slot->generation = b->generation[slot->block];
-		rc = pst_obj_read_async(b->cont, bench_oid(object), slot->buf, b->p.bs, off, 0,
-		                        b->cq, slot);
+		rc = pst_obj_read_async(b->cont, bench_oid(object), slot->buf, b->p.bs, off,
+		                        b->p.no_checksum ? PST_F_NOVERIFY : 0, b->cq, slot);
 	}
 	if (rc < 0 && run->rc == 0) {
 		run->rc = rc;
@@ -134,10 +135,10 @@ __attribute__((noinline)) static void bench_loop(struct run *run)
 
 	run->now_ns = clock_mono_ns();
 	run->end_ns = run->now_ns + (uint64_t)(b->p.runtime_s * 1e9);
-	for (unsigned i = 0; i < run->slot_count && run->rc == 0; i++)
+	for (unsigned i = 0; i < run->slot_count && run->rc == 0 && run->left; i++)
 		issue(run, &run->slots[i]);
 	while (pst_cq_pending(b->cq) > 0) {
-		int n = pst_cq_poll(b->cq, e, EVENTS_MAX, UINT64_MAX);
+		int n = pst_cq_poll(b->cq, e, EVENTS_MAX, b->p.poll ? 0 : UINT64_MAX);
 
 		pst_assert(n >= 0);
 		run->now_ns = clock_mono_ns();
@@ -145,7 +146,7 @@ __attribute__((noinline)) static void bench_loop(struct run *run)
 			struct slot *slot = e[i].user_data;
 
 			completed(run, slot, &e[i]);
-			if (run->now_ns < run->end_ns && run->rc == 0)
+			if (run->now_ns < run->end_ns && run->rc == 0 && run->left)
 				issue(run, slot);
 		}
 		progress_tick(&b->progress);
@@ -204,7 +205,7 @@ static int run_alloc(struct run *run)
 
 int bench_measure(struct bench *b)
 {
-	struct run run = {.b = b};
+	struct run run = {.b = b, .left = b->p.ops_max ? b->p.ops_max : UINT64_MAX};
 	int rc = run_alloc(&run), status = CLI_OK;
 
 	hist_init(&b->r->read_lat);

@@ -27,6 +27,9 @@ enum {
 	OPT_SEED,
 	OPT_KEEP,
 	OPT_CREATE,
+	OPT_OPS,
+	OPT_NO_CHECKSUM,
+	OPT_POLL,
 };
 
 static const struct cli_opt opts[] = {
@@ -46,6 +49,10 @@ static const struct cli_opt opts[] = {
         [OPT_KEEP] = {0, "keep", NULL,
                       "leave the data there, for another run with the same options"},
         [OPT_CREATE] = {0, "create", NULL, "make the container, and destroy it afterwards"},
+        [OPT_OPS] = {0, "ops", "N", "end after so many calls, if the runtime is not over before"},
+        [OPT_NO_CHECKSUM] = {0, "no-checksum", NULL,
+                             "don't have the store verify checksums of measured reads"},
+        [OPT_POLL] = {0, "poll", NULL, "spin for completions, never sleep: takes a whole core"},
         {0, NULL, NULL, NULL},
 };
 
@@ -133,6 +140,14 @@ static int take(struct cli *cli, int opt, const char *value, struct bench_params
 		return cli_number(cli, "seed", value, 0, UINT64_MAX, &p->seed);
 	case OPT_CREATE:
 		p->create = true;
+		return 0;
+	case OPT_OPS:
+		return cli_number(cli, "ops", value, 1, UINT64_MAX, &p->ops_max);
+	case OPT_NO_CHECKSUM:
+		p->no_checksum = true;
+		return 0;
+	case OPT_POLL:
+		p->poll = true;
 		return 0;
 	default:
 		p->keep = true;

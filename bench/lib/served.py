@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Rows of a served store: `penstock serve` and `penstock bench`, two processes, against the disk, the
+kernel's sockets and UCX.
+
+The client lays its data out once and keeps it; each window verifies it again before it measures. What
+is verified beyond that, each row says."""
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+
+from measure import Failed, fio, interleave, run, say
+
+MIB = 1 << 20
+CHANNELS = ("pipe", "tcp")
+# What a 4 KiB read is on the wire beside its data: docs/wire-format.md, sections 3 and 6.
+REQUEST, REPLY = 96, 64
+
+
+class Served:
+    """A server with a store, and the commands that use it."""
+
+    def __init__(self, setup, device, *args):
+        self.setup = setup
+        self.socket = setup.path("served.sock")
+        self.process = subprocess.Popen(
+            [setup.penstock, "serve", device, "--listen", "127.0.0.1:0", "--insecure", "--socket",
+             self.socket, "--json", *args],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        text = ""
+        for line in iter(self.process.stdout.readline, ""):
+            text += line
+            if line == "}\n":
+                break
+        else:
+            raise Failed("penstock serve: " + self.process.stderr.read())
+        doors = {d["channel"]: d["address"] for d in json.loads(text)["listening"]}
+        self.address = doors["tcp"]
+
+    def store(self, channel):
+        return "pst://%s?channel=%s&socket=%s" % (self.address, channel, self.socket)
+
+    def penstock(self, channel, *args):
+        return run([self.setup.penstock, "-s", self.store(channel), *args])
+
+    def bench(self, channel, *args):
+        r = json.loads(self.penstock(channel, "bench", "--container", "bench", "--runtime",
+                                     str(self.setup.seconds), "--keep", "--json", *args))
+        if r["verified"]["errors"] or not r["verified"]["before_bytes"]:
+            raise Failed("penstock bench verified nothing, or found errors")
+        return r
+
+    def __enter__(self):
+        try:
+            if "bench" not in self.penstock("pipe", "container", "list"):
+                self.penstock("pipe", "container", "create", "bench", "--layout", "object")
+        except Failed:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exc):
+        self.process.terminate()
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+        self.process.stderr.close()
+
+
+def on_file(setup, name, *args):
+    path = setup.path(name)
+    run([setup.penstock, "format", path, "--size", "3g", "--force"])
+    return Served(setup, path, *args)
+
+
+def pairs(setup, key, title, against, wanted, ours, theirs, what, at_least=True, more=None):
+    from rows import ratios, side
+    mine, other = interleave(setup.pairs, ours, theirs)
+    setup.add(key, title, against, wanted, at_least, ratios(mine, other, what), ours=side(mine),
+              theirs=side(other), **(more or {}))
+
+
+# --- a store in a file ---
+
+def disk(setup):
+    size = 512 * MIB
+    say("served, on a file: pipe and tcp against fio")
+    with on_file(setup, "served.pst") as s:
+        for channel, wanted in (("pipe", 0.9), ("tcp", 0.75)):
+            pairs(setup, "served_read_" + channel,
+                  "served over %s: 4 KiB random read, depth 32" % channel,
+                  "fio io_uring O_DIRECT, depth 32", wanted,
+                  lambda c=channel: s.bench(c, "--rw", "randread", "--size", str(size)),
+                  lambda: fio(setup.raw, "randread", "4k", 32, setup.seconds, size), "iops")
+        s.penstock("pipe", "container", "destroy", "bench")
+        s.penstock("pipe", "container", "create", "bench", "--layout", "object")
+        for channel in CHANNELS:
+            for rw in ("read", "write"):
+                pairs(setup, "served_seq_%s_%s" % (rw, channel),
+                      "served over %s: 1 MiB sequential %s, depth 8, verified" % (channel, rw),
+                      "fio io_uring O_DIRECT, depth 8", 0.9,
+                      lambda c=channel, rw=rw: s.bench(c, "--rw", rw, "--bs", "1m", "--iodepth",
+                                                       "8", "--size", str(size), "--verify"),
+                      lambda rw=rw: fio(setup.raw, rw, "1m", 8, setup.seconds, size),
+                      "bytes_per_s")
+    os.unlink(setup.path("served.pst"))
+
+
+def burst(setup):
+    size, ops = 512 * MIB, 14000
+    say("served, on a file: durable overwrites in bursts that fit the journal")
+    with on_file(setup, "served.pst") as s:
+        s.bench("pipe", "--rw", "randwrite", "--size", str(size), "--ops", "1000")
+
+    def ours():
+        """A server that has just been started has an empty journal."""
+        with Served(setup, setup.path("served.pst")) as s:
+            return s.bench("pipe", "--rw", "randwrite", "--size", str(size), "--ops", str(ops))
+
+    pairs(setup, "served_burst", "served over pipe: 4 KiB durable overwrite, depth 32, burst",
+          "fio io_uring O_DIRECT O_DSYNC, depth 32", 1.4, ours,
+          lambda: fio(setup.raw, "randwrite", "4k", 32, setup.seconds, size, dsync=True),
+          "iops", more={"burst_bytes": ops * 4096})
+    os.unlink(setup.path("served.pst"))
+
+
+# --- a store in memory: what the way costs ---
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def listens(port):
+    """Asked of the kernel: a connection to try would be taken for the real one."""
+    with open("/proc/net/tcp") as four, open("/proc/net/tcp6") as six:
+        lines = four.readlines()[1:] + six.readlines()[1:]
+    return any(f[1].endswith(":%04X" % int(port)) and f[3] == "0A" for f in map(str.split, lines))
+
+
+class Peer:
+    """The serving half of a baseline, on a port of its own."""
+
+    def __init__(self, command, port, **kw):
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                        **kw)
+        end = time.monotonic() + 30
+        while not listens(port):
+            if self.process.poll() is not None or time.monotonic() > end:
+                self.__exit__()
+                raise Failed("%s does not listen" % " ".join(command))
+            time.sleep(0.01)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        self.process.wait(30)
+
+
+def iperf(setup):
+    """One stream, loopback: what the kernel's sockets carry between two processes."""
+    port = str(free_port())
+    with Peer(["iperf3", "-s", "-1", "-p", port, "--forceflush"], port):
+        r = json.loads(run(["iperf3", "-c", "127.0.0.1", "-p", port, "-t", "%d" % setup.seconds,
+                            "-l", "1M", "-J"]))
+    rate = r["end"]["sum_received"]["bits_per_second"] / 8
+    return {"bytes_per_s": rate, "iops": rate / MIB, "cpu_us_per_op": 0}
+
+
+def ucx(setup, transports):
+    """ucx_perftest's tag_lat: 4 KiB there and 4 KiB back, half of which it prints."""
+    port = str(free_port())
+    env = dict(os.environ, UCX_TLS=transports, UCX_WARN_UNUSED_ENV_VARS="n", UCX_LOG_LEVEL="error")
+    rounds = 20000 if setup.quick else 100000
+    with Peer(["ucx_perftest", "-p", port, "-f"], port, env=env):
+        out = run(["ucx_perftest", "127.0.0.1", "-p", port, "-t", "tag_lat", "-s", "4096", "-n",
+                   str(rounds), "-w", "2000", "-f", "-v"], env=env)
+    # CSV: iterations, median, average, overall latency in microseconds, ...
+    rows = [line.split(",") for line in out.splitlines() if re.match(r"^\d+,", line)]
+    if not rows:
+        raise Failed("ucx_perftest printed no result: " + out)
+    one_way = float(rows[-1][1])
+    return {"latency_us": 2 * one_way, "iops": 1e6 / (2 * one_way), "bytes_per_s": 0,
+            "cpu_us_per_op": 0}
+
+
+def bare(setup, depth):
+    r = json.loads(run([os.path.join(setup.build, "bench/nvme_bare"), "tcp", "--depth", str(depth),
+                        "--request", str(REQUEST), "--reply", str(REPLY), "--runtime",
+                        str(setup.seconds)]))
+    return dict(r, cpu_us_per_op=0)
+
+
+def memory(setup):
+    size = 256 * MIB
+    small = ["--rw", "randread", "--bs", "4k", "--size", str(size)]
+    large = ["--rw", "read", "--bs", "1m", "--iodepth", "8", "--size", str(size)]
+    say("served, in memory: what the way costs")
+
+    def median(channel):
+        r = s.bench(channel, *small, "--iodepth", "1", "--poll")
+        return dict(r, latency_us=r["latency_us"]["p50"])
+
+    with Served(setup, "mem:1g") as s:
+        pairs(setup, "served_1m_tcp", "served over tcp: 1 MiB read, in memory, depth 8",
+              "iperf3, one stream, loopback", 0.75, lambda: s.bench("tcp", *large),
+              lambda: iperf(setup), "bytes_per_s")
+        pairs(setup, "served_1m_tcp_plain", "the same without checksums",
+              "iperf3, one stream, loopback", 0.9,
+              lambda: s.bench("tcp", *large, "--no-checksum"), lambda: iperf(setup), "bytes_per_s")
+        pairs(setup, "served_deep_tcp", "served over tcp: 4 KiB read, in memory, depth 32",
+              "blocking sockets, same sizes, pipelined", 1.0,
+              lambda: s.bench("tcp", *small, "--iodepth", "32"), lambda: bare(setup, 32), "iops")
+    with Served(setup, "mem:1g", "--poll") as s:
+        pairs(setup, "served_one_pipe", "served over pipe: 4 KiB read, in memory, depth 1, median latency",
+              "ucx_perftest tag_lat 4 KiB, posix and cma, both ways", 1.2, lambda: median("pipe"),
+              lambda: ucx(setup, "posix,cma,self"), "latency_us", at_least=False)
+        pairs(setup, "served_one_tcp", "served over tcp: 4 KiB read, in memory, depth 1, median latency",
+              "ucx_perftest tag_lat 4 KiB, tcp, both ways", 1.3, lambda: median("tcp"),
+              lambda: ucx(setup, "tcp,self"), "latency_us", at_least=False)
+
+
+ROWS = [("served_disk", disk, ["raw"]),
+        ("served_burst", burst, ["raw"]),
+        ("served_memory", memory, [])]
