@@ -284,6 +284,7 @@ int main(int argc, char **argv)
 	else if (batch || !strcmp(mode, "tcp") || !strcmp(mode, "bulk"))
 		sockets(mode);
 	else
-		errx(2, "ring, tcp, batch or bulk [--depth N] [--size N] [--request N] [--reply N] [--runtime S]");
+		errx(2, "ring, tcp, batch or bulk [--depth N] [--size N] [--request N] [--reply N] "
+		        "[--runtime S]");
 	return 0;
 }

@@ -20,7 +20,7 @@ struct bench_params {
 	uint64_t bs, size, objects, depth, jobs, seed;
 	double runtime_s;
 	unsigned read_percent; /* randrw */
-	uint64_t ops_max; /* 0: no limit */
+	uint64_t ops_max;      /* 0: no limit */
 	bool verify, is_volatile, keep, create, no_checksum, poll;
 };
 
