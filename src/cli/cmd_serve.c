@@ -18,6 +18,9 @@ enum {
 	OPT_CHANNELS,
 	OPT_SOCKET,
 	OPT_INSECURE,
+	OPT_TLS_CERT,
+	OPT_TLS_KEY,
+	OPT_TLS_CA,
 	OPT_POLL,
 	OPT_CONFIG,
 	OPT_CHECK,
@@ -36,6 +39,11 @@ static const struct cli_opt opts[] = {
                         "$XDG_RUNTIME_DIR/penstock)"},
         [OPT_INSECURE] = {0, "insecure", NULL,
                           "whoever can reach it may do everything, and see it on the way"},
+        [OPT_TLS_CERT] = {0, "tls-cert", "FILE", "tcp speaks TLS 1.3 with this certificate (PEM)"},
+        [OPT_TLS_KEY] = {0, "tls-key", "FILE", "its key (PEM, not encrypted)"},
+        [OPT_TLS_CA] = {0, "tls-ca", "FILE",
+                        "clients must show a certificate of this authority: their name is the "
+                        "subject cert:COMMON-NAME of capabilities"},
         [OPT_POLL] = {0, "poll", NULL, "never sleep: takes a whole core"},
         [OPT_CONFIG] = {0, "config", "FILE",
                         "options out of a YAML file; those given here go first"},
@@ -88,16 +96,18 @@ static int announce(struct cli *cli, const struct server *s)
 		json_t *doors = json_array();
 
 		for (unsigned i = 0; i < s->door_count; i++)
-			json_array_append_new(doors, json_pack("{s:s, s:s}", "channel",
+			json_array_append_new(doors, json_pack("{s:s, s:s, s:b}", "channel",
 			                                       s->door[i].provider, "address",
-			                                       s->door[i].addr));
+			                                       s->door[i].addr, "tls",
+			                                       (int)s->door[i].tls));
 		if (cli_print_json(cli, json_pack("{s:o, s:i}", "listening", doors, "pid",
 		                                  (int)getpid())) != CLI_OK)
 			return CLI_FAILED;
 	} else {
 		printf("serving at");
 		for (unsigned i = 0; i < s->door_count; i++)
-			printf("%s %s (%s)", i ? "," : "", s->door[i].addr, s->door[i].provider);
+			printf("%s %s (%s%s)", i ? "," : "", s->door[i].addr, s->door[i].provider,
+			       s->door[i].tls ? "+tls" : "");
 		printf("\n");
 	}
 	(void)fflush(stdout);
@@ -151,7 +161,8 @@ static int take_option(struct cli *cli, struct asked *a, int opt, const char *va
 	const char **texts[] = {
 	        [OPT_CHANNELS] = &o->channels,   [OPT_SOCKET] = &o->socket,
 	        [OPT_CONFIG] = &a->config,       [OPT_AUDIT_LOG] = &o->audit_log,
-	        [OPT_LOG_LEVEL] = &o->log_level,
+	        [OPT_LOG_LEVEL] = &o->log_level, [OPT_TLS_CERT] = &o->tls_cert,
+	        [OPT_TLS_KEY] = &o->tls_key,     [OPT_TLS_CA] = &o->tls_ca,
 	};
 
 	if (opt == OPT_LISTEN && o->listen_count == SERVER_LISTEN_MAX)
@@ -237,20 +248,27 @@ static int run(struct cli *cli, int argc, char **argv)
 
 const struct cli_command cmd_serve = {
         .name = "serve",
-        .args = "DEV... [--listen HOST:PORT]... [--channels LIST] [--insecure] [--config FILE] "
-                "[--check]",
+        .args = "[DEV...] [--listen HOST:PORT]... [--channels LIST] [--tls-cert FILE --tls-key "
+                "FILE [--tls-ca FILE] | --insecure] [--config FILE] [--check]",
         .summary = "Serve a store to other processes and hosts",
         .help = "Opens the store on DEV... and serves it until it is told to end (SIGTERM or\n"
                 "SIGINT), with one line on stdout when it is ready. Clients name it\n"
                 "pst://HOST[:PORT]. On this host they come over shared memory (the channel\n"
                 "pipe), as the user that they are: the server's own may do everything. An\n"
-                "address that other hosts can reach wants --insecure, in so many words.\n"
+                "address that other hosts can reach wants TLS, or --insecure in so many words.\n"
+                "\n"
+                "Over tcp a client is known by its certificate (--tls-ca: it must show one), by\n"
+                "a capability's token, or not at all: then it is refused. The PEM files are read\n"
+                "once, at the start.\n"
                 "\n"
                 "A client's options follow a '?': channel=pipe or tcp (default: the best that\n"
                 "both ends can use; status says which), socket=PATH, connect=SECONDS and\n"
                 "reconnect=SECONDS (how long to wait for a server that isn't there yet, or went\n"
                 "away), token=TEXT (or $PENSTOCK_TOKEN), ops=N, slots=N, volatile=yes\n"
-                "(faster, but a crash of the server loses what was not flushed).\n"
+                "(faster, but a crash of the server loses what was not flushed). TLS: tls-ca=FILE\n"
+                "(the server's authority) or tls=yes (the system's list), tls-cert=FILE and\n"
+                "tls-key=FILE (the client's own), tls-name=NAME (in the server's certificate, if\n"
+                "it isn't HOST). insecure=yes shows a token even where others can read it.\n"
                 "\n"
                 "With --config the options stand in a YAML file, and more of them: limits, shares\n"
                 "and rates of tenants. The annotated example is serve.yaml among the installed\n"
@@ -261,6 +279,10 @@ const struct cli_command cmd_serve = {
                 "  penstock serve /srv/data.pst\n"
                 "  penstock serve --check --config /etc/penstock/serve.yaml\n"
                 "  penstock -s pst://localhost ls train:/\n"
+                "  penstock serve /dev/nvme0n1 --listen 0.0.0.0:7440 --tls-cert srv.pem \\\n"
+                "      --tls-key srv.key --tls-ca ca.pem\n"
+                "  penstock -s 'pst://srv?tls-ca=ca.pem&tls-cert=me.pem&tls-key=me.key' ls "
+                "train:/\n"
                 "  penstock serve /dev/nvme0n1 --listen 0.0.0.0:7440 --insecure\n",
         .opts = opts,
         .flags = CLI_JSON | CLI_NO_STORE,

@@ -10,11 +10,17 @@
  * for a server that isn't there, and for one that went away), token=TEXT (a capability's; also from
  * the environment, PENSTOCK_TOKEN), ops=N, slots=N, volatile=BOOL (changes that need not be durable at
  * once are not: faster, but a crash of the server loses those that were not flushed).
+ *
+ * TLS of the channel tcp: tls-ca=FILE (who vouches for the server), or tls=yes for the system's list
+ * of authorities; tls-cert=FILE and tls-key=FILE (who we are); tls-name=NAME (the server's, where its
+ * certificate is for another one than HOST). A pipe needs none of it: the kernel vouches for its
+ * ends. insecure=yes shows a token even where others can read it.
  */
 #include "client/stack.h"
 
 #include <stdio.h>
 
+#include "net/net.h"
 #include "wire/place.h"
 #include "wire/wire.h"
 
@@ -24,11 +30,14 @@ struct remote_name {
 	char addr[300];
 	char socket[2][WIRE_PLACE_MAX];
 	const char *channel; /* NULL: the best */
+	bool tls;
+	struct net_tls_opts tls_opts;
 };
 
 static void add(struct remote_name *n, const char *provider, const char *addr)
 {
 	n->opts.at[n->opts.at_count].provider = provider;
+	n->opts.at[n->opts.at_count].tls = n->tls && !strcmp(provider, "tcp");
 	n->opts.at[n->opts.at_count++].addr = addr;
 }
 
@@ -79,6 +88,23 @@ static int seconds(struct options *o, const char *key, uint64_t *ns, struct pst_
 	return rc;
 }
 
+/* Any option of TLS asks for it. */
+static int tls_parse(struct remote_name *n, struct options *o, struct pst_err *err)
+{
+	bool asked = false;
+	int rc = options_bool(o, "tls", &asked, err);
+
+	n->tls_opts.ca_file = options_str(o, "tls-ca");
+	n->tls_opts.cert_file = options_str(o, "tls-cert");
+	n->tls_opts.key_file = options_str(o, "tls-key");
+	n->opts.fabric.tls_name = options_str(o, "tls-name");
+	n->tls = asked || n->tls_opts.ca_file || n->tls_opts.cert_file || n->tls_opts.key_file ||
+	         n->opts.fabric.tls_name;
+	if (rc == 0 && n->tls && n->channel && strcmp(n->channel, "tcp"))
+		rc = err_set(err, -EINVAL, "channel=%s has no TLS: it is for tcp", n->channel);
+	return rc ? rc : options_bool(o, "insecure", &n->opts.insecure, err);
+}
+
 static int name_parse(struct remote_name *n, struct options *o, struct pst_err *err)
 {
 	uint64_t ops = 0, slots = 0;
@@ -93,7 +119,9 @@ static int name_parse(struct remote_name *n, struct options *o, struct pst_err *
 	n->opts.cred = options_str(o, "token");
 	if (!n->opts.cred)
 		n->opts.cred = getenv("PENSTOCK_TOKEN");
-	rc = seconds(o, "connect", &n->opts.connect_ns, err);
+	rc = tls_parse(n, o, err);
+	if (rc == 0)
+		rc = seconds(o, "connect", &n->opts.connect_ns, err);
 	n->opts.connect_wait = n->opts.connect_ns != 0;
 	if (rc == 0)
 		rc = seconds(o, "reconnect", &n->opts.reconnect_ns, err);
@@ -127,8 +155,12 @@ int stack_remote_open(struct store **ret_store, const char *text, struct loop *l
 	if (rc < 0)
 		return rc;
 	rc = name_parse(&n, &o, err);
+	if (rc == 0 && n.tls)
+		rc = net_tls_new(&n.opts.tls, &n.tls_opts, err);
 	if (rc == 0)
 		rc = remote_open(ret_store, loop, &n.opts, err);
+	if (rc < 0)
+		net_tls_free(n.opts.tls);
 	options_done(&o);
 	return rc;
 }

@@ -73,6 +73,8 @@ struct fabric_opts {
 	uint64_t dead_ns;     /* silence that counts as death; 0: 15 s */
 	/* NULL: none. Outlives the channels. -ENOTSUP where there can't be any. */
 	struct net_tls *tls;
+	const char
+	        *tls_name; /* client: the name that the peer's certificate must have; NULL: HOST */
 	const char *provider;        /* "ofi": libfabric's ("tcp;ofi_rxm"); else NULL */
 	uint64_t seed;               /* "sim": of its adversity; the connecting end's counts */
 	const struct sim_knobs *sim; /* "sim": instead of knobs drawn from the seed */
@@ -155,6 +157,9 @@ struct chan {
 	uint32_t inline_max; /* a payload up to this is cheaper in a message than by a transfer */
 	uint32_t xfers_max;
 	struct fabric_peer peer;
+	/* A sentence about the status of up() or down(), where the provider knows more than that
+	 * says; else "". Printable whatever the peer did. */
+	char why[256];
 	struct { /* since it came up */
 		uint64_t msgs_in, msgs_out, bytes_in, bytes_out, doorbells, sleeps, no_credit;
 	} count;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* tcp, messages: frames in and out, credits, probes, and how a channel ends. See tcp_int.h. */
+#include <stdio.h>
+
 #include "fabric/tcp_int.h"
 
 #define SILENT_TIMES 3 /* of dead_ns / SILENT_TIMES each, are death */
@@ -139,6 +141,8 @@ static size_t take(struct tcp *t, const uint8_t *at, size_t len)
 	uint64_t more;
 	int rc;
 
+	if (unlikely(t->state == TCP_CONNECTING) && at[0] != TCP_HELLO)
+		goto bad;
 	if (len < sizeof(h))
 		return 0;
 	memcpy(&h, at, sizeof(h));
@@ -165,15 +169,15 @@ static size_t take(struct tcp *t, const uint8_t *at, size_t len)
 			on_msg(t, at + sizeof(h), le32_get(h.len));
 		return sizeof(h) + more;
 	}
-	if (t->state == TCP_CONNECTING)
-		goto bad;
 	rc = on_frame(t, &h);
 	if (rc < 0)
 		tcp_broken(t, rc);
 	return sizeof(h);
 bad:
+	if (t->state == TCP_CONNECTING)
+		tcp_stranger(t, at, len);
 	tcp_broken(t, -EPROTO);
-	return sizeof(h);
+	return len;
 }
 
 /* A payload that nobody wants. */
@@ -264,10 +268,12 @@ static void go_down(struct tcp *t)
 	net_sock_abort(s);
 	if (was == TCP_CONNECTING) {
 		t->ended = true;
-		if (t->listener || !t->c.handlers) /* nobody has seen it */
+		if (t->listener || !t->c.handlers) { /* nobody has seen it */
+			tcp_never_up(t);
 			chan_close(&t->c);
-		else
+		} else {
 			t->c.handlers->up(&t->c, t->status);
+		}
 		return;
 	}
 	tcp_rx_end(t);
@@ -335,8 +341,11 @@ void tcp_timer_fired(struct loop_timer *timer)
 	switch (t->state) {
 	case TCP_CONNECTING:
 		timer_arm(t, UINT64_MAX);
-		if (!t->status)
+		if (!t->status) {
 			t->status = -ETIMEDOUT;
+			snprintf(t->c.why, sizeof(t->c.why),
+			         "%s: connected, but nothing was said in time", t->c.peer.addr);
+		}
 		go_down(t);
 		break;
 	case TCP_UP:
@@ -355,8 +364,8 @@ static void sock_down(struct net_sock *s, int status)
 {
 	struct tcp *t = net_sock_user(s);
 
-	if (t->state == TCP_CONNECTING && (status == -EPIPE || status == -ECONNRESET))
-		status = -ECONNREFUSED; /* before it has said a word */
+	if (t->state == TCP_CONNECTING)
+		status = tcp_explain(t, s, status);
 	else if (status == -EPIPE && !t->bye)
 		status = -ECONNRESET;
 	tcp_broken(t, status);

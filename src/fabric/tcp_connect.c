@@ -90,10 +90,57 @@ void tcp_sock_up(struct net_sock *s, int status)
 {
 	struct tcp *t = net_sock_user(s);
 
-	if (status == 0)
+	if (status < 0)
+		status = tcp_explain(t, s, status);
+	else
 		status = hello_send(t);
 	if (status < 0)
 		tcp_broken(t, status);
+}
+
+/* --- why there was no channel --- */
+
+#define TLS_ALERT     21 /* the first byte of a record of TLS, and the second */
+#define TLS_HANDSHAKE 22
+#define TLS_MAJOR     3
+
+void tcp_stranger(struct tcp *t, const uint8_t *at, size_t len)
+{
+	bool tls = (at[0] == TLS_ALERT || at[0] == TLS_HANDSHAKE) && len > 1 && at[1] == TLS_MAJOR;
+
+	if (tls && t->listener)
+		snprintf(t->c.why, sizeof(t->c.why), "%s speaks TLS, and this door does not",
+		         t->c.peer.addr);
+	else if (tls)
+		snprintf(t->c.why, sizeof(t->c.why),
+		         "%s wants TLS: say tls=yes or tls-ca=FILE in the store's name",
+		         t->c.peer.addr);
+	else
+		snprintf(t->c.why, sizeof(t->c.why), "%s does not speak Penstock's protocol",
+		         t->c.peer.addr);
+}
+
+int tcp_explain(struct tcp *t, struct net_sock *s, int status)
+{
+	bool tls = t->opts.tls, silent = status == -EPIPE || status == -ECONNRESET;
+
+	if (!silent)
+		snprintf(t->c.why, sizeof(t->c.why), "%s", net_sock_error(s));
+	else if (!t->listener)
+		snprintf(t->c.why, sizeof(t->c.why),
+		         tls ? "%s closed the connection before TLS was up: is it for TLS?"
+		             : "%s closed the connection before it said a word: if it wants TLS, "
+		               "say tls=yes or tls-ca=FILE in the store's name",
+		         t->c.peer.addr);
+	return silent ? -ECONNREFUSED : status;
+}
+
+void tcp_never_up(const struct tcp *t)
+{
+	if (t->c.why[0])
+		log_warn("tcp: a connection failed: %s", t->c.why);
+	else
+		log_info("tcp: %s has gone before it said a word", t->c.peer.addr);
 }
 
 /* --- making and freeing --- */
@@ -161,6 +208,7 @@ static void net_opts_fill(struct net_opts *n, const struct fabric_opts *opts)
 	        .queue_max = SIZE_MAX / 4, /* bounded by what is queued: see tcp_int.h */
 	        .ahead_max = NET_AHEAD_LIMIT,
 	        .tls = opts->tls,
+	        .tls_name = opts->tls_name,
 	        .conns_max = opts->conns_max,
 	};
 }
@@ -195,6 +243,7 @@ static int tcp_connect(struct chan **ret_c, struct loop *loop, const char *addr,
 static bool on_accept(struct net_listener *nl, struct net_sock *s, void *user)
 {
 	struct tcp_listener *l = user;
+	char addr[NET_ADDR_TEXT_MAX];
 	struct tcp *t;
 
 	if (tcp_new(&t, l->l.loop, &l->opts) < 0)
@@ -202,6 +251,8 @@ static bool on_accept(struct net_listener *nl, struct net_sock *s, void *user)
 	t->listener = l;
 	t->sock = s;
 	t->sock_gone = false;
+	snprintf(t->c.peer.addr, sizeof(t->c.peer.addr), "tcp:%.100s",
+	         net_addr_print(&net_sock_peer(s)->addr, addr, sizeof(addr)));
 	list_push(&l->waiting, &t->link);
 	net_sock_set_handlers(s, &tcp_handlers, t);
 	return true;

@@ -177,6 +177,11 @@ int tcp_payload_next(struct tcp *t); /* the next destination, or the payload's e
 /* tcp_connect.c */
 extern struct fabric_provider tcp_provider;
 int tcp_hello_came(struct tcp *t, const struct tcp_hello *h);
+/* What the peer sends before it is up is none of our frames: says what it seems to be. */
+void tcp_stranger(struct tcp *t, const uint8_t *at, size_t len);
+/* Says why the socket failed. @status as the socket gave it; returns ours. */
+int tcp_explain(struct tcp *t, struct net_sock *s, int status);
+void tcp_never_up(const struct tcp *t); /* for the log: a connection that was accepted */
 void tcp_sock_up(struct net_sock *s, int status);
 bool tcp_end(struct tcp *t); /* frees it if nothing refers to it any more */
 

@@ -271,7 +271,7 @@ struct net_tls_opts {
  *   -EKEYREJECTED  the peer's certificate is of no authority that we know, or not for its name; or the
  *                  peer says so of ours
  *   -EKEYEXPIRED   the peer's certificate is not valid now
- *   -ENOKEY        the peer has shown no certificate, and must
+ *   -ENOKEY        the peer has shown no certificate, and must; or says so of us
  *   -EPROTO        the peer speaks something else than TLS 1.3, or breaks its rules
  * A stream that ends without TLS's own end is -ECONNRESET: somebody may have cut it.
  */

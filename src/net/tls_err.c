@@ -81,8 +81,9 @@ static int explain_alert(struct pst_err *err, int alert, const char *who)
 	case SSL_AD_CERTIFICATE_UNKNOWN:
 	case SSL_AD_UNKNOWN_CA:
 	case SSL_AD_ACCESS_DENIED:
-	case TLS13_AD_CERTIFICATE_REQUIRED:
 		return err_set(err, -EKEYREJECTED, "%s refuses our certificate: %s", who, text);
+	case TLS13_AD_CERTIFICATE_REQUIRED:
+		return err_set(err, -ENOKEY, "%s wants a certificate of ours, and got none", who);
 	case SSL_AD_PROTOCOL_VERSION:
 		return err_set(err, -EPROTO, "%s speaks another version of TLS than 1.3", who);
 	default:

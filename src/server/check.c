@@ -11,8 +11,9 @@
 #include "server/server.h"
 #include "wire/place.h"
 
-/* @what: "--listen" and the like, as the command line has it. */
-static int check_address(const char *what, const char *text, bool open, struct pst_err *err)
+/* @what: "--listen" and the like, as the command line has it. Without @o anybody may reach it. */
+static int check_address(const struct server_opts *o, const char *what, const char *text,
+                         struct pst_err *err)
 {
 	char host[256], port[16];
 	int rc = wire_place_split(text, host, sizeof(host), port, sizeof(port));
@@ -21,12 +22,7 @@ static int check_address(const char *what, const char *text, bool open, struct p
 		return err_set(err, rc, "%s %s: write HOST:PORT", what, text);
 	if (strlen(port) > 5 || strtoul(port, NULL, 10) > 65535)
 		return err_set(err, -EINVAL, "%s %s: there is no port %s", what, text, port);
-	if (!open && !wire_place_is_loopback(host))
-		return err_set(err, -EPERM,
-		               "%s %s: others can reach that address: it wants TLS "
-		               "(--tls-cert, --tls-key), or --insecure",
-		               what, text);
-	return 0;
+	return o ? server_may_listen(o, what, text, host, err) : 0;
 }
 
 static int check_channels(const char *list, struct pst_err *err)
@@ -47,22 +43,10 @@ static int check_channels(const char *list, struct pst_err *err)
 
 static int check_tls(const struct server_opts *o, struct pst_err *err)
 {
-	struct net_tls_opts t = {.cert_file = o->tls_cert,
-	                         .key_file = o->tls_key,
-	                         .ca_file = o->tls_ca,
-	                         .need_cert = o->tls_ca != NULL};
-	struct net_tls *tls;
-	int rc;
+	struct net_tls *tls = NULL;
+	int rc = server_tls_new(&tls, o, err);
 
-	if (!o->tls_cert && !o->tls_key && !o->tls_ca)
-		return 0;
-	if (!o->tls_cert || !o->tls_key)
-		return err_set(err, -EINVAL, "TLS wants both a certificate and its key");
-	if (o->insecure)
-		return err_set(err, -EINVAL, "TLS and --insecure contradict each other");
-	rc = net_tls_new(&tls, &t, err);
-	if (rc == 0)
-		net_tls_free(tls);
+	net_tls_free(tls);
 	return rc;
 }
 
@@ -100,7 +84,6 @@ static int check_socket(const char *path, struct pst_err *err)
 int server_check(const struct server_opts *o, const char *const *devices, unsigned device_count,
                  struct pst_err *err)
 {
-	bool open = o->insecure || (o->tls_cert && o->tls_key);
 	enum pst_log_level level;
 	int rc = 0;
 
@@ -111,11 +94,11 @@ int server_check(const struct server_opts *o, const char *const *devices, unsign
 		               o->log_level);
 	rc = check_tls(o, err);
 	for (unsigned i = 0; rc == 0 && i < o->listen_count; i++)
-		rc = check_address("--listen", o->listen[i], open, err);
+		rc = check_address(o, "--listen", o->listen[i], err);
 	if (rc == 0 && o->control)
-		rc = check_address("--control", o->control, open, err);
+		rc = check_address(o, "--control", o->control, err);
 	if (rc == 0 && o->metrics)
-		rc = check_address("--metrics", o->metrics, true, err);
+		rc = check_address(NULL, "--metrics", o->metrics, err);
 	if (rc == 0)
 		rc = check_channels(o->channels, err);
 	if (rc == 0)

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "client/stack.h"
+#include "net/net.h"
 #include "session/audit.h"
 #include "wire/place.h"
 
@@ -32,12 +33,15 @@ static int door(struct server *s, const struct server_opts *o, const char *provi
                 const char *addr, struct pst_err *err)
 {
 	struct server_door *d = &s->door[s->door_count];
+	struct fabric_opts fo = o->fabric;
 	int rc;
 
 	if (s->door_count == SERVER_DOORS_MAX)
 		return err_set(err, -E2BIG, "more than %d listeners", SERVER_DOORS_MAX);
 	d->provider = provider;
-	rc = wire_listener_add(s->listener, provider, addr, &o->fabric, &d->addr, err);
+	d->tls = s->tls && !strcmp(provider, "tcp");
+	fo.tls = d->tls ? s->tls : NULL;
+	rc = wire_listener_add(s->listener, provider, addr, &fo, &d->addr, err);
 	s->door_count += rc == 0;
 	return rc;
 }
@@ -68,10 +72,9 @@ static int open_address(struct server *s, const struct server_opts *o, const cha
 
 	if (rc < 0)
 		return err_set(err, rc, "--listen %s: write HOST:PORT", text);
-	if (!o->insecure && !wire_place_is_loopback(host))
-		return err_set(err, -EPERM,
-		               "--listen %s: others can reach that address: it wants --insecure",
-		               text);
+	rc = server_may_listen(o, "--listen", text, host, err);
+	if (rc < 0)
+		return rc;
 	(void)snprintf(addr, sizeof(addr), strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
 	if (wanted(o, "tcp")) {
 		rc = door(s, o, "tcp", addr, err);
@@ -166,9 +169,14 @@ int server_open(struct server *s, struct loop *loop, const struct server_opts *o
 	if (o->control || o->metrics)
 		return err_set(err, -ENOTSUP, "this build has no %s",
 		               o->control ? "control plane" : "metrics");
-	rc = stack_open(&s->store, o->store, loop, &stack, err);
+	rc = server_tls_new(&s->tls, o, err);
 	if (rc < 0)
 		return rc;
+	rc = stack_open(&s->store, o->store, loop, &stack, err);
+	if (rc < 0) {
+		net_tls_free(s->tls);
+		return rc;
+	}
 	so.open_access = o->insecure;
 	so.owner_uid = geteuid();
 	rc = open_audit(s, o, &so, err);
@@ -196,6 +204,7 @@ int server_close(struct server *s, uint64_t wait_ns)
 	rc = store_close(s->store);
 	audit_file_close(s->audit);
 	fabric_finish(s->loop);
+	net_tls_free(s->tls);
 	memset(s, 0, sizeof(*s));
 	return rc;
 }

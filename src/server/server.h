@@ -33,12 +33,14 @@ struct server_opts {
 	const char *channels; /* "pipe,tcp": which; NULL: all that this build has, but ofi */
 	const char *socket;   /* of the pipe; NULL: beside the first port */
 	bool insecure;        /* whoever comes may do everything */
-	const char *tls_cert, *tls_key, *tls_ca; /* PEM files */
-	const char *control;                     /* HOST:PORT of the control plane, or NULL: none */
-	const char *metrics;                     /* HOST:PORT of the metrics, or NULL: none */
-	const char *audit_log;                   /* a file, or NULL: none */
-	const char *log_level;                   /* error, warning, info, debug; NULL: warning */
-	struct server_tenant *tenant;            /* the caller's, read by server_open() */
+	/* PEM files. With a certificate and its key tcp speaks TLS and nothing else; with an authority
+	 * too, clients must show a certificate of it. Not with @insecure. */
+	const char *tls_cert, *tls_key, *tls_ca;
+	const char *control;          /* HOST:PORT of the control plane, or NULL: none */
+	const char *metrics;          /* HOST:PORT of the metrics, or NULL: none */
+	const char *audit_log;        /* a file, or NULL: none */
+	const char *log_level;        /* error, warning, info, debug; NULL: warning */
+	struct server_tenant *tenant; /* the caller's, read by server_open() */
 	unsigned tenant_count;
 	struct session_opts session;
 	struct wire_listener_opts listener;
@@ -48,6 +50,7 @@ struct server_opts {
 struct server_door {
 	const char *provider;
 	const char *addr; /* as it was given out: with the port that was chosen */
+	bool tls;
 };
 
 struct server {
@@ -55,6 +58,7 @@ struct server {
 	struct store *store;
 	struct session_table *table;
 	struct wire_listener *listener;
+	struct net_tls *tls; /* NULL: none */
 	struct server_door door[SERVER_DOORS_MAX];
 	unsigned door_count;
 	char socket[256];
@@ -75,7 +79,7 @@ int server_check(const struct server_opts *opts, const char *const *devices, uns
 
 /*
  * Opens the store and its doors. Turns the loop. -EPERM: an address that others can reach, without
- * @insecure; the errors of stack_open(), session_table_open() and fabric_listen(), with a sentence.
+ * TLS or @insecure; the errors of stack_open(), session_table_open() and fabric_listen(), with a sentence.
  * On failure nothing stays open.
  */
 int server_open(struct server *s, struct loop *loop, const struct server_opts *opts,
@@ -83,5 +87,14 @@ int server_open(struct server *s, struct loop *loop, const struct server_opts *o
 /* Ends what is under way (for up to @wait_ns) and closes everything. Turns the loop. 0, or what
  * store_close() says. */
 int server_close(struct server *s, uint64_t wait_ns);
+
+/* --- tls.c: what the parts of the server share --- */
+
+/* Reads the files of TLS that @o names; if it names none, *@ret_tls stays. With a sentence. */
+int server_tls_new(struct net_tls **ret_tls, const struct server_opts *o, struct pst_err *err);
+/* May a door be opened at @host, which the option @option named as @text? -EPERM: others can reach
+ * it, and nothing keeps them from reading and changing what passes there. */
+int server_may_listen(const struct server_opts *o, const char *option, const char *text,
+                      const char *host, struct pst_err *err);
 
 #endif

@@ -175,6 +175,33 @@ static void accept_client(struct conn *c, const uint8_t secret[16], bool resumed
 	welcome(c, &w, l->name);
 }
 
+/* What the client can do about it depends on how it came. */
+static void refuse_stranger(struct conn *c)
+{
+	const struct fabric_peer *p = &c->chan->peer;
+	char text[WIRE_TEXT_MAX + 1];
+
+	if (p->has_cert)
+		(void)snprintf(
+		        text, sizeof(text),
+		        "no capability was granted to cert:%.64s; show a token of one, or ask "
+		        "for a grant",
+		        p->cert_name);
+	else if (p->has_cred)
+		(void)snprintf(
+		        text, sizeof(text),
+		        "no capability was granted to uid:%u or gid:%u; show a token of one, "
+		        "or ask for a grant",
+		        p->uid, p->gid);
+	else
+		(void)snprintf(
+		        text, sizeof(text),
+		        "nobody knows who this client is: come as a user of the server's host "
+		        "(channel=pipe), with a capability's token (token=TEXT or "
+		        "$PENSTOCK_TOKEN), or over TLS with a certificate (tls-cert, tls-key)");
+	refuse(c, -EACCES, text);
+}
+
 static void opened(struct session_open *o, int status)
 {
 	struct conn *c = container_of(o, struct conn, so);
@@ -187,7 +214,7 @@ static void opened(struct session_open *o, int status)
 	if (c->state != CONN_OPENING)
 		return;
 	if (status == -EACCES)
-		refuse(c, status, "no capability was granted to this client");
+		refuse_stranger(c);
 	else if (status == -EAGAIN || status == -EDQUOT)
 		refuse(c, status, "as many sessions as may be are open");
 	else if (status < 0)

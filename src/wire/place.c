@@ -4,6 +4,7 @@
  */
 #include "wire/place.h"
 
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -53,7 +54,11 @@ int wire_place_folder(const char *socket, bool system)
 
 bool wire_place_is_loopback(const char *host)
 {
-	return !strcmp(host, "localhost") || !strcmp(host, "::1") || !strncmp(host, "127.", 4);
+	struct in_addr v4;
+
+	/* Of the names only this one: "127.example.org" may be anywhere. */
+	return !strcmp(host, "localhost") || !strcmp(host, "::1") ||
+	       (!strncmp(host, "127.", 4) && inet_pton(AF_INET, host, &v4) == 1);
 }
 
 static int copy(char *to, size_t to_len, const char *from, size_t len)

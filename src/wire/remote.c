@@ -7,6 +7,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "net/net.h"
 #include "wire/remote_int.h"
 
 #define TICK_NS (100 * NSEC_PER_MSEC)
@@ -355,6 +356,7 @@ static int opts_copy(struct remote *rm, const struct remote_opts *from)
 	for (unsigned i = 0; i < from->at_count; i++)
 		len += strlen(from->at[i].provider) + strlen(from->at[i].addr) + 2;
 	len += (from->cred ? strlen(from->cred) : 0) + (from->name ? strlen(from->name) : 32) + 2;
+	len += from->fabric.tls_name ? strlen(from->fabric.tls_name) + 1 : 0;
 	at = rm->strings = mem_alloc(len);
 	if (!at)
 		return -ENOMEM;
@@ -367,6 +369,10 @@ static int opts_copy(struct remote *rm, const struct remote_opts *from)
 	if (from->cred) {
 		rm->opts.cred = at;
 		at = stpcpy(at, from->cred) + 1;
+	}
+	if (from->fabric.tls_name) {
+		rm->opts.fabric.tls_name = at;
+		at = stpcpy(at, from->fabric.tls_name) + 1;
 	}
 	rm->opts.name = at;
 	if (from->name)
@@ -385,6 +391,7 @@ static void remote_free(struct remote *rm)
 	mem_free(rm->slot_stack);
 	mem_free(rm->slot_seq);
 	mem_free(rm->strings);
+	net_tls_free(rm->opts.tls);
 	mem_free(rm);
 }
 
@@ -428,6 +435,7 @@ static struct remote *remote_new(struct loop *loop, const struct remote_opts *op
 	list_init(&rm->active);
 	list_init(&rm->wait);
 	if (opts_copy(rm, opts) < 0 || remote_alloc(rm) < 0) {
+		rm->opts.tls = NULL;
 		remote_free(rm);
 		return NULL;
 	}
@@ -506,7 +514,11 @@ int remote_open(struct store **ret_store, struct loop *loop, const struct remote
 		return 0;
 	}
 	rc = rm->error ? rm->error : -ETIMEDOUT;
-	(void)err_set(err, rc, "%s", rm->text[0] ? rm->text : "the server does not answer");
+	if (rm->text[0])
+		(void)err_set(err, rc, "%s", rm->text);
+	else
+		(void)err_set(err, rc, "%s: the server does not answer", rm->opts.at[rm->at].addr);
+	rm->opts.tls = NULL; /* still the caller's */
 	(void)remote_end(rm);
 	return rc;
 }

@@ -171,6 +171,12 @@ void remote_bad(struct remote *rm, const char *what)
 
 /* --- connecting --- */
 
+/* What is wrong with a certificate is not better a moment later. */
+static bool is_final(int status)
+{
+	return status == -EKEYREJECTED || status == -EKEYEXPIRED || status == -ENOKEY;
+}
+
 /* One place was no good: the next, or all of them again later. */
 static void place_failed(struct remote *rm, int status, const char *text)
 {
@@ -187,7 +193,7 @@ static void place_failed(struct remote *rm, int status, const char *text)
 		return;
 	}
 	rm->at = 0;
-	if (!rm->known && !rm->opts.connect_wait)
+	if (!rm->known && (!rm->opts.connect_wait || is_final(status)))
 		dead(rm, status, text);
 	else
 		lost(rm, status);
@@ -218,21 +224,37 @@ static void say_hello(struct remote *rm)
 		remote_bad(rm, "the hello can't be sent");
 }
 
+/* Whoever can read the channel could use the token after us. */
+static void keep_secret(struct remote *rm)
+{
+	(void)snprintf(rm->text, sizeof(rm->text),
+	               "%s: others can read this channel: the token is shown over TLS (tls-ca=FILE "
+	               "or tls=yes), or with insecure=yes",
+	               where(rm));
+	dead(rm, -EPERM, rm->text);
+	kick(rm);
+}
+
 static void on_up(struct chan *ch, int status)
 {
 	struct remote *rm = ch->user;
-	char text[256];
+	char text[sizeof(rm->text)];
 
 	if (status < 0 || ch->msg_max < WIRE_MSG_MIN) {
 		(void)snprintf(text, sizeof(text), "%s: can't connect over %s: %s", where(rm),
 		               rm->opts.at[rm->at].provider,
-		               status < 0 ? strerror(-status) : "its messages are too short");
+		               status == 0  ? "its messages are too short"
+		               : ch->why[0] ? ch->why
+		                            : strerror(-status));
 		place_failed(rm, status < 0 ? status : -EMSGSIZE, text);
 		return;
 	}
 	rm->state = REMOTE_HELLO;
 	rm->heard_ns = loop_now(rm->loop);
-	say_hello(rm);
+	if (rm->opts.cred && !rm->opts.insecure && !(ch->traits & FABRIC_PRIVATE))
+		keep_secret(rm);
+	else
+		say_hello(rm);
 }
 
 /* --- the welcome --- */
@@ -341,7 +363,8 @@ static void welcome(struct remote *rm, const void *msg, uint32_t len)
 	rm->pinged = false;
 	rm->backoff_ns = 0;
 	rm->fig.connects++;
-	rm->fig.fallbacks += rm->at > 0;
+	/* Several places of one channel (sockets of the user and of the system) are one choice. */
+	rm->fig.fallbacks += strcmp(rm->opts.at[rm->at].provider, rm->opts.at[0].provider) != 0;
 	log_info("%s: connected over %s, session %016llx", where(rm), rm->opts.at[rm->at].provider,
 	         (unsigned long long)rm->session);
 	remote_pump(rm);
@@ -431,6 +454,7 @@ static void try_connect(struct remote *rm)
 	int rc;
 
 	rm->state = REMOTE_CONNECTING;
+	rm->opts.fabric.tls = rm->opts.at[rm->at].tls ? rm->opts.tls : NULL;
 	if (rm->opts.fabric.seed) /* simulation: no two channels have the same fate */
 		rm->opts.fabric.seed = rng_next(&rm->rng);
 	rc = fabric_connect(&rm->chan, rm->loop, rm->opts.at[rm->at].provider, where(rm),

@@ -120,7 +120,7 @@ struct remote {
 
 	/* trouble */
 	int error;
-	char text[256];
+	char text[512];
 	uint64_t lost_ns, backoff_ns, heard_ns, again_ns;
 	bool pinged;
 	struct loop_timer retry, tick, soon;

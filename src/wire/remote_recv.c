@@ -125,8 +125,8 @@ static void outputs(struct rreq *r)
 /* What only this end knows. */
 static void status_add(const struct remote *rm, struct pst_store_status *s)
 {
-	(void)snprintf(s->channel, sizeof(s->channel), "%s %s", rm->opts.at[rm->at].provider,
-	               rm->opts.at[rm->at].addr);
+	(void)snprintf(s->channel, sizeof(s->channel), "%s%s %s", rm->opts.at[rm->at].provider,
+	               rm->opts.at[rm->at].tls ? "+tls" : "", rm->opts.at[rm->at].addr);
 	s->connects = rm->fig.connects;
 	s->fallbacks = rm->fig.fallbacks;
 	s->resent = rm->fig.resent;

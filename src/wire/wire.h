@@ -69,8 +69,10 @@ struct remote_opts {
 	/* Where: tried in order on each connect, until one answers. */
 	struct {
 		const char *provider, *addr;
+		bool tls; /* by @tls */
 	} at[4];
 	unsigned at_count;
+	struct net_tls *tls; /* the store's own when remote_open() has returned 0 */
 	struct fabric_opts fabric;
 	uint32_t ops_max;    /* ops under way; more: PST_BUSY. 0: 256 */
 	uint32_t slots;      /* changes under way; 0: 128 */
@@ -83,11 +85,13 @@ struct remote_opts {
 	uint64_t reconnect_ns; /* ops of a connection that was lost fail after so long; 0: 120 s */
 	uint64_t grace_ns; /* that the server has to answer a cancel past the deadline; 0: 2 s */
 	uint64_t ping_ns;  /* silence after which the server is asked; 0: 5 s */
-	const char *cred;  /* a capability token, or NULL */
-	const char *name;  /* of the client, for the server's log; NULL: the process's number */
-	unsigned bufs[5];  /* bounce buffers as of the listener; all 0: 64, 16, 8, 8, 1 */
-	uint64_t seed;     /* simulation: what is random follows from it; 0: random */
-	unsigned plant;    /* test-only: enum remote_plant */
+	const char *cred;  /* a capability token, or NULL; never shown on a channel that others
+	                      can read, unless @insecure */
+	bool insecure;
+	const char *name; /* of the client, for the server's log; NULL: the process's number */
+	unsigned bufs[5]; /* bounce buffers as of the listener; all 0: 64, 16, 8, 8, 1 */
+	uint64_t seed;    /* simulation: what is random follows from it; 0: random */
+	unsigned plant;   /* test-only: enum remote_plant */
 };
 
 /* Bugs that tests plant to show that they would catch them; only with -Dtest_faults=true. */

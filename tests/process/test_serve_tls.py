@@ -1,0 +1,237 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""test_serve_tls.py PENSTOCK: who is let in over TLS, who is not, and that both sides say why: plaintext to a TLS port
+and TLS to a plain one, certificates of nobody, of the wrong authority, expired, for another name; and which addresses
+a server takes at all."""
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from tls_files import Certs  # noqa: E402
+
+P = os.path.abspath(sys.argv[1])
+LIMIT_S = 60  # for anything at all; every deadline under test is far below
+
+
+class Server:
+    alive = []
+
+    def __init__(self, *args, store="local:mem:64M", listen="127.0.0.1:0"):
+        self.p = subprocess.Popen([P, "serve", store, "--listen", listen, "--socket", tmp + "/sock", *args],
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV)
+        self.hello = self.p.stdout.readline()
+        Server.alive.append(self)
+        self.log = []
+        self.reader = threading.Thread(target=lambda: self.log.extend(iter(self.p.stderr.readline, "")))
+        self.reader.start()
+        self.port = None
+        if self.hello:
+            self.port = int(self.hello.split(" (tcp")[0].rsplit(":", 1)[1])
+
+    def logs(self, text):
+        """Waits until a line of the log has @text."""
+        until = time.monotonic() + LIMIT_S
+        while not any(text in line for line in self.log):
+            assert time.monotonic() < until and self.p.poll() is None, (text, self.log)
+            time.sleep(0.01)
+
+    def end(self):
+        Server.alive.remove(self)
+        self.p.terminate()
+        status = self.p.wait(LIMIT_S)
+        self.reader.join()
+        self.p.stdout.close()
+        self.p.stderr.close()
+        return status, "".join(self.log)
+
+
+def pst(uri, *args):
+    return subprocess.run([P, "-s", uri, *args], capture_output=True, text=True, timeout=LIMIT_S, env=ENV)
+
+
+def says(done, *texts):
+    assert done.returncode != 0, done.stdout
+    for text in texts:
+        assert text in done.stderr, (text, done.stderr)
+    assert done.stderr.count("\n") <= 2, done.stderr  # a sentence, and no more
+
+
+def tls(server, **options):
+    options = dict({"tls-ca": certs("ca.pem")}, **options)
+    return "pst://localhost:%d?channel=tcp&%s" % (server.port, "&".join("%s=%s" % kv for kv in options.items() if kv[1]))
+
+
+def me(name):
+    return {"tls-cert": certs(name + ".pem"), "tls-key": certs(name + ".key")}
+
+
+def files(name="server", ca="ca"):
+    more = ("--tls-ca", certs(ca + ".pem")) if ca else ()
+    return ("--tls-cert", certs(name + ".pem"), "--tls-key", certs(name + ".key")) + more
+
+
+def test_certificates():
+    s = Server(*files())
+    assert "(tcp+tls)" in s.hello, s.hello
+    # Known, but nothing was granted to it: it is told under which name.
+    says(pst(tls(s, **me("node1")), "status"), "refused", "cert:node1")
+    says(pst(tls(s), "status"), "wants a certificate of ours")
+    s.logs("has shown no certificate")
+    says(pst(tls(s, **me("stranger")), "status"), "refuses our certificate", "unknown CA")
+    s.logs("is of no authority in " + certs("ca.pem"))
+    # Of our own certificate it is known before anybody is asked.
+    says(pst(tls(s, **me("late")), "status"), "expired at")
+    says(pst(tls(s, **dict(me("node1"), **{"tls-key": certs("node2.key")})), "status"), "is not that of the certificate")
+    says(pst(tls(s, **{"tls-cert": certs("node1.pem")}), "status"), "needs its key")
+    says(pst(tls(s, **{"tls-ca": certs("none.pem")}), "status"), "cannot read the authority")
+    # The server's is of nobody whom the client knows.
+    says(pst(tls(s, **dict(me("node1"), **{"tls-ca": certs("other.pem")})), "status"), "is of no authority in")
+    s.logs("unknown CA")
+    says(pst(tls(s, **dict(me("node1"), **{"tls-ca": None, "tls": "yes"})), "status"), "is of no authority in the system's list")
+    says(pst(tls(s, **dict(me("node1"), **{"tls-ca": certs("old.pem")})), "status"), "has expired")
+    s.logs("certificate expired")
+    says(pst(tls(s, **dict(me("node1"), **{"tls-name": "other.example"})), "status"), "is not for the name 'other.example'")
+    # A user of this host needs no certificate.
+    done = pst("pst://localhost:%d?tls-ca=%s&socket=%s" % (s.port, certs("ca.pem"), tmp + "/sock"), "status")
+    assert done.returncode == 0 and "channel     pipe " in done.stdout, (done.stdout, done.stderr)
+    assert s.end()[0] == 0
+
+
+def test_wrong_name():
+    s = Server(*files("elsewhere"))
+    says(pst(tls(s, **me("node1")), "status"), "is not for the name 'localhost'")
+    done = pst(tls(s, **dict(me("node1"), **{"tls-name": "elsewhere.example"})), "status")
+    says(done, "cert:node1")
+    s.end()
+
+
+def test_expired_client():
+    s = Server(*files(ca="old"))
+    says(pst(tls(s, **me("node1")), "status"), "refuses our certificate", "certificate expired")
+    s.logs("has expired")
+    s.end()
+
+
+def test_without_client_certificates():
+    """TLS for the server alone: clients are known by their tokens."""
+    s = Server(*files(ca=None))
+    says(pst(tls(s), "status"), "nobody knows who this client is", "PENSTOCK_TOKEN")
+    says(pst(tls(s, token="pst1" + "x" * 54), "status"), "not one of this store's")
+    s.end()
+
+
+def test_final():
+    """What time does not heal is not waited for, also when a server that isn't there yet is."""
+    s = Server(*files())
+    start = time.monotonic()
+    says(pst(tls(s, connect=LIMIT_S, **me("stranger")), "status"), "refuses our certificate")
+    assert time.monotonic() - start < LIMIT_S / 2
+    s.end()
+
+
+def test_plain_and_tls():
+    s = Server(*files())
+    says(pst("pst://localhost:%d?channel=tcp" % s.port, "status"), "if it wants TLS", "tls-ca=FILE")
+    s.logs("doesn't speak TLS")
+    with socket.create_connection(("127.0.0.1", s.port)) as c:
+        c.sendall(b"GET / HTTP/1.0\r\n\r\n" + bytes(64))
+        c.settimeout(LIMIT_S)
+        while c.recv(4096):
+            pass
+    says(pst(tls(s, **me("node1")), "status"), "cert:node1")  # it still serves
+    assert s.end()[0] == 0
+    s = Server()
+    says(pst(tls(s, **me("node1")), "status"), "is it for TLS?")
+    s.logs("speaks TLS, and this door does not")
+    with socket.create_connection(("127.0.0.1", s.port)) as c:
+        c.sendall(b"GET / HTTP/1.0\r\n\r\n" + bytes(64))
+        c.settimeout(LIMIT_S)
+        try:
+            while c.recv(4096):
+                pass
+        except ConnectionResetError:
+            pass
+    s.logs("does not speak Penstock's protocol")
+    says(pst("pst://localhost:%d?channel=tcp" % s.port, "status"), "nobody knows who this client is", "channel=pipe")
+    says(pst("pst://localhost:%d?channel=pipe&tls=yes" % s.port, "status"), "has no TLS")
+    assert s.end()[0] == 0
+
+
+def test_silence():
+    """Whoever connects and says nothing is let go within the deadline; others don't wait for it."""
+    s = Server(*files())
+    with socket.create_connection(("127.0.0.1", s.port)) as c:
+        says(pst(tls(s, **me("node1")), "status"), "cert:node1")
+        c.settimeout(LIMIT_S)
+        assert c.recv(1) == b""
+    s.logs("no TLS handshake within")
+    s.end()
+    # And a server that says nothing is given up within the client's.
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        for more in "", "&tls-ca=" + certs("ca.pem"):
+            start = time.monotonic()
+            says(pst("pst://127.0.0.1:%d?channel=tcp&connect=1%s" % (silent.getsockname()[1], more), "status"), "127.0.0.1")
+            assert time.monotonic() - start < LIMIT_S / 2
+
+
+def test_addresses():
+    for host in "0.0.0.0", "[::]", "127.example.org":
+        s = Server(listen=host + ":0")
+        assert not s.hello
+        status, log = s.end()
+        assert status == 1 and "others can reach that address" in log and "--insecure" in log, log
+    for args, text in ((files() + ("--insecure",), "one of them"), (files()[:2], "and its key"), (files()[4:], "takes a certificate"),
+                       (files("late"), "expired at"), (files("none"), "cannot read"),
+                       (("--tls-cert", certs("server.pem"), "--tls-key", certs("node1.key")), "is not that of")):
+        s = Server(*args)
+        status, log = s.end()
+        assert not s.hello and status == 1 and text in log, (args, log)
+    for args in files(), files(ca=None), ("--insecure",):
+        s = Server(*args, listen="0.0.0.0:0")
+        assert s.hello, s.log
+        assert s.end()[0] == 0
+
+
+def test_first_choice():
+    """The socket of a server beside a port that the kernel chose is the best channel, whoever's server it is."""
+    s = subprocess.Popen([P, "serve", "local:mem:64M", "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True, env=ENV)
+    port = s.stdout.readline().split(" (tcp")[0].rsplit(":", 1)[1]
+    done = pst("pst://127.0.0.1:" + port, "status")
+    s.terminate()
+    assert s.wait(LIMIT_S) == 0
+    s.stdout.close()
+    assert "channel     pipe " in done.stdout and "FIRST CHOICE" not in done.stdout, (done.stdout, done.stderr)
+
+
+tmp = tempfile.mkdtemp(prefix="pst-tls-")
+ENV = dict(os.environ, XDG_RUNTIME_DIR=tmp)
+ENV.pop("PENSTOCK_TOKEN", None)
+certs = Certs(tmp + "/certs")
+
+
+def main():
+    failed = 0
+    tests = [(n, f) for n, f in sorted(globals().items()) if n.startswith("test_")]
+    for i, (name, f) in enumerate(tests):
+        try:
+            f()
+            print("ok %d - %s" % (i + 1, name[5:]))
+        except Exception as e:  # told, and the next one goes on
+            failed += 1
+            print("not ok %d - %s" % (i + 1, name[5:]))
+            print("# %r at line %d" % (e, e.__traceback__.tb_next.tb_lineno))
+            for s in list(Server.alive):
+                s.end()
+    print("1..%d" % len(tests))
+    subprocess.run(["rm", "-rf", tmp], check=True)
+    return 1 if failed else 0
+
+
+sys.exit(main())
