@@ -5,6 +5,7 @@
 #ifndef FABRIC_FABRIC_INT_H
 #define FABRIC_FABRIC_INT_H
 
+#include "base/iov.h"
 #include "fabric/fabric.h"
 
 /*
@@ -16,15 +17,6 @@ void fabric_drop(struct loop *loop);
 
 /* --- lists of memory --- */
 
-/* Bytes in all; UINT64_MAX if that overflows. */
-uint64_t iov_sum(const struct iovec *iov, uint32_t count);
-/* Copies @len bytes that begin @off bytes into @iov. The list holds them (asserted). */
-void iov_gather(void *dst, const struct iovec *iov, uint32_t count, uint64_t off, uint64_t len);
-void iov_scatter(const struct iovec *iov, uint32_t count, uint64_t off, const void *src,
-                 uint64_t len);
-/* From one list into another; the lists may not overlap. */
-void iov_move(const struct iovec *to, uint32_t to_count, uint64_t to_off, const struct iovec *from,
-              uint32_t from_count, uint64_t from_off, uint64_t len);
 /* All of it lies in @r. */
 bool iov_inside(const struct iovec *iov, uint32_t count, const struct mem_region *r);
 

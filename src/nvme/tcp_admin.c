@@ -128,7 +128,7 @@ void tcp_learn(struct tcp_host *h, const struct tcp_slot *s)
 	if (c->opc != NVME_ADMIN_IDENTIFY || NVME_IDENTIFY_CNS(le32_get(c->cdw10)) != NVME_CNS_NS ||
 	    nsid >= TCP_NS_KNOWN || s->len != sizeof(id))
 		return;
-	tcp_iov_gather(&id, s->data, s->pieces, 0, sizeof(id));
+	iov_gather(&id, s->data, s->pieces, 0, sizeof(id));
 	lbads = id.lbaf[NVME_FLBAS_INDEX(id.flbas)].lbads;
 	h->ns_shift[nsid] = id.nsze && lbads >= 9 && lbads <= 16 ? (uint8_t)lbads : 0;
 }

@@ -9,8 +9,7 @@
 #ifndef NVME_TCP_PDU_H
 #define NVME_TCP_PDU_H
 
-#include <sys/uio.h>
-
+#include "base/iov.h"
 #include "nvme/spec_fabrics.h"
 
 #define TCP_HEAD_MAX  256u /* header, digest and padding, of any PDU */
@@ -77,13 +76,5 @@ uint32_t tcp_digest(const struct iovec *iov, unsigned count);
  * NVME_TCP_TERM_MAX bytes. Returns its length. */
 uint32_t tcp_term_make(uint8_t *buf, bool target, const struct tcp_fault *f, const void *bytes,
                        size_t len);
-
-/* Copies between @buf and @iov, from byte @skip of it on, @len bytes. */
-void tcp_iov_gather(void *buf, const struct iovec *iov, unsigned count, uint32_t skip,
-                    uint32_t len);
-/* The part of @iov from @skip on, @len bytes, at most @max pieces into @ret. Returns how many; *ret_len
- * how many bytes they are. */
-unsigned tcp_iov_slice(const struct iovec *iov, unsigned count, uint32_t skip, uint32_t len,
-                       struct iovec *ret, unsigned max, uint32_t *ret_len);
 
 #endif

@@ -81,8 +81,8 @@ static void queue_send(struct tcp_slot *s, struct net_send *m, unsigned iovs,
 /* Data behind the header in tx[0]: pieces from @off on, and their digest. */
 static unsigned tx_data(struct tcp_slot *s, uint32_t off, uint32_t len)
 {
-	uint32_t got;
-	unsigned n = tcp_iov_slice(s->data, s->pieces, off, len, &s->tx[1], TCP_PIECES_MAX, &got);
+	uint64_t got;
+	unsigned n = iov_slice(s->data, s->pieces, off, len, &s->tx[1], TCP_PIECES_MAX, &got);
 
 	pst_assert(got == len);
 	if (s->q->rules.ddgst) {
@@ -232,11 +232,11 @@ static void receive_more(struct tcp_queue *q)
 {
 	struct tcp_slot *s = q->rx;
 	struct iovec v[NET_IOV_MAX];
-	uint32_t got;
-	unsigned n = tcp_iov_slice(s->data, s->pieces, q->rx_off + q->rx_done,
-	                           q->rx_len - q->rx_done, v, NET_IOV_MAX - 1, &got);
+	uint64_t got;
+	unsigned n = iov_slice(s->data, s->pieces, q->rx_off + q->rx_done, q->rx_len - q->rx_done,
+	                       v, NET_IOV_MAX - 1, &got);
 
-	q->rx_done += got;
+	q->rx_done += (uint32_t)got;
 	if (q->rx_done == q->rx_len && q->rx_ddgst)
 		v[n++] = (struct iovec){.iov_base = &q->rx_digest, .iov_len = sizeof(q->rx_digest)};
 	pst_assert(n);
@@ -298,9 +298,9 @@ static void on_filled(struct net_sock *sock)
 	q->rx = NULL;
 	if (q->rx_ddgst) {
 		struct iovec v[TCP_PIECES_MAX];
-		uint32_t got;
-		unsigned n = tcp_iov_slice(s->data, s->pieces, q->rx_off, q->rx_len, v,
-		                           TCP_PIECES_MAX, &got);
+		uint64_t got;
+		unsigned n = iov_slice(s->data, s->pieces, q->rx_off, q->rx_len, v, TCP_PIECES_MAX,
+		                       &got);
 
 		if (tcp_digest(v, n) != le32_get(q->rx_digest)) {
 			log_warn("nvme: %s: queue %u: data with a wrong digest", q->h->addr,

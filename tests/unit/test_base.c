@@ -13,6 +13,7 @@
 #include <stdio.h>
 
 #include "base/base.h"
+#include "base/iov.h"
 
 /* --- CRC32C --- */
 
@@ -456,6 +457,56 @@ static void test_clocks(void **state)
 	assert_true(clock_real_ns() > 1600000000ull * NSEC_PER_SEC);
 }
 
+/* --- lists of memory --- */
+
+static void test_iov(void **state)
+{
+	uint8_t mem[1000], out[1000], back[1000];
+	struct rng rng;
+
+	rng_seed(&rng, 8);
+	for (unsigned i = 0; i < sizeof(mem); i++)
+		mem[i] = (uint8_t)(i * 7);
+	for (unsigned round = 0; round < 3000; round++) {
+		struct iovec v[8], w[2], part[8];
+		uint64_t total = 0, off, len, got, done = 0;
+		uint32_t n = 1 + (uint32_t)rng_below(&rng, 8), k;
+
+		for (uint32_t i = 0; i < n; i++) {
+			v[i].iov_base = mem + total;
+			v[i].iov_len = rng_below(&rng, 120);
+			total += v[i].iov_len;
+		}
+		assert_int_equal(iov_sum(v, n), total);
+		off = rng_below(&rng, total + 1);
+		len = rng_below(&rng, total - off + 1);
+		iov_gather(out, v, n, off, len);
+		assert_memory_equal(out, mem + off, len);
+		/* In parts of few pieces it is the same. */
+		for (; done < len; done += got) {
+			k = iov_slice(v, n, off + done, len - done, part, 2, &got);
+			assert_true(k && k <= 2 && got);
+			assert_ptr_equal(part[0].iov_base, mem + off + done);
+		}
+		assert_int_equal(done, len);
+		/* And into another list, and out of that. */
+		memset(out, 0, sizeof(out));
+		w[0] = (struct iovec){out, rng_below(&rng, sizeof(out))};
+		w[1] = (struct iovec){out + w[0].iov_len, sizeof(out) - w[0].iov_len};
+		iov_move(w, 2, sizeof(out) - len, v, n, off, len);
+		assert_memory_equal(out + sizeof(out) - len, mem + off, len);
+		memset(back, 0, sizeof(back));
+		iov_scatter(w, 2, 0, mem + off, len);
+		iov_gather(back, w, 2, 0, len);
+		assert_memory_equal(back, mem + off, len);
+	}
+	{
+		const struct iovec huge[2] = {{mem, SIZE_MAX}, {mem, 1}};
+
+		assert_int_equal(iov_sum(huge, 2), UINT64_MAX);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -473,6 +524,7 @@ int main(void)
 	        cmocka_unit_test(test_log),
 	        cmocka_unit_test(test_list),
 	        cmocka_unit_test(test_list_aligned),
+	        cmocka_unit_test(test_iov),
 	        cmocka_unit_test(test_alloc_fails_when_asked),
 	        cmocka_unit_test(test_alloc_aligned),
 	        cmocka_unit_test(test_clocks),

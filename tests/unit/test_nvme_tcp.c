@@ -213,47 +213,13 @@ static void test_read_random(void **state)
 	}
 }
 
-/* --- pieces --- */
-
-static void test_pieces(void **state)
-{
-	uint8_t mem[1000], out[1000];
-	struct rng rng;
-
-	rng_seed(&rng, 8);
-	for (unsigned i = 0; i < sizeof(mem); i++)
-		mem[i] = (uint8_t)(i * 7);
-	for (unsigned round = 0; round < 3000; round++) {
-		struct iovec v[8], part[8];
-		uint32_t total = 0, skip, len, got, done = 0;
-		unsigned n = 1 + (unsigned)rng_below(&rng, 8), k;
-
-		for (unsigned i = 0; i < n; i++) {
-			v[i].iov_base = mem + total;
-			v[i].iov_len = rng_below(&rng, 120);
-			total += (uint32_t)v[i].iov_len;
-		}
-		skip = (uint32_t)rng_below(&rng, total + 1);
-		len = (uint32_t)rng_below(&rng, total - skip + 1);
-		tcp_iov_gather(out, v, n, skip, len);
-		assert_memory_equal(out, mem + skip, len);
-		/* In parts of few pieces it is the same. */
-		while (done < len) {
-			k = tcp_iov_slice(v, n, skip + done, len - done, part, 2, &got);
-			assert_true(k && got);
-			assert_ptr_equal(part[0].iov_base, mem + skip + done);
-			done += got;
-		}
-		assert_int_equal(done, len);
-	}
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(test_golden), cmocka_unit_test(test_digest),
-	        cmocka_unit_test(test_read),   cmocka_unit_test(test_read_random),
-	        cmocka_unit_test(test_pieces),
+	        cmocka_unit_test(test_golden),
+	        cmocka_unit_test(test_digest),
+	        cmocka_unit_test(test_read),
+	        cmocka_unit_test(test_read_random),
 	};
 
 	return cmocka_run_group_tests_name("nvme_tcp", tests, NULL, NULL);

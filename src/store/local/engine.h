@@ -634,9 +634,6 @@ _Static_assert(sizeof(struct wreq) <= 1536, "a write request fits in a request")
 /* 0: ready to commit; -EINPROGRESS: I/O is under way, write_prepared() will be called; -EAGAIN:
  * later; or an error. */
 int prep_start(struct wreq *q);
-/* Copies @len bytes out of a vector, from @skip on. */
-void payload_gather(const struct iovec *v, uint32_t count, uint64_t skip, uint8_t *to,
-                    uint64_t len);
 void prep_undo(struct wreq *q);  /* gives back what was not committed */
 void prep_fill(struct wreq *q);  /* the new bytes, and checksums */
 void prep_reset(struct wreq *q); /* undo, and ready to begin again */

@@ -8,6 +8,7 @@
  * is between what was looked at and the commit; nothing is allocated, and no object grows, so that
  * neither space nor quota is asked for; no old content is needed.
  */
+#include "base/iov.h"
 #include "store/local/engine.h"
 
 struct target {
@@ -68,8 +69,8 @@ static bool admitted(struct shard *s, const struct pst_op *op, const struct targ
 static void copy_in(const struct pst_op *op, struct jblock **j, uint32_t blocks)
 {
 	for (uint32_t i = 0; i < blocks; i++) {
-		payload_gather(op->iov, op->iov_count, (uint64_t)i * BLOCK_BYTES, j[i]->data,
-		               BLOCK_BYTES);
+		iov_gather(j[i]->data, op->iov, op->iov_count, (uint64_t)i * BLOCK_BYTES,
+		           BLOCK_BYTES);
 		j[i]->csum = crc32c(0, j[i]->data, BLOCK_BYTES);
 	}
 }

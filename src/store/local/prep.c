@@ -8,6 +8,7 @@
  * make a jblock of a block that they cut in two. The blocks that are being prepared are locked;
  * what an earlier entry of the same batch will have done to a block counts as its old content.
  */
+#include "base/iov.h"
 #include "store/local/engine.h"
 
 struct old_read { /* the old content of one block on its way into a jblock */
@@ -519,32 +520,11 @@ static int runs_alloc(struct wreq *q, struct wmut *w, uint32_t blocks, uint32_t 
 	return 0;
 }
 
-void payload_gather(const struct iovec *v, uint32_t count, uint64_t skip, uint8_t *to, uint64_t len)
-{
-	const struct iovec *end = v + count;
-
-	while (v < end && skip >= v->iov_len) {
-		skip -= v->iov_len;
-		v++;
-	}
-	while (len) {
-		size_t n;
-
-		pst_assert(v < end); /* the op's length is that of its pieces */
-		n = MIN(len, v->iov_len - skip);
-		memcpy(to, (const uint8_t *)v->iov_base + skip, n);
-		to += n;
-		len -= n;
-		skip = 0;
-		v++;
-	}
-}
-
 static void gather(const struct pst_mut *m, uint64_t skip, uint8_t *to, uint64_t len)
 {
 	const struct iovec one = {(void *)m->val, m->val_len};
 
-	payload_gather(m->iov ? m->iov : &one, m->iov ? m->iov_count : 1, skip, to, len);
+	iov_gather(to, m->iov ? m->iov : &one, m->iov ? m->iov_count : 1, skip, len);
 }
 
 /* The caller's memory, when the device can take the blocks from it as they lie there. */
