@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <fcntl.h>
 #include <liburing.h>
 #include <poll.h>
@@ -154,13 +155,15 @@ static void *write_slowly(void *arg)
 	return NULL;
 }
 
+/* Two writes may be one edge: all that is there is taken. */
 static void read_ready(struct loop_fd *f, uint32_t revents)
 {
 	struct watch *w = container_of(f, struct watch, f);
-	char byte;
+	char bytes[128];
+	ssize_t n = read(f->fd, bytes, sizeof(bytes));
 
-	w->ready++;
-	assert_int_equal(read(f->fd, &byte, 1), 1);
+	assert_true(n > 0 || errno == EAGAIN);
+	w->ready += n > 0 ? (unsigned)n : 0;
 }
 
 /* What the kernel tells of is no reason to spin, however often it comes: only messages are. */
@@ -173,7 +176,7 @@ static void test_fd_no_spin(void **state)
 	pthread_t thread;
 	int p[2];
 
-	assert_int_equal(pipe(p), 0);
+	assert_int_equal(pipe2(p, O_NONBLOCK), 0);
 	w.f.fd = p[0];
 	assert_int_equal(loop_fd_add_edge(loop, &w.f, POLLIN), 0);
 	assert_int_equal(pthread_create(&thread, NULL, write_slowly, &p[1]), 0);
