@@ -170,6 +170,17 @@ struct pst_store_status {
 int pst_client_status(struct pst_client *client, struct pst_store_status *ret_status);
 
 /*
+ * pst_client_figures - what the server of this store counts, as Prometheus' text (version 0.0.4).
+ *
+ * @buf: is filled with text and a NUL behind it; @cap: its bytes, at most 1 MiB are used.
+ * @ret_len: bytes of the text, without the NUL; may be NULL.
+ *
+ * Takes the right to manage the server. Blocks shortly. -EACCES: without that right; -ENOTSUP: a store
+ * in this process, or a server that is too old; -E2BIG: it does not fit; -EINVAL: no room at all.
+ */
+int pst_client_figures(struct pst_client *client, char *buf, size_t cap, size_t *ret_len);
+
+/*
  * pst_client_explain - what the error that a call returned means, in a sentence.
  *
  * @status: what it returned, or its event's status: a negative errno value.

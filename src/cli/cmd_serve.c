@@ -26,6 +26,8 @@ enum {
 	OPT_CHECK,
 	OPT_AUDIT_LOG,
 	OPT_LOG_LEVEL,
+	OPT_METRICS,
+	OPT_SLOW_OP,
 };
 
 #define END_NS (10 * NSEC_PER_SEC) /* that requests under way have when it ends */
@@ -50,6 +52,10 @@ static const struct cli_opt opts[] = {
         [OPT_CHECK] = {0, "check", NULL, "only say whether the options are good; opens no device"},
         [OPT_AUDIT_LOG] = {0, "audit-log", "FILE", "append who was granted and refused what"},
         [OPT_LOG_LEVEL] = {0, "log-level", "LEVEL", "error, warning (default), info or debug"},
+        [OPT_METRICS] = {0, "metrics", "HOST:PORT",
+                         "figures for Prometheus, over plain HTTP, to whoever can reach it"},
+        [OPT_SLOW_OP] = {0, "slow-op", "MS",
+                         "log requests that take as long, and where their time went"},
         {0, NULL, NULL, NULL},
 };
 
@@ -100,14 +106,17 @@ static int announce(struct cli *cli, const struct server *s)
 			                                       s->door[i].provider, "address",
 			                                       s->door[i].addr, "tls",
 			                                       (int)s->door[i].tls));
-		if (cli_print_json(cli, json_pack("{s:o, s:i}", "listening", doors, "pid",
-		                                  (int)getpid())) != CLI_OK)
+		if (cli_print_json(cli, json_pack("{s:o, s:s?, s:i}", "listening", doors, "metrics",
+		                                  server_metrics_addr(s), "pid", (int)getpid())) !=
+		    CLI_OK)
 			return CLI_FAILED;
 	} else {
 		printf("serving at");
 		for (unsigned i = 0; i < s->door_count; i++)
 			printf("%s %s (%s%s)", i ? "," : "", s->door[i].addr, s->door[i].provider,
 			       s->door[i].tls ? "+tls" : "");
+		if (server_metrics_addr(s))
+			printf(", %s (metrics)", server_metrics_addr(s));
 		printf("\n");
 	}
 	(void)fflush(stdout);
@@ -163,12 +172,18 @@ static int take_option(struct cli *cli, struct asked *a, int opt, const char *va
 	        [OPT_CONFIG] = &a->config,       [OPT_AUDIT_LOG] = &o->audit_log,
 	        [OPT_LOG_LEVEL] = &o->log_level, [OPT_TLS_CERT] = &o->tls_cert,
 	        [OPT_TLS_KEY] = &o->tls_key,     [OPT_TLS_CA] = &o->tls_ca,
+	        [OPT_METRICS] = &o->metrics,
 	};
+	uint64_t ms;
 
 	if (opt == OPT_LISTEN && o->listen_count == SERVER_LISTEN_MAX)
 		return cli_usage(cli, "more than %d times --listen", SERVER_LISTEN_MAX);
 	if (opt == OPT_LISTEN)
 		o->listen[o->listen_count++] = value;
+	else if (opt == OPT_SLOW_OP && cli_number(cli, "slow-op", value, 1, 86400000, &ms) < 0)
+		return CLI_USAGE;
+	else if (opt == OPT_SLOW_OP)
+		o->listener.slow_ns = ms * NSEC_PER_MSEC;
 	else if (opt == OPT_INSECURE)
 		o->insecure = true;
 	else if (opt == OPT_POLL)

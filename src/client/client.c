@@ -325,6 +325,25 @@ int pst_client_status(struct pst_client *c, struct pst_store_status *ret_status)
 	return rc;
 }
 
+int pst_client_figures(struct pst_client *c, char *buf, size_t cap, size_t *ret_len)
+{
+	struct request r;
+	int rc;
+
+	if (!buf || cap < 2)
+		return -EINVAL;
+	request_init(&r, c, PST_OP_FIGURES);
+	r.op.val = buf;
+	r.op.val_cap = (uint32_t)MIN(cap - 1, MIB);
+	rc = request_wait(&r);
+	if (rc < 0)
+		return rc;
+	buf[r.op.ret_len] = 0;
+	if (ret_len)
+		*ret_len = r.op.ret_len;
+	return 0;
+}
+
 static void explain_full(const struct pst_store_status *st, struct pst_err *err)
 {
 	char used[32], size[32], limit[32];

@@ -9,6 +9,7 @@
 
 #include "client/stack.h"
 #include "net/net.h"
+#include "server/metrics.h"
 #include "session/audit.h"
 #include "wire/place.h"
 
@@ -166,9 +167,8 @@ int server_open(struct server *s, struct loop *loop, const struct server_opts *o
 
 	memset(s, 0, sizeof(*s));
 	s->loop = loop;
-	if (o->control || o->metrics)
-		return err_set(err, -ENOTSUP, "this build has no %s",
-		               o->control ? "control plane" : "metrics");
+	if (o->control)
+		return err_set(err, -ENOTSUP, "this build has no control plane");
 	rc = server_tls_new(&s->tls, o, err);
 	if (rc < 0)
 		return rc;
@@ -186,8 +186,12 @@ int server_open(struct server *s, struct loop *loop, const struct server_opts *o
 		rc = set_tenants(s, o, err);
 	if (rc == 0) {
 		lo.mem = MEM_SHARED; /* what all channels can register */
+		lo.figures = metrics_figures;
+		lo.figures_arg = s;
 		rc = wire_listener_new(&s->listener, s->table, &lo, err);
 	}
+	if (rc == 0)
+		rc = metrics_start(&s->metrics, s, o->metrics, err);
 	if (rc == 0)
 		rc = open_doors(s, o, err);
 	if (rc < 0)
@@ -195,11 +199,18 @@ int server_open(struct server *s, struct loop *loop, const struct server_opts *o
 	return rc;
 }
 
+const char *server_metrics_addr(const struct server *s)
+{
+	return metrics_addr(s->metrics);
+}
+
 int server_close(struct server *s, uint64_t wait_ns)
 {
 	int rc;
 
+	metrics_quiet(s->metrics);
 	wire_listener_close(s->listener, wait_ns);
+	metrics_free(s->metrics);
 	session_table_close(s->table);
 	rc = store_close(s->store);
 	audit_file_close(s->audit);

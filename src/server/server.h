@@ -17,6 +17,7 @@
 #define SERVER_TENANTS_MAX 256 /* set by the configuration */
 
 struct audit_file;
+struct metrics;
 
 /* A tenant's settings, made durable when the server starts. */
 struct server_tenant {
@@ -63,6 +64,7 @@ struct server {
 	unsigned door_count;
 	char socket[256];
 	struct audit_file *audit;
+	struct metrics *metrics;
 };
 
 /* "error", "warning", "info", "debug". */
@@ -84,6 +86,7 @@ int server_check(const struct server_opts *opts, const char *const *devices, uns
  */
 int server_open(struct server *s, struct loop *loop, const struct server_opts *opts,
                 struct pst_err *err);
+const char *server_metrics_addr(const struct server *s); /* NULL: none */
 /* Ends what is under way (for up to @wait_ns) and closes everything. Turns the loop. 0, or what
  * store_close() says. */
 int server_close(struct server *s, uint64_t wait_ns);

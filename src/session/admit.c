@@ -76,6 +76,7 @@ static const struct rule rules[] = {
         [PST_OP_STATFS] = {0, ANY_RIGHT, NAMES},
         [PST_OP_STATUS] = {0, ANY_RIGHT, STORE},
         [PST_OP_SCRUB] = {RIGHT_ADMIN, 0, STORE | ALL},
+        [PST_OP_FIGURES] = {RIGHT_ADMIN, 0, STORE | ALL},
         [PST_OP_WATCH] = {0, ANY_RIGHT, STORE},
 };
 
@@ -553,8 +554,9 @@ void req_held(struct session_req *r, int status)
 static void count(struct session *s, const struct session_req *r, int status)
 {
 	const struct pst_op *op = &r->op;
-	bool writes = op->opcode == PST_OP_WRITE || op->opcode == PST_OP_FILE_WRITE;
-	uint64_t in = writes ? op->len : 0;
+	bool writes = op->opcode == PST_OP_WRITE || op->opcode == PST_OP_FILE_WRITE ||
+	              op->opcode == PST_OP_CREATE;
+	uint64_t in = writes ? op->len : op->opcode == PST_OP_BATCH ? r->bytes : 0;
 	uint64_t out =
 	        op->opcode == PST_OP_READ || op->opcode == PST_OP_FILE_READ ? op->ret_len : 0;
 

@@ -57,6 +57,13 @@ static void queue(struct session *s, struct session_req *r)
 	table_wake(s->table);
 }
 
+/* A rate stands against it: its capability's, its session's, its tenant's. */
+static bool throttled(const struct session *s, const struct session_req *r, uint64_t now)
+{
+	return (r->item.bucket && bucket_ready(r->item.bucket) > now) ||
+	       bucket_ready(&s->flow.bucket) > now || bucket_ready(&s->tenant->flow.bucket) > now;
+}
+
 int run_enter(struct session *s, struct session_req *r, bool parked)
 {
 	struct session_table *t = s->table;
@@ -74,6 +81,7 @@ int run_enter(struct session *s, struct session_req *r, bool parked)
 	s->queued++;
 	s->tenant->queued++;
 	r->queued_ns = loop_now(t->loop);
+	s->tenant->throttled += throttled(s, r, r->queued_ns);
 	if (!parked)
 		queue(s, r);
 	return -EINPROGRESS;

@@ -414,6 +414,7 @@ struct table_figures {
 	uint64_t running_bytes;
 	uint64_t ops, errors, refused, fenced, cut_off, resumed, expired, opened, closed;
 	uint64_t handle_hits, handle_misses; /* of the connections' caches */
+	uint64_t replayed;                   /* changes that came again, as far as slots remember */
 };
 
 void session_table_figures(const struct session_table *t, struct table_figures *ret_f);

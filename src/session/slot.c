@@ -36,6 +36,7 @@ int slot_judge(struct session *s, struct session_req *r)
 		return -ESTALE;
 	if (!sl->known || tk->seq != sl->seq)
 		sl->given_up = false;
+	s->table->fig.replayed += sl->known && tk->seq == sl->seq;
 	sl->known = true;
 	sl->seq = tk->seq;
 	sl->running = r;

@@ -90,6 +90,7 @@ enum pst_opcode {
 	/* The answers given to session op->ino are forgotten on home shard op->off. -ENXIO: there are
 	 * not so many shards: who wants all of them counts until then. */
 	PST_OP_SESSION_CLOSE = 68,
+	PST_OP_FIGURES = 69, /* a server's, as text into val; answered before the store */
 };
 
 /* Capability bits: what a store takes. */

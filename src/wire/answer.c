@@ -105,6 +105,7 @@ static void resp_make(struct sreq *r)
 static void finish(struct sreq *r)
 {
 	r->conn->l->fig.answers++;
+	figures_answered(r);
 	r->answered = true;
 	if (!r->pushing)
 		sreq_free(r);
@@ -112,6 +113,7 @@ static void finish(struct sreq *r)
 
 static void wait_for_room(struct sreq *r)
 {
+	r->mark.waited = true;
 	list_push(&r->conn->out, &r->wait);
 }
 
@@ -199,6 +201,7 @@ static void push(struct sreq *r)
 		return;
 	}
 	r->pushing = true;
+	r->mark.waited = true; /* where the answer waits for it */
 	r->resp.what |= WIRE_PUSHED;
 	r->conn->l->fig.bytes_out += r->resp.len;
 	if (ch->traits & FABRIC_WRITE_THEN_MSG)
@@ -215,6 +218,9 @@ void answer_op(struct sreq *r)
 		sreq_free(r);
 		return;
 	}
+	r->mark.done = loop_now(r->conn->l->loop);
+	if (r->cold && r->s.op.opcode == PST_OP_SCRUB)
+		figures_scrub_ended(r);
 	if (r->cold && r->s.op.scrub)
 		for (unsigned i = 0; i < r->cold->bad_count; i++)
 			(void)tell(r, &r->cold->bad[i]);
@@ -228,6 +234,7 @@ void answer_op(struct sreq *r)
 void answer_again(struct sreq *r, int why)
 {
 	r->conn->l->fig.again++;
+	r->mark.done = r->mark.born; /* not counted */
 	r->s.op.status = why;
 	resp_make(r);
 	r->resp.status = why;

@@ -59,6 +59,7 @@ static const struct wire_op ops[] = {
 
         [PST_OP_STATUS] = {0, 0, B(STATUS)},
         [PST_OP_SCRUB] = {WIRE_OP_STEADY, B(SCRUB), B(SCRUB)},
+        [PST_OP_FIGURES] = {WIRE_OP_VAL_OUT, 0, 0},
 };
 
 const struct wire_op *wire_op_of(uint8_t opcode)

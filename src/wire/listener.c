@@ -79,6 +79,7 @@ static void conn_close(struct conn *c)
 
 	/* Rule 4: from here on nothing is sent; what the fabric has ends with the channel. */
 	session_conn_done(&c->sc);
+	figures_chan_gone(c->l, ch);
 	c->chan = NULL;
 	c->state = CONN_GONE;
 	c->count++; /* a hold: the connection must not go from under this function */
@@ -315,6 +316,8 @@ static void note(struct conn *c, const void *data, uint32_t len)
 	}
 	wire_note_get(&n, data);
 	if (n.kind == WIRE_BYE) {
+		/* It won't come back: sessions are limited, and live for an hour. */
+		(void)session_close(&c->sc);
 		conn_doom(c, -EPIPE);
 	} else if (len != sizeof(n) || n.opcode || n.what || n.version != c->version) {
 		conn_bad(c, "a message is malformed");
@@ -378,6 +381,12 @@ static void on_cut(struct session_conn *sc, int why)
 	conn_doom(c, why);
 }
 
+/* It came over tcp from this host, where there is a shorter way. */
+static bool second_choice(const struct wire_listener *l, const struct chan *ch)
+{
+	return l->has_pipe && ch->traits & FABRIC_SAME_HOST && !strcmp(ch->provider->name, "tcp");
+}
+
 static bool on_accept(struct fabric_listener *fl, struct chan *ch)
 {
 	struct door *d = fl->user;
@@ -403,6 +412,8 @@ static bool on_accept(struct fabric_listener *fl, struct chan *ch)
 	list_push(&l->conns, &c->link);
 	l->fig.conns++;
 	l->fig.accepted++;
+	l->fig.second_choice += second_choice(l, ch);
+	figures_chan_up(l, ch);
 	listener_tick_arm(l);
 	return true;
 }
@@ -469,6 +480,8 @@ int wire_listener_new(struct wire_listener **ret_l, struct session_table *table,
 	l->store = session_table_store(table);
 	l->loop = l->store->loop;
 	l->tick.fired = tick;
+	for (unsigned i = 0; i < WIRE_CLASSES; i++)
+		hist_init(&l->class[i].latency);
 	list_init(&l->conns);
 	list_init(&l->doors);
 	list_init(&l->mem_wait);
@@ -504,6 +517,7 @@ int wire_listener_add(struct wire_listener *l, const char *provider, const char 
 	d->fl->accept = on_accept;
 	d->fl->user = d;
 	list_push(&l->doors, &d->link);
+	l->has_pipe |= !strcmp(provider, "pipe");
 	if (ret_addr)
 		*ret_addr = d->fl->addr;
 	return 0;
@@ -572,9 +586,4 @@ void wire_listener_close(struct wire_listener *l, uint64_t wait_ns)
 		(void)loop_turn(l->loop, 10 * NSEC_PER_MSEC);
 	loop_timer_disarm(l->loop, &l->tick);
 	listener_free(l);
-}
-
-void wire_listener_figures(const struct wire_listener *l, struct wire_figures *ret_f)
-{
-	*ret_f = l->fig;
 }

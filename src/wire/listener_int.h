@@ -10,6 +10,7 @@
  *           -> has payload memory, or waits in l->mem_wait            serve.c
  *           -> payload pulled and checked -> submitted to the store   serve.c
  *           -> payload pushed -> session_end() -> answer sent         answer.c
+ *           -> counted                                                figures.c
  *
  * Rules:
  *  1. A connection has depth requests, made when it opens: who sends more than was agreed is cut
@@ -77,6 +78,10 @@ struct sreq {
 	struct wire_resp resp;
 	struct chan_xfer x;
 	struct iovec xiov;
+	struct { /* by the loop's clock: figures.c */
+		uint64_t born, admitted, run, done;
+		bool waited; /* between done and the answer: for a transfer, or a credit */
+	} mark;
 };
 
 enum conn_state {
@@ -134,6 +139,12 @@ struct wire_listener {
 	uint8_t uuid[16];
 	uint64_t epoch;
 	struct wire_figures fig;
+	struct wire_class_figures class[WIRE_CLASSES];
+	struct wire_channel_figures channel[WIRE_CHANNELS_MAX]; /* of those that are closed */
+	unsigned channel_count;
+	bool has_pipe;
+	uint64_t slow_since_ns, slow_untold;
+	unsigned slow_told;
 };
 
 /* --- listener.c --- */
@@ -169,6 +180,13 @@ void answer_bad_block(struct pst_scrub_report *rep, uint32_t cont, struct pst_oi
                       int status);
 /* The figures of steady ops, told once in a while. False: there is none. */
 bool answer_progress(struct conn *c);
+
+/* --- figures.c --- */
+
+void figures_answered(struct sreq *r);
+void figures_scrub_ended(struct sreq *r);
+void figures_chan_up(struct wire_listener *l, const struct chan *ch);
+void figures_chan_gone(struct wire_listener *l, const struct chan *ch);
 
 static inline struct chan *sreq_chan(const struct sreq *r)
 {

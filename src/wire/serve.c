@@ -65,6 +65,8 @@ static struct sreq *sreq_get(struct conn *c, const struct wire_req *m)
 	r->buf = NULL;
 	r->cold = NULL;
 	r->state = SREQ_ADMIT;
+	r->mark.born = r->mark.admitted = r->mark.run = loop_now(c->l->loop);
+	r->mark.waited = false;
 	return r;
 }
 
@@ -188,6 +190,7 @@ static void body_pulled(struct chan_xfer *x, int status)
 	wire_bufs_put(&r->conn->l->bufs, r->buf);
 	r->buf = NULL;
 	serve_drain(r->conn->l);
+	r->mark.admitted = r->mark.run = loop_now(r->conn->l->loop);
 	if (body_decode(r) < 0)
 		conn_bad(r->conn, "a request's fields are malformed");
 	else
@@ -291,6 +294,7 @@ static void go(struct session_req *s, int status)
 	struct sreq *r = container_of(s, struct sreq, s);
 
 	r->admitted = status == 0;
+	r->mark.admitted = r->mark.run = loop_now(r->conn->l->loop);
 	if (status == -ECONNABORTED) {
 		s->op.status = status;
 		sreq_free(r);
@@ -343,6 +347,19 @@ static void op_done(struct pst_op *op)
 	answer_op(r);
 }
 
+/* The server's own, not the store's. */
+static void figures_ask(struct sreq *r)
+{
+	const struct wire_listener_opts *o = &r->conn->l->opts;
+
+	if (o->figures) {
+		o->figures(o->figures_arg, &r->s.op);
+	} else {
+		r->s.op.status = -ENOTSUP;
+		answer_op(r);
+	}
+}
+
 static void submit(struct sreq *r)
 {
 	struct pst_op *op = &r->s.op;
@@ -365,7 +382,10 @@ static void submit(struct sreq *r)
 	}
 	op->done = op_done;
 	r->state = SREQ_RUN;
-	session_submit(&r->s);
+	if (unlikely(op->opcode == PST_OP_FIGURES))
+		figures_ask(r);
+	else
+		session_submit(&r->s);
 }
 
 /* The payload is here: is it what was sent? */
@@ -392,6 +412,7 @@ static void payload_pulled(struct chan_xfer *x, int status)
 		end_with(r, -ECANCELED);
 	} else {
 		r->conn->l->fig.bytes_in += r->len;
+		r->mark.run = loop_now(r->conn->l->loop);
 		arrived(r);
 	}
 }
@@ -453,6 +474,7 @@ void serve_drain(struct wire_listener *l)
 				break;
 		}
 		list_del(&r->wait);
+		r->mark.run = loop_now(l->loop);
 		if (dropped(r))
 			continue;
 		if (r->cancelled) {

@@ -10,6 +10,7 @@
 #define WIRE_WIRE_H
 
 #include "base/base.h"
+#include "base/hist.h"
 #include "fabric/fabric.h"
 #include "loop/loop.h"
 #include "session/session.h"
@@ -30,6 +31,9 @@ struct wire_listener_opts {
 	uint64_t hello_ns;  /* how long a channel may take to say who it is; 0: 10 s */
 	const char *name;   /* told to clients; NULL: "penstock" */
 	uint64_t slow_ns;   /* requests that take as long are logged; 0: none */
+	/* Answers a PST_OP_FIGURES: op->val, ret_len, status, done(), maybe from inside. NULL: -ENOTSUP */
+	void (*figures)(void *arg, struct pst_op *op);
+	void *figures_arg;
 };
 
 struct wire_figures {
@@ -41,6 +45,48 @@ struct wire_figures {
 	uint64_t mem_waits; /* requests that waited for payload memory */
 	uint64_t cut;       /* channels that were cut for what they sent */
 	uint64_t mem_bytes; /* of payload memory */
+	uint64_t second_choice; /* channels over tcp from this host, where pipe was offered */
+	uint64_t slow;          /* requests that took slow_ns or longer */
+	uint64_t scrubs_ended, scrub_errors, scrub_repaired; /* the last two: running ones too */
+	/* now */
+	uint32_t inflight, mem_waiting; /* requests */
+	uint32_t scrubs;
+	uint64_t scrub_done_bytes, scrub_total_bytes; /* of the running ones */
+};
+
+/* What requests ask for, in classes. */
+enum wire_class {
+	WIRE_CLASS_READ,
+	WIRE_CLASS_WRITE,
+	WIRE_CLASS_BATCH,
+	WIRE_CLASS_GET,  /* a key-value */
+	WIRE_CLASS_STAT, /* of names, attributes, objects */
+	WIRE_CLASS_LIST,
+	WIRE_CLASS_CHANGE, /* of names and attributes */
+	WIRE_CLASS_OPEN,   /* and close */
+	WIRE_CLASS_FLUSH,
+	WIRE_CLASS_OTHER, /* containers, snapshots, status */
+	WIRE_CLASSES,
+};
+/* Where a request's time goes: see figures.c. */
+enum wire_phase {
+	WIRE_PHASE_QUEUE,
+	WIRE_PHASE_IN,
+	WIRE_PHASE_STORE,
+	WIRE_PHASE_OUT,
+	WIRE_PHASES,
+};
+struct wire_class_figures {
+	uint64_t errors, bytes_in, bytes_out;
+	uint64_t phase_ns[WIRE_PHASES]; /* sums */
+	struct hist latency;            /* ns; its count is the number of requests */
+};
+
+#define WIRE_CHANNELS_MAX 8
+struct wire_channel_figures {
+	const char *provider;
+	uint32_t conns; /* now */
+	uint64_t accepted, msgs_in, msgs_out, bytes_in, bytes_out, doorbells, sleeps, no_credit;
 };
 
 /* A listener on @table's store; wire_listener_add() opens its doors. -ENOMEM. @opts may be NULL. */
@@ -62,6 +108,14 @@ void wire_listener_close(struct wire_listener *l, uint64_t wait_ns);
  * still works on. */
 void wire_listener_crash(struct wire_listener *l);
 void wire_listener_figures(const struct wire_listener *l, struct wire_figures *ret_f);
+const char *wire_class_name(enum wire_class class);
+const char *wire_phase_name(enum wire_phase phase);
+/* Lives as long as the listener, and moves. */
+const struct wire_class_figures *wire_listener_class(const struct wire_listener *l,
+                                                     enum wire_class class);
+/* How many there are. */
+unsigned wire_listener_channels(const struct wire_listener *l,
+                                struct wire_channel_figures ret_f[WIRE_CHANNELS_MAX]);
 
 /* --- the remote store --- */
 

@@ -44,7 +44,7 @@ static void turns(unsigned n)
 static uint64_t last_id[OPS];
 static unsigned ids;
 static unsigned ended;
-static uint8_t memory[PST_OP_SESSION_CLOSE][8192];
+static uint8_t memory[PST_OP_FIGURES + 1][8192];
 
 static void heard(struct tape *t, const void *msg, uint32_t len)
 {
@@ -105,10 +105,10 @@ static unsigned client_ops(struct store *s, struct pst_op *ops)
 	static struct pst_store_status status;
 	static struct pst_scrub_report scrub;
 	static struct pst_mut mut = {.kind = PST_ARRAY_APPEND, .val = "x", .val_len = 1, .len = 1};
-	static struct iovec iov[PST_OP_SESSION_CLOSE];
+	static struct iovec iov[PST_OP_FIGURES + 1];
 	unsigned n = 0;
 
-	for (unsigned c = 1; c < PST_OP_SESSION_CLOSE; c++) {
+	for (unsigned c = 1; c <= PST_OP_FIGURES; c++) {
 		const struct wire_op *w = wire_op_of((uint8_t)c);
 		struct pst_op *op = &ops[n];
 
