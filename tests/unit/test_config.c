@@ -214,7 +214,7 @@ static void test_check(void **state)
 	         "mem:1m",
 	         "--channels: there is no channel \"carrier-pigeon\""},
 	        {{.log_level = "x"}, "mem:1m", "--log-level x"},
-	        {{.tls_cert = "/nonexistent"}, "mem:1m", "TLS wants both"},
+	        {{.tls_cert = "/nonexistent"}, "mem:1m", "TLS takes a certificate"},
 	        {{.tls_cert = "/nonexistent", .tls_key = "/nonexistent"}, "mem:1m", "/nonexistent"},
 	};
 
