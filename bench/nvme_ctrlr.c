@@ -31,6 +31,7 @@ static struct {
 	struct nvme_subsys *subsys;
 	struct nvme_ctrlr *ctrlr;
 	struct nvme_dma_map map;
+	struct nvme_dma_window window;
 	uint8_t *mem, *bar;
 	struct queue admin, io;
 	unsigned long ops, depth, bytes;
@@ -148,6 +149,7 @@ static int start(void)
 	nvme_ctrlr_opts_default(&co);
 	co.dma = nvme_dma_map_translate;
 	co.arg = &b.map;
+	co.window = &b.window;
 	nvme_dma_map_init(&b.map);
 	b.mem = mem_alloc_aligned(65536, MEM_BYTES);
 	if (!b.mem || nvme_dma_map_add(&b.map, MEM_ADDR, b.mem, MEM_BYTES) ||
@@ -158,6 +160,7 @@ static int start(void)
 		fprintf(stderr, "nvme_ctrlr: %s\n", err.text);
 		return 1;
 	}
+	nvme_dma_window_open(&b.window, MEM_ADDR, b.mem, MEM_BYTES);
 	b.bar = nvme_ctrlr_bar(b.ctrlr);
 	queue_init(&b.admin, 0, 0);
 	queue_init(&b.io, 1, 2);

@@ -328,6 +328,17 @@ def nvme_hot_path(setup):
                   unit="instructions")
 
 
+def nvme_controller(setup):
+    say("instructions per NVMe read in the controller model (callgrind)")
+    out = run([os.path.join(setup.root, "bench/nvme-ctrlr-instr"), "--json", "--program",
+               os.path.join(setup.build, "bench/nvme_ctrlr"), "read-512", "write-512"])
+    for r in json.loads(out):
+        what = r["case"].split("-")[0]
+        setup.add("nvme_ctrlr_" + what, "instructions, NVMe controller, 512 byte %s, batch 32" % what,
+                  "callgrind, null device", 150 if what == "read" else None, False, [r["instructions"]],
+                  unit="instructions", left_out=r["left_out"])
+
+
 class Target:
     """penstock nvme target in a process of its own, with a run directory of its own."""
 
@@ -429,6 +440,7 @@ def recovery(setup):
 
 ROWS = [("instructions", instructions, []),
         ("nvme_hot_path", nvme_hot_path, []),
+        ("nvme_controller", nvme_controller, []),
         ("nvme_processes", nvme_processes, []),
         ("nvme_store", nvme_store, []),
         ("read", random_read, ["million"]),

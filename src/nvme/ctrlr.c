@@ -396,6 +396,7 @@ int nvme_ctrlr_ana_set(struct nvme_ctrlr *c, uint32_t group, enum nvme_ana_state
 	if (c->ana[group] == state)
 		return 0;
 	c->ana[group] = (uint8_t)state;
+	ns_update_all(c);
 	c->ana_count[group] = ++c->ana_changes;
 	if (c->feat.async & NVME_ASYNC_ANA)
 		event_raise(c, NVME_EVENT_NOTICE, NVME_NOTICE_ANA, NVME_LOG_ANA);
@@ -525,6 +526,8 @@ static void ctrlr_done(struct nvme_ctrlr *c)
 	mem_free(c);
 }
 
+static const struct nvme_dma_window no_window;
+
 static int ctrlr_init(struct nvme_ctrlr *c, const struct nvme_ctrlr_opts *opts)
 {
 	c->opts = *opts;
@@ -534,6 +537,7 @@ static int ctrlr_init(struct nvme_ctrlr *c, const struct nvme_ctrlr_opts *opts)
 	c->page_bytes = 4096;
 	c->dma = opts->dma;
 	c->dma_arg = opts->arg;
+	c->window = opts->window ? opts->window : &no_window;
 	c->burst = opts->burst;
 	c->state = CTRLR_DISABLED;
 	c->keep_alive.fired = keep_alive_over;
@@ -578,6 +582,7 @@ int nvme_ctrlr_new(struct nvme_ctrlr **ret_ctrlr, struct nvme_subsys *s,
 		ctrlr_done(c);
 		return rc;
 	}
+	ns_update_all(c);
 	*ret_ctrlr = c;
 	return 0;
 }

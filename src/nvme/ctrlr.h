@@ -33,6 +33,7 @@
 #define NVME_CTRLR_H
 
 #include "bdev/bdev.h"
+#include "nvme/dma.h"
 #include "nvme/spec.h"
 
 struct nvme_subsys;
@@ -112,6 +113,9 @@ struct nvme_ctrlr_opts {
 	 * to it (the command fails with Data Transfer Error; a queue there can't be created). Runs
 	 * once per page or piece: be quick. See nvme_dma_map_translate(). */
 	void *(*dma)(void *arg, uint64_t addr, size_t len);
+	/* NULL, or a part of what dma() allows, that its owner opens, moves and closes on the
+	 * controller's thread; dma() is asked for the rest. It outlives the controller. */
+	const struct nvme_dma_window *window;
 	/*
 	 * Fabrics (Base 2.0, chapter 6): there are no queues in memory, no doorbells and no BAR that a
 	 * host sees. Registers are properties (nvme_ctrlr_reg_read(), _write()), commands come as

@@ -34,7 +34,7 @@ static inline uint16_t piece_add(struct nvme_req *r, uint8_t *mem, uint32_t n)
 
 static inline uint16_t piece_map(struct nvme_req *r, uint64_t addr, uint32_t n)
 {
-	uint8_t *mem = r->c->dma(r->c->dma_arg, addr, n);
+	uint8_t *mem = dma_get(r->c, addr, n);
 
 	if (unlikely(!mem))
 		return ERR(NVME_SC_DATA_TRANSFER);
@@ -57,7 +57,7 @@ static uint16_t prp_list(struct nvme_req *r, uint64_t list, uint32_t len)
 	for (;;) {
 		uint32_t room = (page - (uint32_t)(list & (page - 1))) / 8;
 		uint32_t want = DIV_ROUND_UP(len, page), n = want > room ? room - 1 : want;
-		const uint8_t *mem = c->dma(c->dma_arg, list, 8 * (want > room ? room : want));
+		const uint8_t *mem = dma_get(c, list, 8 * (want > room ? room : want));
 
 		if (!mem)
 			return ERR(NVME_SC_DATA_TRANSFER);
@@ -126,7 +126,7 @@ static void desc_copy(struct nvme_sgl_desc *ret, const void *mem)
 /* A run of bytes may cross ranges that dma() only knows one by one: then page by page. */
 static uint16_t sgl_data(struct nvme_req *r, uint64_t addr, uint32_t n)
 {
-	uint8_t *mem = n ? r->c->dma(r->c->dma_arg, addr, n) : NULL;
+	uint8_t *mem = n ? dma_get(r->c, addr, n) : NULL;
 
 	if (mem)
 		return piece_add(r, mem, n);
@@ -201,7 +201,7 @@ static uint16_t sgl_map(struct nvme_req *r, uint32_t len)
 	uint16_t st = sgl_step(r, &w, &d);
 
 	while (!st && w.left) {
-		const void *mem = c->dma(c->dma_arg, w.addr, sizeof(d));
+		const void *mem = dma_get(c, w.addr, sizeof(d));
 		bool ends = w.left == 1 && !w.last; /* must go on to another segment */
 
 		if (!mem)

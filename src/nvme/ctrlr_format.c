@@ -37,6 +37,7 @@ static void format_end(struct nvme_req *r, uint16_t st)
 		ns_changed(ns, r->c);
 	}
 	ns->closed = ns->leaving;
+	ns_update(ns);
 	if (!whole || !r->step_count) {
 		req_complete(r, st);
 		return;
@@ -112,6 +113,7 @@ static void format_next(struct nvme_req *r)
 		if (!ns || ns->closed)
 			continue;
 		ns->closed = true;
+		ns_update(ns);
 		gate_hold(r, ns, true, format_run);
 		return;
 	}

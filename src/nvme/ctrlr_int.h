@@ -7,7 +7,9 @@
  *   free      on c->free
  *     |  sq_take (ctrlr_queue.c): copies the entry out of host memory, once
  *   taken     counted in sq->taken and c->taken
- *     |  cmd_start: admin_start (ctrlr_admin.c) or io_start (ctrlr_io.c); checks, data_map
+ *     |  cmd_start: admin_start (ctrlr_admin.c) or io_start (ctrlr_io.c); checks, data_map.
+ *     |  Most reads and writes: plain_read, plain_write (ctrlr_plain.c), which does the same in
+ *     |  a straight line, or passes on to io_start what is not as usual
  *   working   on a bdev, or waiting: at a namespace's gate (ctrlr_gate.c), for an event
  *     |       (c->events_wanted), for its other half (sq->fused)
  *     |  req_complete, once
@@ -26,6 +28,8 @@
  *      the controller; what a bdev still reads or writes there ends before CSTS.RDY goes to 0.
  *  I5  an I/O command that was let in by the gate is counted in ns->users until it completes, and
  *      in ns->mutators if it changes the namespace; the one that holds the gate is neither.
+ *  I6  c->usable[nsid - 1] is the namespace while I/O through c is allowed there (it is not closed,
+ *      its ANA group passes I/O), else NULL: ns_update() after each change of either.
  */
 #ifndef NVME_CTRLR_INT_H
 #define NVME_CTRLR_INT_H
@@ -55,7 +59,8 @@ struct nvme_subsys {
 struct nvme_ns {
 	struct nvme_subsys *subsys;
 	struct bdev *bdev;
-	uint64_t blocks; /* of 1 << lba_shift bytes */
+	uint64_t blocks;   /* of 1 << lba_shift bytes */
+	uint32_t mem_mask; /* bits that addresses and lengths for the bdev must not have */
 	uint8_t lba_shift;
 	bool read_only;
 	bool closed;  /* new I/O is refused, since: */
@@ -72,11 +77,11 @@ struct nvme_ns {
 struct ctrlr_cq {
 	struct nvme_cqe *entries; /* host memory; NULL: completions are capsules */
 	le32 *db, *event_idx;     /* event_idx: NULL without shadow doorbells */
-	uint32_t size;
+	uint32_t size, room;      /* entries that may be written before the host consumes more */
 	uint16_t qid, vector;
 	uint32_t tail, head;
 	uint32_t db_seen; /* as last looked at, good or not */
-	uint16_t phase;   /* 0 or 1: of the next entry */
+	uint32_t phase;   /* 0 or 1 << 16: of the next entry, at its place in the last dword */
 	bool irq_enabled, notify;
 	unsigned sqs; /* submission queues that complete here */
 	struct list waiting;
@@ -89,6 +94,7 @@ struct ctrlr_sq {
 	struct nvme_req **pool; /* c->free or c->admin_free */
 	uint32_t size;
 	uint16_t qid;
+	uint32_t qid_high;   /* qid << 16: its place in a completion */
 	uint32_t head, tail; /* tail: the last good one */
 	uint32_t db_seen;
 	uint32_t taken;
@@ -183,7 +189,8 @@ struct nvme_ctrlr {
 	struct nvme_req *free, *admin_free; /* so that a flood of I/O can't keep Abort out */
 	void *(*dma)(void *arg, uint64_t addr, size_t len);
 	void *dma_arg;
-	struct fault_plan *plan; /* NULL: none */
+	const struct nvme_dma_window *window; /* never NULL */
+	struct fault_plan *plan;              /* NULL: none */
 	uint32_t page_bytes, data_max;
 	uint32_t taken;
 	uint8_t state; /* enum ctrlr_state */
@@ -192,6 +199,7 @@ struct nvme_ctrlr {
 	unsigned deleters; /* submission queues that wait for their commands to end */
 	uint64_t commands, completions, errors;
 	uint64_t reads, writes, bytes_read, bytes_written;
+	struct nvme_ns *usable[NVME_SUBSYS_NS_MAX]; /* see I6 */
 	uint8_t ana[NVME_ANA_GROUPS_MAX + 1];
 	struct ctrlr_sq *active[NVME_CTRLR_QUEUES_MAX + 1]; /* in the order of their turns */
 	struct ctrlr_cq *cqs[NVME_CTRLR_QUEUES_MAX + 1];    /* by qid; 0: admin */
@@ -281,7 +289,7 @@ static inline uint32_t ring_next(uint32_t i, uint32_t size)
 
 static inline bool cq_is_full(const struct ctrlr_cq *cq)
 {
-	return ring_next(cq->tail, cq->size) == cq->head;
+	return !cq->room;
 }
 
 /* There is room. Two stores: the second one holds the phase bit, and all before it is seen by a
@@ -289,49 +297,37 @@ static inline bool cq_is_full(const struct ctrlr_cq *cq)
 static inline void cqe_write(struct nvme_ctrlr *c, const struct ctrlr_sq *sq, struct ctrlr_cq *cq,
                              uint16_t cid, uint32_t dw0, uint16_t status)
 {
-	le64 *e = (le64 *)(void *)&cq->entries[cq->tail];
-	uint64_t high = sq->head | (uint64_t)sq->qid << 16 | (uint64_t)cid << 32 |
-	                (uint64_t)(uint16_t)(status << 1 | cq->phase) << 48;
+	uint32_t tail = cq->tail;
+	le64 *e = (le64 *)(void *)&cq->entries[tail];
+	uint32_t low = sq->head | sq->qid_high;
+	uint64_t high = cid | (uint32_t)status << 17 | cq->phase;
 
 	__atomic_store_n(&e[0], le64_make(dw0), __ATOMIC_RELAXED);
-	__atomic_store_n(&e[1], le64_make(high), __ATOMIC_RELEASE);
-	if (++cq->tail == cq->size) {
+	__atomic_store_n(&e[1], le64_make(low | high << 32), __ATOMIC_RELEASE);
+	cq->room--;
+	cq->tail = tail + 1;
+	if (unlikely(tail + 1 == cq->size)) {
 		cq->tail = 0;
-		cq->phase ^= 1;
+		cq->phase ^= 1u << 16;
 	}
 	c->completions++;
 	if (cq->irq_enabled)
 		c->irqs_due = cq->notify = true;
 }
 
-static inline void req_free(struct nvme_req *r)
+static inline void req_return(struct nvme_ctrlr *c, struct ctrlr_sq *sq, struct nvme_req *r)
 {
-	struct ctrlr_sq *sq = r->sq;
+	struct nvme_req **pool = sq->pool;
 
 	sq->taken--;
-	r->c->taken--;
-	r->next = *sq->pool;
-	*sq->pool = r;
+	c->taken--;
+	r->next = *pool;
+	*pool = r;
 }
 
-/* As req_complete(@r, 0), for an I/O command that has its namespace and does not hold the gate. */
-static inline void req_done(struct nvme_req *r)
+static inline void req_free(struct nvme_req *r)
 {
-	struct nvme_ctrlr *c = r->c;
-	struct nvme_ns *ns = r->ns;
-	struct ctrlr_cq *cq = r->sq->cq;
-
-	if (unlikely(r->bounce || r->fault || !ctrlr_lives(c) || cq_is_full(cq) ||
-	             !list_empty(&ns->gate))) {
-		req_complete(r, 0);
-		return;
-	}
-	ns->users--;
-	ns->mutators -= r->mutates;
-	r->mutates = false;
-	r->ns = NULL;
-	cqe_write(c, r->sq, cq, le16_get(r->cmd.cid), 0, 0);
-	req_free(r);
+	req_return(r->c, r->sq, r);
 }
 
 /* --- ctrlr_capsule.c --- */
@@ -369,6 +365,20 @@ uint16_t data_map(struct nvme_req *r, uint32_t len);
 /* To the host (all of r->len is written: zeroes after @len), and from it. */
 void data_put(struct nvme_req *r, const void *buf, uint32_t len);
 void data_get(struct nvme_req *r, void *buf);
+
+/* Memory of the host's, or NULL. */
+static inline void *dma_get(const struct nvme_ctrlr *c, uint64_t addr, size_t len)
+{
+	void *mem = nvme_dma_window_find(c->window, addr, len);
+
+	return likely(mem != NULL) ? mem : c->dma(c->dma_arg, addr, len);
+}
+
+/* --- ctrlr_plain.c --- */
+
+/* A Read, and a Write, not fused, with PRPs, out of an I/O queue, without a fault plan. */
+void plain_read(struct nvme_ctrlr *c, struct nvme_req *r);
+void plain_write(struct nvme_ctrlr *c, struct nvme_req *r);
 
 /* --- ctrlr_io.c, ctrlr_rmw.c (also DSM), ctrlr_gate.c --- */
 
@@ -422,6 +432,10 @@ bool fault_after(struct nvme_req *r);
 void fault_reset(struct nvme_ctrlr *c); /* ends delays */
 
 /* --- subsys.c --- */
+
+/* After a change of what I6 is about; by a controller that is new, for all its namespaces. */
+void ns_update(const struct nvme_ns *ns);
+void ns_update_all(struct nvme_ctrlr *c);
 
 struct nvme_ns *subsys_ns(const struct nvme_subsys *s, uint32_t nsid); /* NULL: none */
 

@@ -86,35 +86,19 @@ uint16_t io_range(const struct nvme_req *r, const struct nvme_ns *ns, uint64_t *
 	return range_find(r, ns, ret_off, ret_len);
 }
 
-/* Most data lie in one page: then no walk is needed. The rest is data_map()'s, errors too. */
-static inline __attribute__((always_inline)) uint16_t data_find(struct nvme_req *r, uint64_t len)
+static inline uint16_t data_find(struct nvme_req *r, uint64_t len)
 {
-	struct nvme_ctrlr *c = r->c;
-	uint64_t prp1 = le64_get(r->cmd.prp1);
-	void *mem;
-
-	if (unlikely(len > c->data_max))
-		return ERR(NVME_SC_INVALID_FIELD);
-	if (unlikely((r->cmd.flags & NVME_CMD_PSDT_MASK) || (prp1 & 3) ||
-	             (prp1 & (c->page_bytes - 1)) + len > c->page_bytes))
-		return data_map(r, (uint32_t)len);
-	mem = c->dma(c->dma_arg, prp1, len);
-	if (unlikely(!mem))
-		return ERR(NVME_SC_DATA_TRANSFER);
-	r->iov[0].iov_base = mem;
-	r->iov[0].iov_len = len;
-	r->iov_count = 1;
-	r->len = (uint32_t)len;
-	return 0;
+	return unlikely(len > r->c->data_max) ? ERR(NVME_SC_INVALID_FIELD)
+	                                      : data_map(r, (uint32_t)len);
 }
 
 /* --- to the bdev and back --- */
 
 /* The pieces of host memory as they are, if the bdev can take them so. */
-static bool pieces_fit(const struct nvme_req *r, uint32_t align)
+static bool pieces_fit(const struct nvme_req *r, uint32_t mask)
 {
 	for (uint32_t i = 0; i < r->iov_count; i++) {
-		if (((uintptr_t)r->iov[i].iov_base | r->iov[i].iov_len) & (align - 1))
+		if (((uintptr_t)r->iov[i].iov_base | r->iov[i].iov_len) & mask)
 			return false;
 	}
 	return true;
@@ -141,11 +125,9 @@ void io_submit(struct nvme_req *r, void (*done)(struct bdev_io *io))
 
 static inline bool data_attach(struct nvme_req *r, const struct nvme_ns *ns)
 {
-	uint32_t align = ns->bdev->info.mem_align;
-
 	r->io.iov = r->iov;
 	r->io.iov_count = r->iov_count;
-	if (likely(align <= 1) || pieces_fit(r, align))
+	if (likely(!ns->mem_mask) || pieces_fit(r, ns->mem_mask))
 		return true;
 	if (!io_bounce(r))
 		return false;
@@ -170,23 +152,9 @@ static void read_done(struct bdev_io *io)
 {
 	struct nvme_req *r = io_req(io);
 
-	if (unlikely(io->status)) {
-		req_complete(r, bdev_status(r, io->status));
-		return;
-	}
-	if (unlikely(r->bounce) && ctrlr_lives(r->c))
+	if (!io->status && r->bounce && ctrlr_lives(r->c))
 		data_put(r, r->bounce, r->len);
-	req_done(r);
-}
-
-static void write_done(struct bdev_io *io)
-{
-	struct nvme_req *r = io_req(io);
-
-	if (unlikely(io->status))
-		req_complete(r, bdev_status(r, io->status));
-	else
-		req_done(r);
+	req_complete(r, bdev_status(r, io->status));
 }
 
 /* --- Read, Write --- */
@@ -246,7 +214,7 @@ static void write_run(struct nvme_req *r)
 {
 	if (unlikely(!data_attach(r, r->ns)))
 		return;
-	io_submit(r, write_done);
+	io_submit(r, last_done);
 }
 
 static inline bool must_be_durable(const struct nvme_req *r)

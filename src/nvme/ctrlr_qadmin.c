@@ -47,7 +47,8 @@ struct ctrlr_cq *cq_new(struct nvme_ctrlr *c, uint16_t qid, void *mem, uint32_t 
 	cq->entries = mem;
 	cq->size = size;
 	cq->qid = qid;
-	cq->phase = 1;
+	cq->room = size - 1;
+	cq->phase = 1u << 16;
 	list_init(&cq->waiting);
 	if (mem)
 		cq_attach(c, cq);
@@ -65,6 +66,7 @@ struct ctrlr_sq *sq_new(struct nvme_ctrlr *c, uint16_t qid, const void *mem, uin
 	sq->entries = mem;
 	sq->size = size;
 	sq->qid = qid;
+	sq->qid_high = (uint32_t)qid << 16;
 	sq->cq = cq;
 	sq->pool = qid ? &c->free : &c->admin_free;
 	cq->sqs++;

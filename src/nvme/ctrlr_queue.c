@@ -140,6 +140,7 @@ static void cq_doorbell(struct nvme_ctrlr *c, struct ctrlr_cq *cq, uint32_t db)
 		return;
 	}
 	cq->head = db;
+	cq->room += moved;
 	if (cq->event_idx)
 		__atomic_store_n(cq->event_idx, le32_make((db - 1) & 0xffff), __ATOMIC_RELAXED);
 	while (!cq_is_full(cq) && (n = list_pop(&cq->waiting)))
@@ -212,7 +213,7 @@ static __attribute__((noinline)) void fuse(struct nvme_req *r)
 		io_start(r);
 }
 
-static inline void start(struct nvme_req *r)
+void cmd_start(struct nvme_req *r)
 {
 	struct ctrlr_sq *sq = r->sq;
 
@@ -226,36 +227,66 @@ static inline void start(struct nvme_req *r)
 		io_start(r);
 }
 
-void cmd_start(struct nvme_req *r)
+/* No command of this queue is in need of cmd_start() for what it is not. */
+static inline bool sq_is_plain(const struct nvme_ctrlr *c, const struct ctrlr_sq *sq)
 {
-	start(r);
+	return sq->qid && !sq->fused && !c->plan;
+}
+
+/* Opcode, and flags of 0: not fused, with PRPs. */
+static inline unsigned cmd_kind(const struct nvme_cmd *cmd)
+{
+	return cmd->opc | (unsigned)cmd->flags << 8;
+}
+
+/* @max commands, at least one, that are there. Returns how many. */
+static unsigned sq_take(struct nvme_ctrlr *c, struct ctrlr_sq *sq, unsigned max)
+{
+	bool plain = sq_is_plain(c, sq);
+	unsigned left = max;
+
+	do {
+		struct nvme_req *r = *sq->pool;
+		uint32_t head = sq->head;
+
+		if (unlikely(!r))
+			break;
+		*sq->pool = r->next;
+		sqe_copy(&r->cmd, &sq->entries[head]);
+		sq->head = ring_next(head, sq->size);
+		r->sq = sq;
+		sq->taken++;
+		c->taken++;
+		left--;
+		if (likely(plain && cmd_kind(&r->cmd) == NVME_IO_READ)) {
+			plain_read(c, r);
+		} else if (likely(plain && cmd_kind(&r->cmd) == NVME_IO_WRITE)) {
+			plain_write(c, r);
+		} else {
+			cmd_start(r);
+			plain = sq_is_plain(c, sq);
+			if (unlikely(c->state != CTRLR_RUNNING))
+				break;
+		}
+	} while (left);
+	return max - left;
 }
 
 static int sq_poll(struct nvme_ctrlr *c, struct ctrlr_sq *sq)
 {
 	struct ctrlr_cq *cq = sq->cq;
 	uint32_t db = db_load(cq->db);
-	unsigned n = 0;
+	unsigned n;
 
 	if (db != cq->db_seen)
 		cq_doorbell(c, cq, db);
 	db = db_load(sq->db);
 	if (db != sq->db_seen)
 		sq_doorbell(c, sq, db);
-	while (sq->head != sq->tail && n < c->burst && likely(c->state == CTRLR_RUNNING)) {
-		struct nvme_req *r = *sq->pool;
-
-		if (unlikely(!r))
-			break;
-		*sq->pool = r->next;
-		sqe_copy(&r->cmd, &sq->entries[sq->head]);
-		sq->head = ring_next(sq->head, sq->size);
-		r->sq = sq;
-		sq->taken++;
-		c->taken++;
-		n++;
-		start(r);
-	}
+	if (sq->head == sq->tail || unlikely(c->state != CTRLR_RUNNING))
+		return 0;
+	n = sq->tail > sq->head ? sq->tail - sq->head : sq->tail + sq->size - sq->head;
+	n = sq_take(c, sq, MIN(n, c->burst));
 	c->commands += n;
 	return (int)n;
 }

@@ -13,6 +13,41 @@
 
 #define NVME_DMA_RANGES_MAX 64u
 
+/*
+ * Part of what a controller may reach, looked at before its dma() is asked. Whole pages of 4096
+ * bytes, so that what lies in one page lies in the window when its first byte does. Only for owners
+ * on the controller's thread: what is in it when a command comes must be the host's.
+ */
+struct nvme_dma_window {
+	uint64_t addr, len; /* len 0: closed */
+	uint8_t *mem;
+};
+
+static inline void nvme_dma_window_close(struct nvme_dma_window *w)
+{
+	w->len = 0;
+}
+
+/* On the pages that lie within [@addr, @addr + @len), which is at @mem. */
+static inline void nvme_dma_window_open(struct nvme_dma_window *w, uint64_t addr, uint8_t *mem,
+                                        uint64_t len)
+{
+	uint64_t skip = -addr & 4095;
+
+	w->addr = addr + skip;
+	w->mem = (uint8_t *)((uintptr_t)mem + skip);
+	w->len = len > skip ? ALIGN_DOWN(len - skip, (uint64_t)4096) : 0;
+}
+
+/* NULL: not in there, ask dma(). */
+static inline uint8_t *nvme_dma_window_find(const struct nvme_dma_window *w, uint64_t addr,
+                                            uint64_t len)
+{
+	uint64_t off = addr - w->addr;
+
+	return off < w->len && len <= w->len - off ? (uint8_t *)((uintptr_t)w->mem + off) : NULL;
+}
+
 struct nvme_dma_range {
 	uint64_t addr; /* what the host writes into commands */
 	uint64_t len;  /* bytes; 0: not in use */

@@ -12,7 +12,8 @@ struct nvme_loop {
 	struct bdev *bdev;
 	struct nvme_subsys *subsys;
 	struct nvme_ctrlr *ctrlr;
-	struct nvme_dma_map map; /* strict: all that the controller reaches */
+	struct nvme_dma_map map;       /* strict: all that the controller reaches */
+	struct nvme_dma_window window; /* else: all of this process but its first page */
 	size_t bar_bytes;
 	bool strict, is_cut;
 };
@@ -100,6 +101,7 @@ static void loop_cut(struct nvme_transport *t)
 	if (l->is_cut)
 		return;
 	l->is_cut = true;
+	nvme_dma_window_close(&l->window);
 	nvme_ctrlr_remove(l->ctrlr);
 }
 
@@ -158,6 +160,9 @@ static int loop_ctrlr(struct nvme_loop *l, const struct nvme_device *d, struct l
 		return rc;
 	co.dma = d->strict ? dma_strict : dma_any;
 	co.arg = l;
+	co.window = &l->window;
+	if (!d->strict)
+		nvme_dma_window_open(&l->window, 4096, (uint8_t *)4096, UINT64_MAX - 8191);
 	l->bar_bytes = nvme_ctrlr_bar_bytes(&co);
 	rc = nvme_ctrlr_new(&l->ctrlr, l->subsys, &co, err);
 	if (!rc && d->faults[0])

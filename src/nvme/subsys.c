@@ -66,6 +66,30 @@ struct nvme_ns *subsys_ns(const struct nvme_subsys *s, uint32_t nsid)
 
 /* --- namespaces --- */
 
+static void usable_set(struct nvme_ctrlr *c, const struct nvme_ns *ns)
+{
+	struct nvme_ns *there = c->subsys->ns[ns->nsid - 1];
+	bool passes = c->ana[ns->ana_group] <= NVME_ANA_NON_OPTIMIZED;
+
+	c->usable[ns->nsid - 1] = there == ns && !ns->closed && passes ? there : NULL;
+}
+
+void ns_update(const struct nvme_ns *ns)
+{
+	for (unsigned i = 0; i < NVME_SUBSYS_CTRLRS_MAX; i++) {
+		if (ns->subsys->ctrlrs[i])
+			usable_set(ns->subsys->ctrlrs[i], ns);
+	}
+}
+
+void ns_update_all(struct nvme_ctrlr *c)
+{
+	for (unsigned i = 0; i < NVME_SUBSYS_NS_MAX; i++) {
+		if (c->subsys->ns[i])
+			usable_set(c, c->subsys->ns[i]);
+	}
+}
+
 /* The same name and number give the same UUID at every start; a host knows the namespace again. */
 static void uuid_make(uint8_t uuid[16], const char *nqn, uint32_t nsid)
 {
@@ -122,6 +146,7 @@ int nvme_subsys_ns_add(struct nvme_subsys *s, struct bdev *b, const struct nvme_
 	ns->nsid = nsid;
 	ns->lba_shift = lba == 512 ? 9 : 12;
 	ns->blocks = b->info.size_bytes >> ns->lba_shift;
+	ns->mem_mask = b->info.mem_align ? b->info.mem_align - 1 : 0;
 	ns->read_only = opts->read_only || b->read_only;
 	ns->ana_group = opts->ana_group ? opts->ana_group : 1;
 	list_init(&ns->gate);
@@ -129,6 +154,7 @@ int nvme_subsys_ns_add(struct nvme_subsys *s, struct bdev *b, const struct nvme_
 	if (!memcmp(ns->uuid, none, sizeof(none)))
 		uuid_make(ns->uuid, s->nqn, nsid);
 	s->ns[nsid - 1] = ns;
+	ns_update(ns);
 	ns_changed(ns, NULL);
 	if (ret_nsid)
 		*ret_nsid = nsid;
@@ -142,6 +168,7 @@ int nvme_subsys_ns_remove(struct nvme_subsys *s, uint32_t nsid)
 	if (!ns)
 		return -ENOENT;
 	ns->closed = ns->leaving = true;
+	ns_update(ns);
 	if (ns->users || ns->holder || !list_empty(&ns->gate))
 		return -EBUSY;
 	s->ns[nsid - 1] = NULL;

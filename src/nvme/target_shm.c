@@ -51,7 +51,8 @@ struct shm_conn {
 	struct shm_ctl *ctl;
 	uint64_t completions; /* as last told of */
 	struct shm_range range[SHM_RANGES_MAX];
-	unsigned range_count, last; /* last: the one that was hit last */
+	unsigned range_count;
+	struct nvme_dma_window window; /* on the range that was hit last */
 	uint64_t mapped_bytes;
 	unsigned leaving; /* ranges */
 	struct loop_poller poller;
@@ -63,16 +64,17 @@ struct shm_conn {
 static void *conn_dma(void *arg, uint64_t addr, size_t len)
 {
 	struct shm_conn *c = arg;
-	struct shm_range *r = &c->range[c->last];
 
-	for (unsigned i = 0;; r = &c->range[i], c->last = i, i++) {
+	for (unsigned i = 0; i < c->range_count; i++) {
+		struct shm_range *r = &c->range[i];
 		uint64_t off = addr - r->addr;
 
-		if (likely(off < r->len && len <= r->len - off && !r->leaving))
-			return r->mem + off;
-		if (i == c->range_count)
-			return NULL;
+		if (r->leaving || off >= r->len || len > r->len - off)
+			continue;
+		nvme_dma_window_open(&c->window, r->addr, r->mem, r->len);
+		return r->mem + off;
 	}
+	return NULL;
 }
 
 static int range_check(const struct shm_conn *c, uint64_t addr, uint64_t len, unsigned *ret_at)
@@ -129,6 +131,7 @@ static int range_unmap(struct shm_conn *c, uint64_t addr)
 			continue;
 		r->leaving = true;
 		c->leaving++;
+		nvme_dma_window_close(&c->window);
 		return 0;
 	}
 	return -ENOENT;
@@ -279,6 +282,7 @@ static int host_memory(struct shm_conn *c, struct nvme_ctrlr_opts *o, struct pst
 	o->bar = c->bar->addr;
 	o->dma = conn_dma;
 	o->arg = c;
+	o->window = &c->window;
 	c->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	c->irq_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (c->kick_fd < 0 || c->irq_fd < 0)

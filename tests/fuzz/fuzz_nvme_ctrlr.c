@@ -29,6 +29,7 @@ struct host {
 	struct nvme_subsys *subsys;
 	struct nvme_ctrlr *ctrlr;
 	struct nvme_dma_map map;
+	struct nvme_dma_window window;
 	uint8_t *mem, *bar;
 	uint16_t tail[2], head[2];
 };
@@ -117,9 +118,12 @@ static void host_new(struct host *h)
 	co.mdts = 3;
 	co.dma = nvme_dma_map_translate;
 	co.arg = &h->map;
+	co.window = &h->window;
 	h->mem = mem_alloc_aligned(PAGE, MEM_BYTES);
 	nvme_dma_map_init(&h->map);
 	pst_assert(h->mem && !nvme_dma_map_add(&h->map, MEM_ADDR, h->mem, MEM_BYTES));
+	/* Part of it, so that there are commands within, without and across. */
+	nvme_dma_window_open(&h->window, MEM_ADDR, h->mem, MEM_BYTES - 2 * PAGE);
 	pst_assert(!loop_new(&h->loop, &lo, NULL));
 	pst_assert(!bdev_open(&h->bdev[0], "mem:64k?block=512", h->loop, NULL, NULL));
 	pst_assert(!bdev_open(&h->bdev[1], "fault:mem:64k?cache=1&delay_us=500&read_error=0.1",

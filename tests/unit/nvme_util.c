@@ -2,6 +2,26 @@
 /* The bare host of nvme_util.h. */
 #include "nvme_util.h"
 
+static bool no_window;
+
+static int setup_long_way(void **state)
+{
+	no_window = true;
+	return 0;
+}
+
+int rig_run_group(const struct CMUnitTest *tests, size_t count)
+{
+	struct CMUnitTest all[2 * RIG_TESTS_MAX];
+
+	pst_assert(count <= RIG_TESTS_MAX);
+	for (size_t i = 0; i < count; i++) {
+		all[i] = all[count + i] = tests[i];
+		all[count + i].setup_func = setup_long_way;
+	}
+	return _cmocka_run_group_tests("window, then none", all, 2 * count, NULL, NULL);
+}
+
 static void count_irq(void *arg, unsigned vector)
 {
 	struct rig *r = container_of((struct nvme_dma_map *)arg, struct rig, map);
@@ -50,6 +70,9 @@ struct rig *rig_new(const char *const *specs, const struct nvme_ctrlr_opts *opts
 	else
 		small_opts(&r->opts);
 	r->opts.dma = nvme_dma_map_translate;
+	if (!no_window)
+		nvme_dma_window_open(&r->window, RIG_BASE, r->mem, RIG_BYTES);
+	r->opts.window = &r->window;
 	r->opts.irq = count_irq;
 	r->opts.arg = &r->map;
 	assert_int_equal(nvme_ctrlr_new(&r->ctrlr, r->subsys, &r->opts, &err), 0);

@@ -39,11 +39,17 @@ struct rig {
 	struct bdev *bdev[RIG_NS_MAX];
 	unsigned bdevs;
 	struct nvme_dma_map map;
+	struct nvme_dma_window window; /* over all of the arena, or closed */
 	uint8_t *mem, *alloc_at;
 	uint8_t *bar;
 	struct rig_queue admin, io;
 	unsigned irqs[8];
 };
+
+/* Runs @tests (they have no setup) twice: with the window, and without, so that reads and writes go
+ * the long way. Returns what main() does. */
+#define RIG_TESTS_MAX 32
+int rig_run_group(const struct CMUnitTest *tests, size_t count);
 
 /* A loop, a subsystem, a namespace for each of @specs (NULL ends); the controller is not enabled.
  * @opts: NULL for small defaults. */

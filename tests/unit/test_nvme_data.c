@@ -402,5 +402,5 @@ int main(void)
 	        cmocka_unit_test(test_sgl_over_ranges),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return rig_run_group(tests, ARRAY_LEN(tests));
 }

@@ -54,6 +54,34 @@ static void test_end_of_space(void **state)
 	assert_int_equal(nvme_dma_map_add(&m, 0x7000000, a, 4096), 0);
 }
 
+/* Whole pages, all of them within what it was opened on. */
+static void test_window(void **state)
+{
+	struct nvme_dma_window w = {0};
+	static uint8_t a[4 * 4096];
+
+	assert_null(nvme_dma_window_find(&w, 0, 1));
+	nvme_dma_window_open(&w, 0x10000, a, sizeof(a));
+	assert_ptr_equal(nvme_dma_window_find(&w, 0x10000, sizeof(a)), a);
+	assert_ptr_equal(nvme_dma_window_find(&w, 0x13fff, 1), a + 0x3fff);
+	assert_null(nvme_dma_window_find(&w, 0x13fff, 2));
+	assert_null(nvme_dma_window_find(&w, 0xffff, 1));
+	assert_null(nvme_dma_window_find(&w, 0x10001, UINT64_MAX));
+	nvme_dma_window_open(&w, 0x10010, a, sizeof(a));
+	assert_null(nvme_dma_window_find(&w, 0x10010, 1));
+	assert_ptr_equal(nvme_dma_window_find(&w, 0x11000, 1), a + 0xff0);
+	assert_ptr_equal(nvme_dma_window_find(&w, 0x13fff, 1), a + 0x3fef);
+	assert_null(nvme_dma_window_find(&w, 0x14000, 1));
+	nvme_dma_window_open(&w, 0x10010, a, 4096);
+	assert_null(nvme_dma_window_find(&w, 0x11000, 1));
+	nvme_dma_window_open(&w, UINT64_MAX - 100, a, 100);
+	assert_null(nvme_dma_window_find(&w, 0, 1));
+	assert_null(nvme_dma_window_find(&w, UINT64_MAX - 50, 1));
+	nvme_dma_window_open(&w, 0x10000, a, sizeof(a));
+	nvme_dma_window_close(&w);
+	assert_null(nvme_dma_window_find(&w, 0x10000, 1));
+}
+
 struct race {
 	struct nvme_dma_map map;
 	uint8_t mem[2][65536];
@@ -98,6 +126,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_ranges),
 	        cmocka_unit_test(test_end_of_space),
+	        cmocka_unit_test(test_window),
 	        cmocka_unit_test(test_race),
 	};
 

@@ -432,5 +432,5 @@ int main(void)
 	        cmocka_unit_test(test_remove_ns),      cmocka_unit_test(test_reset_in_flight),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return rig_run_group(tests, ARRAY_LEN(tests));
 }
