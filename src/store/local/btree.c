@@ -29,6 +29,7 @@ struct path {
  */
 static inline __attribute__((always_inline)) void leaf_fetch(const uint8_t *page)
 {
+#pragma GCC unroll 7
 	for (unsigned at = 0; at < 7 * 64; at += 64)
 		__builtin_prefetch(page + at);
 }
