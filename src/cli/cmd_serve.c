@@ -21,6 +21,7 @@ enum {
 	OPT_TLS_CERT,
 	OPT_TLS_KEY,
 	OPT_TLS_CA,
+	OPT_CONTROL,
 	OPT_POLL,
 	OPT_CONFIG,
 	OPT_CHECK,
@@ -46,6 +47,9 @@ static const struct cli_opt opts[] = {
         [OPT_TLS_CA] = {0, "tls-ca", "FILE",
                         "clients must show a certificate of this authority: their name is the "
                         "subject cert:COMMON-NAME of capabilities"},
+        [OPT_CONTROL] = {0, "control", "HOST:PORT",
+                         "the control plane (gRPC); none: not at all (default: the port after the "
+                         "first of --listen, and a unix socket beside the pipe's)"},
         [OPT_POLL] = {0, "poll", NULL, "never sleep: takes a whole core"},
         [OPT_CONFIG] = {0, "config", "FILE",
                         "options out of a YAML file; those given here go first"},
@@ -172,7 +176,7 @@ static int take_option(struct cli *cli, struct asked *a, int opt, const char *va
 	        [OPT_CONFIG] = &a->config,       [OPT_AUDIT_LOG] = &o->audit_log,
 	        [OPT_LOG_LEVEL] = &o->log_level, [OPT_TLS_CERT] = &o->tls_cert,
 	        [OPT_TLS_KEY] = &o->tls_key,     [OPT_TLS_CA] = &o->tls_ca,
-	        [OPT_METRICS] = &o->metrics,
+	        [OPT_METRICS] = &o->metrics,     [OPT_CONTROL] = &o->control,
 	};
 	uint64_t ms;
 

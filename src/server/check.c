@@ -95,7 +95,7 @@ int server_check(const struct server_opts *o, const char *const *devices, unsign
 	rc = check_tls(o, err);
 	for (unsigned i = 0; rc == 0 && i < o->listen_count; i++)
 		rc = check_address(o, "--listen", o->listen[i], err);
-	if (rc == 0 && o->control)
+	if (rc == 0 && o->control && strcmp(o->control, "none"))
 		rc = check_address(o, "--control", o->control, err);
 	if (rc == 0 && o->metrics)
 		rc = check_address(NULL, "--metrics", o->metrics, err);

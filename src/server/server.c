@@ -47,8 +47,9 @@ static int door(struct server *s, const struct server_opts *o, const char *provi
 	return rc;
 }
 
-static int open_socket(struct server *s, const struct server_opts *o, const char *port,
-                       struct pst_err *err)
+/* Where the sockets are: of the pipe, and beside it of the control plane. */
+static int place_socket(struct server *s, const struct server_opts *o, const char *port,
+                        struct pst_err *err)
 {
 	bool system = geteuid() == 0;
 	int rc;
@@ -62,7 +63,7 @@ static int open_socket(struct server *s, const struct server_opts *o, const char
 		if (rc < 0)
 			return err_set(err, rc, "the folder of %s: %s", s->socket, strerror(-rc));
 	}
-	return door(s, o, "pipe", s->socket, err);
+	return 0;
 }
 
 static int open_address(struct server *s, const struct server_opts *o, const char *text, bool first,
@@ -88,7 +89,9 @@ static int open_address(struct server *s, const struct server_opts *o, const cha
 			(void)snprintf(port, sizeof(port), "%s", colon ? colon + 1 : "0");
 		}
 	}
-	return first && wanted(o, "pipe") ? open_socket(s, o, port, err) : 0;
+	if (first)
+		rc = place_socket(s, o, port, err);
+	return rc == 0 && first && wanted(o, "pipe") ? door(s, o, "pipe", s->socket, err) : rc;
 }
 
 static int open_doors(struct server *s, const struct server_opts *o, struct pst_err *err)
@@ -167,8 +170,6 @@ int server_open(struct server *s, struct loop *loop, const struct server_opts *o
 
 	memset(s, 0, sizeof(*s));
 	s->loop = loop;
-	if (o->control)
-		return err_set(err, -ENOTSUP, "this build has no control plane");
 	rc = server_tls_new(&s->tls, o, err);
 	if (rc < 0)
 		return rc;
@@ -194,6 +195,8 @@ int server_open(struct server *s, struct loop *loop, const struct server_opts *o
 		rc = metrics_start(&s->metrics, s, o->metrics, err);
 	if (rc == 0)
 		rc = open_doors(s, o, err);
+	if (rc == 0)
+		rc = server_control_open(s, o, err);
 	if (rc < 0)
 		(void)server_close(s, 0);
 	return rc;
@@ -208,6 +211,7 @@ int server_close(struct server *s, uint64_t wait_ns)
 {
 	int rc;
 
+	server_control_close(s);
 	metrics_quiet(s->metrics);
 	wire_listener_close(s->listener, wait_ns);
 	metrics_free(s->metrics);

@@ -10,6 +10,7 @@
 #include "loop/loop.h"
 #include "session/session.h"
 #include "store/store.h"
+#include "wire/place.h"
 #include "wire/wire.h"
 
 #define SERVER_LISTEN_MAX  8
@@ -18,6 +19,7 @@
 
 struct audit_file;
 struct metrics;
+struct grpc_front;
 
 /* A tenant's settings, made durable when the server starts. */
 struct server_tenant {
@@ -37,7 +39,9 @@ struct server_opts {
 	/* PEM files. With a certificate and its key tcp speaks TLS and nothing else; with an authority
 	 * too, clients must show a certificate of it. Not with @insecure. */
 	const char *tls_cert, *tls_key, *tls_ca;
-	const char *control;          /* HOST:PORT of the control plane, or NULL: none */
+	/* Of the control plane: HOST:PORT; "none"; NULL: the port after the first of tcp. Its unix
+	 * socket lies beside the pipe's. */
+	const char *control;
 	const char *metrics;          /* HOST:PORT of the metrics, or NULL: none */
 	const char *audit_log;        /* a file, or NULL: none */
 	const char *log_level;        /* error, warning, info, debug; NULL: warning */
@@ -65,6 +69,8 @@ struct server {
 	char socket[256];
 	struct audit_file *audit;
 	struct metrics *metrics;
+	struct grpc_front *control; /* NULL: none */
+	char control_addr[300], control_socket[WIRE_PLACE_MAX];
 };
 
 /* "error", "warning", "info", "debug". */
@@ -99,5 +105,11 @@ int server_tls_new(struct net_tls **ret_tls, const struct server_opts *o, struct
  * it, and nothing keeps them from reading and changing what passes there. */
 int server_may_listen(const struct server_opts *o, const char *option, const char *text,
                       const char *host, struct pst_err *err);
+
+/* --- control.c --- */
+
+/* After the data plane's doors. With a sentence. */
+int server_control_open(struct server *s, const struct server_opts *o, struct pst_err *err);
+void server_control_close(struct server *s); /* turns the loop; also if it was never opened */
 
 #endif

@@ -26,6 +26,17 @@ bool wire_place_socket(char *buf, size_t len, bool system, const char *port)
 	return n > 0 && (size_t)n < len && n < WIRE_PLACE_MAX;
 }
 
+bool wire_place_control(char *buf, size_t len, const char *socket)
+{
+	size_t keep = strlen(socket);
+	int n;
+
+	if (keep > 5 && !strcmp(socket + keep - 5, ".sock"))
+		keep -= 5;
+	n = snprintf(buf, len, "%.*s.control", (int)keep, socket);
+	return n > 0 && (size_t)n < len && n < WIRE_PLACE_MAX;
+}
+
 /* A folder in /tmp that somebody else made is none to put a socket in. */
 static int folder_check(const char *dir)
 {

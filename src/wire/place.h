@@ -15,6 +15,8 @@
  * in $XDG_RUNTIME_DIR/penstock (or /tmp/penstock-UID). False: it does not fit.
  */
 bool wire_place_socket(char *buf, size_t len, bool system, const char *port);
+/* The control plane's, beside @socket: ".control" in the place of ".sock", or behind it all. */
+bool wire_place_control(char *buf, size_t len, const char *socket);
 /* Makes the folder that the socket lies in, for us alone (the system's: for all to enter). 0 or
  * -errno. */
 int wire_place_folder(const char *socket, bool system);

@@ -1,8 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""test_grpc.py SERVER PENSTOCK: the control plane with stock grpcio, its messages made out of what server reflection
+"""test_grpc.py PENSTOCK: the control plane of `penstock serve` with stock grpcio, its messages made out of what server reflection
 says: sessions, containers, names with replay tokens, capabilities, tenants, TLS, unix sockets, and requests of
 hostile bytes."""
+import json
 import os
 import random
 import shutil
@@ -19,26 +20,39 @@ except ImportError as e:
     print("1..0 # skip: %s" % e)
     sys.exit(0)
 
-SERVER, PENSTOCK = sys.argv[1:3]
+PENSTOCK = sys.argv[1]
 tmp = tempfile.mkdtemp(prefix="penstock-grpc-")
+
+
+SOCK = tmp + "/sock.control"
 
 
 class Server:
     alive = []
 
-    def __init__(self, store="local:mem:64M", **opts):
-        args = [SERVER, store] + ["%s=%s" % kv for kv in opts.items()]
-        self.p = subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    def __init__(self, store="local:mem:64M", listen="127.0.0.1:0", data="127.0.0.1:0", sock=tmp + "/sock.sock", **opts):
+        args = [PENSTOCK, "serve", store, "--json", "--listen", data, "--socket", sock]
+        args += ["--control", listen] if listen else []
+        for name, value in opts.items():
+            args += ["--" + name.replace("_", "-")] + ([] if value is True else [value])
+        self.p = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         Server.alive.append(self)
-        line = self.p.stdout.readline().split()
-        if not line:
+        text = ""
+        for line in self.p.stdout:
+            text += line
+            if line == "}\n":
+                break
+        if not text:
             self.error = self.p.communicate()[1]
             self.port = None
             return
-        self.port = int(line[1])
+        self.doors = [(d["channel"], d["address"]) for d in json.loads(text)["listening"]]
+        ports = [a.rsplit(":", 1)[1] for c, a in self.doors if c == "control" and a[0] != "/"]
+        self.port = int(ports[0]) if ports else None
 
     def stop(self):
-        _, err = self.p.communicate(timeout=30)
+        self.p.terminate()
+        _, err = self.p.communicate(timeout=60)
         assert self.p.returncode == 0, (self.p.returncode, err)
 
 
@@ -141,8 +155,8 @@ READ, LIST = 1, 16
 # --- tests ---
 
 def test_everything():
-    s = Server(unix=tmp + "/sock", owner=os.getuid())
-    api = connect("unix:" + tmp + "/sock")
+    s = Server()
+    api = connect("unix:" + SOCK)
     assert "penstock.v1.Names" in api.services and "grpc.health.v1.Health" in api.services
     assert api("Check", service="").status == 1
     assert api("Check", service="penstock.v1.Server").status == 1
@@ -210,8 +224,8 @@ def test_everything():
 
 def test_capabilities():
     audit = tmp + "/audit"
-    s = Server(listen="127.0.0.1:0", unix=tmp + "/sock", owner=os.getuid(), audit=audit)
-    owner = connect("unix:" + tmp + "/sock")
+    s = Server(audit_log=audit)
+    owner = connect("unix:" + SOCK)
     me = owner("OpenSession").session
     c = owner("CreateContainer", session=me, container=dict(name="a")).container
     owner("Mkdir", session=me, container=c.id, path=b"in")
@@ -280,9 +294,9 @@ def test_tls():
     certificate("localhost", "ca")
     certificate("node1", "ca")
     certificate("stranger", "other")
-    s = Server(listen="localhost:0", unix=tmp + "/sock", owner=os.getuid(), cert=tmp + "/localhost.pem",
-               key=tmp + "/localhost.key", ca=tmp + "/ca.pem")
-    owner = connect("unix:" + tmp + "/sock")
+    s = Server(listen="localhost:0", tls_cert=tmp + "/localhost.pem",
+               tls_key=tmp + "/localhost.key", tls_ca=tmp + "/ca.pem")
+    owner = connect("unix:" + SOCK)
     me = owner("OpenSession").session
     owner("CreateContainer", session=me, container=dict(name="a"))
     owner("Grant", capability=dict(container="a", rights=READ | LIST, subject="cert:node1"))
@@ -307,25 +321,72 @@ def test_tls():
 
 
 def test_refused_to_start():
-    for opts, text in ((dict(listen="0.0.0.0:0"), "loopback"), (dict(listen="127.0.0.1:0", cert="x"), "TLS takes"),
-                       (dict(), "no address"), (dict(unix=tmp + "/" + "x" * 200), "too long"),
-                       (dict(listen="127.0.0.1:0", cert=tmp + "/none", key=tmp + "/none", ca=tmp + "/none"), "No such file")):
+    none = dict(tls_cert=tmp + "/none", tls_key=tmp + "/none", tls_ca=tmp + "/none")
+    for opts, text in ((dict(listen="0.0.0.0:0"), "others can reach"), (dict(tls_cert="x"), "and its key"),
+                       (dict(listen="nothing"), "others can reach"), (dict(listen="127.0.0.1:99999"), "no port"),
+                       (dict(sock=(tmp + "/").ljust(103, "x")), "too long"), (none, "No such file"),
+                       (dict(listen=None, data="127.0.0.1:65535"), "no port after")):
         s = Server(**opts)
         assert s.port is None and text in s.error, (opts, s.error)
-    one = Server(listen="127.0.0.1:0", unix=tmp + "/sock")
-    for opts in dict(listen="127.0.0.1:%d" % one.port), dict(unix=tmp + "/sock"):
+    one = Server()
+    for opts in dict(listen="127.0.0.1:%d" % one.port, sock=tmp + "/other"), dict():
         s = Server(**opts)
-        assert s.port is None and ("in use" in s.error or "somebody listens" in s.error), s.error
+        assert s.port is None and ("in use" in s.error or "listens" in s.error), s.error
+        assert s.error.count("\n") == 1, s.error  # a sentence, and nothing of gRPC's
     one.stop()
-    open_one = Server(listen="0.0.0.0:0", insecure=1)
+    assert not os.path.exists(SOCK)
+    open_one = Server(listen="0.0.0.0:0", insecure=True)
     assert connect("127.0.0.1:%d" % open_one.port)("GetStatus").size_bytes
     open_one.stop()
+
+
+def two_ports():
+    """A free port before a free port."""
+    while True:
+        with socket.socket() as a, socket.socket() as b:
+            a.bind(("127.0.0.1", 0))
+            port = a.getsockname()[1]
+            try:
+                b.bind(("127.0.0.1", port + 1))
+            except (OSError, OverflowError):
+                continue
+            return port
+
+
+def test_addresses():
+    """Beside the data plane's, unless said otherwise."""
+    port = two_ports()
+    s = Server(listen=None, data="127.0.0.1:%d" % port)
+    assert s.port == port + 1 and ("control", SOCK) in s.doors, s.doors
+    endpoints = connect("unix:" + SOCK)("GetStatus").endpoints
+    assert [(e.channel, e.address) for e in endpoints] == [("tcp", "127.0.0.1:%d" % port), ("pipe", tmp + "/sock.sock")]
+    s.stop()
+    s = Server(listen="none")
+    assert [c for c, _ in s.doors] == ["tcp", "pipe"] and not os.path.exists(SOCK), s.doors
+    s.stop()
+    s = Server(listen=None, channels="pipe")  # no tcp there, none here
+    assert s.doors == [("pipe", tmp + "/sock.sock"), ("control", SOCK)], s.doors
+    s.stop()
+
+
+def test_end_under_way():
+    """A server that is told to end does so with clients that hold connections, sessions and calls."""
+    s = Server()
+    apis = [connect("unix:" + SOCK) for _ in range(4)] + [connect("127.0.0.1:%d" % s.port)]
+    for api in apis[:4]:
+        me = api("OpenSession").session
+        c = api("CreateContainer", session=me, container=dict(name="c%d" % me.number)).container
+        request = api.make("NameRequest", session=me, container=c.id, path=b"d").SerializeToString()
+        for _ in range(50):
+            api.channel.unary_unary("/penstock.v1.Names/Mkdir").future(request, timeout=30)
+    with socket.create_connection(("127.0.0.1", s.port)):
+        s.stop()
 
 
 def test_hostile():
     """Random bytes as messages, as HTTP/2, and unknown methods; then all is as before."""
     rng = random.Random(8)
-    s = Server(listen="127.0.0.1:0", insecure=1)
+    s = Server(listen="127.0.0.1:0", insecure=True)
     target = "127.0.0.1:%d" % s.port
     api = connect(target)
     me = api("OpenSession").session
@@ -376,9 +437,9 @@ def test_restart():
     """The session, its answers and its capability are there after a restart on the same file."""
     path = tmp + "/store"
     subprocess.run([PENSTOCK, "format", "--size", "64M", path], check=True, stdout=subprocess.DEVNULL)
-    opts = dict(store="local:" + path, unix=tmp + "/sock", owner=os.getuid())
+    opts = dict(store="local:" + path)
     s = Server(**opts)
-    api = connect("unix:" + tmp + "/sock")
+    api = connect("unix:" + SOCK)
     me = api("OpenSession").session
     c = api("CreateContainer", session=me, container=dict(name="a"), token=dict(slot=0, sequence=1)).container
     d = api("Mkdir", session=me, container=c.id, path=b"d", token=dict(slot=1, sequence=1)).attr.ino
@@ -387,7 +448,7 @@ def test_restart():
     s.p.kill()
     s.p.wait()
     s = Server(**opts)
-    api = connect("unix:" + tmp + "/sock")
+    api = connect("unix:" + SOCK)
     assert api("Mkdir", session=me, container=c.id, path=b"d", token=dict(slot=1, sequence=1)).attr.ino == d
     api.fails("ALREADY_EXISTS", "EEXIST", "Mkdir", session=me, container=c.id, path=b"d", token=dict(slot=1, sequence=2))
     t = api("OpenSession", token).session
@@ -396,7 +457,7 @@ def test_restart():
 
 
 tests = [v for k, v in list(globals().items()) if k.startswith("test_")]
-only = sys.argv[3:]
+only = sys.argv[2:]
 tests = [t for t in tests if not only or t.__name__ in only]
 print("1..%d" % len(tests))
 failed = 0

@@ -27,7 +27,7 @@ struct grpc_front_opts {
 	/* A unix socket's path, or NULL: clients are who the kernel says. It is made with mode 0666
 	 * (its directory decides who may come) and taken over if nobody listens there. */
 	const char *unix_path;
-	/* PEM files; all or none. With them clients must show a certificate of tls_ca. */
+	/* PEM files. A certificate has its key; with tls_ca clients must show one of that authority. */
 	const char *tls_cert, *tls_key, *tls_ca;
 	bool insecure;
 	unsigned calls_max; /* under way; more wait. 0: 64 */

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "front/grpc/grpc_int.h"
+#include "wire/place.h"
 
 /* --- calls --- */
 
@@ -411,6 +412,8 @@ static int tls_credentials(const struct grpc_front_opts *o, grpc_server_credenti
 	for (unsigned i = 0; i < 3 && !rc; i++) {
 		int why;
 
+		if (!path[i])
+			continue;
 		pem[i] = read_pem(path[i], err, &why);
 		if (!pem[i])
 			rc = why;
@@ -420,7 +423,9 @@ static int tls_credentials(const struct grpc_front_opts *o, grpc_server_credenti
 
 		*ret_c = grpc_ssl_server_credentials_create_ex(
 		        pem[0], &pair, 1,
-		        GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY, NULL);
+		        pem[0] ? GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY
+		               : GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE,
+		        NULL);
 		if (!*ret_c)
 			rc = err_set(err, -EINVAL, "%s, %s: not good for TLS", o->tls_cert,
 			             o->tls_key);
@@ -432,8 +437,10 @@ static int tls_credentials(const struct grpc_front_opts *o, grpc_server_credenti
 
 static bool is_loopback(const char *addr)
 {
-	return !strncmp(addr, "127.", 4) || !strncmp(addr, "localhost:", 10) ||
-	       !strncmp(addr, "[::1]:", 6);
+	char host[256], port[16];
+
+	return wire_place_split(addr, host, sizeof(host), port, sizeof(port)) == 0 &&
+	       wire_place_is_loopback(host);
 }
 
 static int add_port(struct grpc_front *f, struct pst_err *err)
@@ -444,8 +451,8 @@ static int add_port(struct grpc_front *f, struct pst_err *err)
 
 	if (!o->listen)
 		return 0;
-	if (!o->tls_cert != !o->tls_key || !o->tls_cert != !o->tls_ca)
-		return err_set(err, -EINVAL, "TLS takes a certificate, its key and an authority");
+	if (!o->tls_cert != !o->tls_key || (o->tls_ca && !o->tls_cert))
+		return err_set(err, -EINVAL, "TLS takes a certificate and its key");
 	if (!o->tls_cert && !is_loopback(o->listen) && !o->insecure)
 		return err_set(
 		        err, -EINVAL,
@@ -461,8 +468,8 @@ static int add_port(struct grpc_front *f, struct pst_err *err)
 	port = grpc_server_add_http2_port(f->server, o->listen, creds);
 	grpc_server_credentials_release(creds);
 	if (port <= 0)
-		return err_set(err, -EADDRINUSE, "gRPC can't listen at %s: is it in use?",
-		               o->listen);
+		return err_set(err, -EADDRINUSE,
+		               "the control plane can't listen at %s: is it in use?", o->listen);
 	f->port = (unsigned)port;
 	return 0;
 }
@@ -519,6 +526,16 @@ static void sweep_fired(struct loop_timer *t)
 	(void)loop_timer_arm(f->loop, t, loop_now(f->loop) + 5 * NSEC_PER_SEC);
 }
 
+/* Any of gRPC's threads. What it calls an error may be a port in use or a stranger's bad handshake: our
+ * own sentences say what is ours. */
+static void log_of_grpc(gpr_log_func_args *args)
+{
+	if (args->severity == GPR_LOG_SEVERITY_DEBUG)
+		log_debug("gRPC: %s", args->message);
+	else
+		log_info("gRPC: %s", args->message);
+}
+
 int grpc_front_start(struct grpc_front **ret_f, const struct grpc_front_opts *opts,
                      struct loop *loop, struct session_table *table, struct pst_err *err)
 {
@@ -534,6 +551,7 @@ int grpc_front_start(struct grpc_front **ret_f, const struct grpc_front_opts *op
 	f->sweep.fired = sweep_fired;
 	grpc_init();
 	methods_init();
+	gpr_set_log_function(log_of_grpc);
 	rc = opts_copy(f, opts);
 	if (!rc && !f->opts.listen && !f->opts.unix_path)
 		rc = err_set(err, -EINVAL, "the control plane has no address");
