@@ -26,7 +26,7 @@ def check(number, name, good, why=""):
 
 class Server:
     def __init__(self, store, sock):
-        self.args = [P, "serve", store, "--listen", "127.0.0.1:0", "--insecure", "--socket", sock]
+        self.args = [P, "serve", store, "--listen", "127.0.0.1:0", "--insecure", "--socket", sock, "--control", "none"]
         self.port = None
         self.start()
 
