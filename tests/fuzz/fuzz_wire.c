@@ -155,7 +155,10 @@ static uint32_t next(const uint8_t **data, size_t *size, uint8_t *msg, uint32_t 
 
 static void to_client(const uint8_t *data, size_t size)
 {
-	struct remote_opts o = {.at = {{"tape", "x"}}, .at_count = 1, .seed = 1, .name = "fuzz"};
+	struct remote_opts o = {.at = {{.provider = "tape", .addr = "x"}},
+	                        .at_count = 1,
+	                        .seed = 1,
+	                        .name = "fuzz"};
 	static struct pst_op ops[OPS];
 	static uint8_t msg[16 * KIB];
 	struct store *s;

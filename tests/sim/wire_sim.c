@@ -267,7 +267,7 @@ static void lane_go(struct world *w, struct lane *l)
 static void client_up(struct world *w, unsigned i)
 {
 	struct client *c = &w->client[i];
-	struct remote_opts o = {.at = {{"sim", "server"}},
+	struct remote_opts o = {.at = {{.provider = "sim", .addr = "server"}},
 	                        .at_count = 1,
 	                        .seed = w->seed * 10 + i + 1,
 	                        .ops_max = 8,

@@ -197,8 +197,10 @@ static void made(struct tape *t)
 
 int play_setup(void **state)
 {
-	struct remote_opts o = {
-	        .at = {{"tape", "golden"}}, .at_count = 1, .seed = 1, .name = "golden"};
+	struct remote_opts o = {.at = {{.provider = "tape", .addr = "golden"}},
+	                        .at_count = 1,
+	                        .seed = 1,
+	                        .name = "golden"};
 	struct loop_opts lo;
 	struct pst_err err;
 
