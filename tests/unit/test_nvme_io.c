@@ -327,7 +327,7 @@ static void test_format(void **state)
 /* I/O that comes while a format runs is refused; a reset ends the format. */
 static void test_format_alone(void **state)
 {
-	struct rig *r = rig_specs("fault:mem:256m?block=512&delay_us=1000", NULL);
+	struct rig *r = rig_specs("fault:mem:66m?block=4096&delay_us=1000", NULL);
 	uint8_t *a = rig_mem(r, 4096, 4096);
 	struct nvme_cmd cmd = rig_cmd(NVME_ADMIN_FORMAT, 1), write;
 
