@@ -24,6 +24,7 @@ void sreq_free(struct sreq *r)
 		r->buf = NULL;
 	}
 	if (r->cold) {
+		r->cold->owner = NULL; /* figures.c looks at those that have one */
 		list_push_front(&l->colds, &r->cold->link);
 		r->cold = NULL;
 	}

@@ -208,8 +208,7 @@ static void scrubs(const struct wire_listener *l, struct wire_figures *f)
 		const struct sreq *r = l->cold_all[i].owner;
 		const struct pst_scrub_report *rep = &l->cold_all[i].scratch.scrub;
 
-		if (!r || r->cold != &l->cold_all[i] || r->state != SREQ_RUN ||
-		    r->s.op.opcode != PST_OP_SCRUB)
+		if (!r || r->state != SREQ_RUN || r->s.op.opcode != PST_OP_SCRUB)
 			continue;
 		f->scrubs++;
 		f->scrub_done_bytes += rep->done_bytes;
