@@ -12,6 +12,7 @@
 #include "cli/cli.h"
 #include "cli/commands.h"
 #include "server/config.h"
+#include "server/notify.h"
 
 enum {
 	OPT_LISTEN,
@@ -131,6 +132,7 @@ static int serve(struct cli *cli, struct server_opts *o, bool poll)
 {
 	struct pst_err err = {0};
 	struct loop_opts lo;
+	struct notify notify;
 	struct server s;
 	struct loop *loop;
 	int rc, status;
@@ -147,12 +149,14 @@ static int serve(struct cli *cli, struct server_opts *o, bool poll)
 		return cli_fail(cli, 0, "%s", err.text[0] ? err.text : cli_why(rc));
 	}
 	status = announce(cli, &s);
+	notify_ready(&notify, &s);
 	if (status == CLI_OK) {
 		rc = loop_run(loop);
 		if (rc < 0)
 			status = cli_fail(cli, rc, "waiting for requests");
 	}
 	cli_note(cli, "ending");
+	notify_stopping(&notify);
 	rc = server_close(&s, END_NS);
 	if (rc < 0)
 		status = cli_fail(cli, rc, "closing the store");

@@ -71,6 +71,8 @@ class Server:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, *_):
+        if kind:
+            print("# the server (%s) said:\n# %s" % (self.process.poll(), self.logged()[-4000:].replace("\n", "\n# ")))
         if self.process.poll() is None:
             self.end()

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * notify - what systemd hears of the server, if it started it: that it is ready, that it is alive (from
+ * the loop itself, so that one that stands still is noticed), what it does, and that it ends.
+ */
+#ifndef SERVER_NOTIFY_H
+#define SERVER_NOTIFY_H
+
+#include "server/server.h"
+
+struct notify {
+	struct server *s;
+	struct loop_timer timer;
+	uint64_t every_ns; /* 0: nobody wants to know whether it is alive */
+};
+
+/* The doors are open. All on the server's loop. */
+void notify_ready(struct notify *n, struct server *s);
+/* Before server_close(). */
+void notify_stopping(struct notify *n);
+
+#endif

@@ -1,0 +1,74 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""test_notify.py PENSTOCK: what a service manager hears, in its order; the sockets that are left behind: none."""
+import os
+import signal
+import socket
+import sys
+import tempfile
+
+from ops import Server, Tap
+
+P = os.path.abspath(sys.argv[1])
+tap = Tap()
+
+
+def hear(s, want, most=50):
+    """Messages up to the first that has the line `want`."""
+    got = []
+    while len(got) < most:
+        got.append(s.recv(4096).decode().split("\n"))
+        if want in got[-1]:
+            return got
+    raise AssertionError("%s was not heard in %s" % (want, got))
+
+
+def main():
+    with tempfile.TemporaryDirectory() as d, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        path = os.path.join(d, "notify")
+        s.bind(path)
+        s.settimeout(60)
+        with Server(P, env={"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "200000"}) as server:
+            first = hear(s, "READY=1")
+            tap.check("it is ready, once, with where it serves", len(first) == 1 and
+                      any(l.startswith("STATUS=serving at 127.0.0.1:%s: " % server.port) for l in first[0]), first)
+            alive = [hear(s, "WATCHDOG=1") for _ in range(3)]
+            tap.check("it says that it is alive", all(len(a) == 1 for a in alive), alive)
+            server.process.send_signal(signal.SIGSTOP)
+            os.waitpid(server.process.pid, os.WUNTRACED)
+            s.setblocking(False)
+            try:
+                while True:
+                    s.recv(4096)
+            except BlockingIOError:
+                pass
+            s.settimeout(1)
+            try:
+                said = s.recv(4096)
+            except TimeoutError:
+                said = None
+            tap.check("one that stands still says nothing", said is None, said)
+            server.process.send_signal(signal.SIGCONT)
+            s.settimeout(60)
+            hear(s, "WATCHDOG=1")
+            tap.check("its socket is there", os.path.exists(server.sock))
+            server.process.terminate()
+            last = hear(s, "STOPPING=1")[-1]
+            tap.check("it says that it ends", any(l.startswith("STATUS=ending") for l in last), last)
+            status = server.process.wait(60)
+            tap.check("and ends, without its socket", status == 0 and not os.path.exists(server.sock), status)
+            server.end()
+        with Server(P, env={"NOTIFY_SOCKET": path}) as server:
+            hear(s, "READY=1")
+            s.settimeout(1)
+            try:
+                said = s.recv(4096)
+            except TimeoutError:
+                said = None
+            tap.check("nobody who doesn't ask hears that it is alive", said is None, said)
+    with Server(P) as server:
+        tap.check("without a service manager", server.end() == 0)
+    return tap.end()
+
+
+sys.exit(main())
