@@ -37,7 +37,7 @@ enum {
 static const struct cli_opt opts[] = {
         [OPT_LISTEN] = {'l', "listen", "HOST:PORT",
                         "where (default: 127.0.0.1:7440); may be given again. Port 0: any"},
-        [OPT_CHANNELS] = {0, "channels", "LIST", "pipe, tcp (default: both)"},
+        [OPT_CHANNELS] = {0, "channels", "LIST", "pipe, tcp, ofi:PROVIDER (default: pipe,tcp)"},
         [OPT_SOCKET] = {0, "socket", "PATH",
                         "of the channel pipe (default: PORT.sock in /run/penstock or "
                         "$XDG_RUNTIME_DIR/penstock)"},
@@ -284,8 +284,13 @@ const struct cli_command cmd_serve = {
                 "a capability's token, or not at all: then it is refused. The PEM files are read\n"
                 "once, at the start.\n"
                 "\n"
-                "A client's options follow a '?': channel=pipe or tcp (default: the best that\n"
-                "both ends can use; status says which), socket=PATH, connect=SECONDS and\n"
+                "RDMA: --channels pipe,tcp,ofi:verbs; ofi:tcp does the same over sockets, where "
+                "there\n"
+                "is no NIC. It listens two ports above, and has no encryption of its own.\n"
+                "\n"
+                "A client's options follow a '?': channel=pipe, tcp or ofi:PROVIDER (default: the\n"
+                "best of pipe and tcp that both ends can use; status says which), socket=PATH, "
+                "connect=SECONDS and\n"
                 "reconnect=SECONDS (how long to wait for a server that isn't there yet, or went\n"
                 "away), token=TEXT (or $PENSTOCK_TOKEN), ops=N, slots=N, volatile=yes\n"
                 "(faster, but a crash of the server loses what was not flushed). TLS: tls-ca=FILE\n"

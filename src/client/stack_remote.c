@@ -2,7 +2,8 @@
 /*
  * stack_remote - a store that another process serves: "pst://HOST[:PORT][?option=value&...]".
  *
- * Which channel. With channel=pipe, tcp or ofi:PROVIDER that one, or an error. Without it the best
+ * Which channel. With channel=pipe, tcp or ofi:PROVIDER (libfabric's name, "verbs" and "tcp" meaning
+ * "verbs;ofi_rxm" and "tcp;ofi_rxm"; two ports above the server's) that one, or an error. Without it the best
  * that both ends can use: pipe to a server on this host, else tcp. What could not be had is said in
  * the log, and the status says what is in use.
  *
@@ -27,7 +28,7 @@
 struct remote_name {
 	struct remote_opts opts;
 	char host[256], port[16];
-	char addr[300];
+	char addr[300], ofi_addr[300];
 	char socket[2][WIRE_PLACE_MAX];
 	const char *channel; /* NULL: the best */
 	bool tls;
@@ -53,6 +54,20 @@ static void add_pipe(struct remote_name *n, const char *socket)
 			add(n, "pipe", n->socket[i]);
 }
 
+static int add_ofi(struct remote_name *n, struct pst_err *err)
+{
+	char port[8];
+
+	if (wire_place_ofi_port(port, sizeof(port), n->port) < 0)
+		return err_set(err, -EINVAL, "port %s: ofi is two above, and there is no such port",
+		               n->port);
+	(void)snprintf(n->ofi_addr, sizeof(n->ofi_addr), strchr(n->host, ':') ? "[%s]:%s" : "%s:%s",
+	               n->host, port);
+	n->opts.fabric.provider = n->channel + 4;
+	add(n, "ofi", n->ofi_addr);
+	return 0;
+}
+
 static int channels(struct remote_name *n, const char *socket, struct pst_err *err)
 {
 	const char *c = n->channel;
@@ -68,8 +83,7 @@ static int channels(struct remote_name *n, const char *socket, struct pst_err *e
 	} else if (!strcmp(c, "tcp")) {
 		add(n, "tcp", n->addr);
 	} else if (!strncmp(c, "ofi:", 4) && c[4]) {
-		n->opts.fabric.provider = c + 4;
-		add(n, "ofi", n->addr);
+		return add_ofi(n, err);
 	} else {
 		return err_set(err, -EINVAL, "channel=%s: it is pipe, tcp or ofi:PROVIDER", c);
 	}

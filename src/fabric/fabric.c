@@ -46,7 +46,13 @@ static void opts_take(struct fabric_opts *ret_opts, const struct fabric_opts *op
 static int find(const struct fabric_provider **ret_p, const char *name, struct pst_err *err)
 {
 	*ret_p = fabric_provider_find(name);
-	return *ret_p ? 0 : err_set(err, -ENOTSUP, "%s: no such channel in this build", name);
+	if (*ret_p)
+		return 0;
+	if (strcmp(name, "ofi") == 0)
+		return err_set(
+		        err, -ENOTSUP,
+		        "ofi: this build has no RDMA: libfabric was not there when it was made");
+	return err_set(err, -ENOTSUP, "%s: no such channel in this build", name);
 }
 
 int fabric_listen(struct fabric_listener **ret_l, struct loop *loop, const char *provider,

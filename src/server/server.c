@@ -42,6 +42,8 @@ static int door(struct server *s, const struct server_opts *o, const char *provi
 	d->provider = provider;
 	d->tls = s->tls && !strcmp(provider, "tcp");
 	fo.tls = d->tls ? s->tls : NULL;
+	if (s->ofi[0])
+		fo.provider = s->ofi;
 	rc = wire_listener_add(s->listener, provider, addr, &fo, &d->addr, err);
 	s->door_count += rc == 0;
 	return rc;
@@ -64,6 +66,47 @@ static int place_socket(struct server *s, const struct server_opts *o, const cha
 			return err_set(err, rc, "the folder of %s: %s", s->socket, strerror(-rc));
 	}
 	return 0;
+}
+
+/* "ofi:PROVIDER" of the list: its provider. */
+static int ofi_provider(struct server *s, const struct server_opts *o, struct pst_err *err)
+{
+	const char *at = o->channels;
+
+	while (strncmp(at, "ofi", 3) != 0 || (at[3] != ':' && at[3] != ',' && at[3]))
+		at = strchr(at, ',') + 1;
+	if (at[3] != ':' || !at[4] || at[4] == ',')
+		return err_set(
+		        err, -EINVAL,
+		        "--channels %s: which ofi? ofi:verbs for RDMA, ofi:tcp without a NIC",
+		        o->channels);
+	if ((size_t)snprintf(s->ofi, sizeof(s->ofi), "%.*s", (int)strcspn(at + 4, ","), at + 4) >=
+	    sizeof(s->ofi))
+		return err_set(err, -EINVAL, "--channels %s: that provider's name is too long",
+		               o->channels);
+	return 0;
+}
+
+/* @port: of the data channels at this address, "0" if there are none. */
+static int open_ofi(struct server *s, const struct server_opts *o, const char *text,
+                    const char *host, const char *port, struct pst_err *err)
+{
+	char addr[300], mine[8];
+	int rc = ofi_provider(s, o, err);
+
+	if (rc < 0)
+		return rc;
+	if (!o->insecure && !wire_place_is_loopback(host))
+		return err_set(err, -EPERM,
+		               "--listen %s: others can reach that address, and ofi has no TLS: it "
+		               "wants --insecure",
+		               text);
+	if (wire_place_ofi_port(mine, sizeof(mine), port) < 0)
+		return err_set(err, -EINVAL,
+		               "--listen %s: ofi is two ports above, and there is no such port",
+		               text);
+	(void)snprintf(addr, sizeof(addr), strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, mine);
+	return door(s, o, "ofi", addr, err);
 }
 
 static int open_address(struct server *s, const struct server_opts *o, const char *text, bool first,
@@ -89,7 +132,9 @@ static int open_address(struct server *s, const struct server_opts *o, const cha
 			(void)snprintf(port, sizeof(port), "%s", colon ? colon + 1 : "0");
 		}
 	}
-	if (first)
+	if (wanted(o, "ofi"))
+		rc = open_ofi(s, o, text, host, port, err);
+	if (rc == 0 && first)
 		rc = place_socket(s, o, port, err);
 	return rc == 0 && first && wanted(o, "pipe") ? door(s, o, "pipe", s->socket, err) : rc;
 }

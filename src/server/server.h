@@ -67,6 +67,7 @@ struct server {
 	struct server_door door[SERVER_DOORS_MAX];
 	unsigned door_count;
 	char socket[256];
+	char ofi[64]; /* the provider of ofi; "": none */
 	struct audit_file *audit;
 	struct metrics *metrics;
 	struct grpc_front *control; /* NULL: none */

@@ -105,3 +105,12 @@ int wire_place_split(const char *text, char *host, size_t host_len, char *port, 
 	return *rest ? copy(port, port_len, rest + 1, strlen(rest + 1))
 	             : copy(port, port_len, WIRE_PORT, strlen(WIRE_PORT));
 }
+
+int wire_place_ofi_port(char *buf, size_t len, const char *port)
+{
+	unsigned long n = strtoul(port, NULL, 10);
+
+	if (n + 2 > UINT16_MAX)
+		return -EINVAL;
+	return (size_t)snprintf(buf, len, "%lu", n ? n + 2 : 0) < len ? 0 : -ENAMETOOLONG;
+}

@@ -29,4 +29,10 @@ bool wire_place_is_loopback(const char *host);
 int wire_place_split(const char *text, char *ret_host, size_t host_len, char *ret_port,
                      size_t port_len);
 
+/*
+ * The port where the channel ofi listens for the server at @port: two above, since the next one is the
+ * control plane's. "0" for "0". -EINVAL: there is none.
+ */
+int wire_place_ofi_port(char *buf, size_t len, const char *port);
+
 #endif

@@ -357,6 +357,7 @@ static int opts_copy(struct remote *rm, const struct remote_opts *from)
 		len += strlen(from->at[i].provider) + strlen(from->at[i].addr) + 2;
 	len += (from->cred ? strlen(from->cred) : 0) + (from->name ? strlen(from->name) : 32) + 2;
 	len += from->fabric.tls_name ? strlen(from->fabric.tls_name) + 1 : 0;
+	len += from->fabric.provider ? strlen(from->fabric.provider) + 1 : 0;
 	at = rm->strings = mem_alloc(len);
 	if (!at)
 		return -ENOMEM;
@@ -373,6 +374,10 @@ static int opts_copy(struct remote *rm, const struct remote_opts *from)
 	if (from->fabric.tls_name) {
 		rm->opts.fabric.tls_name = at;
 		at = stpcpy(at, from->fabric.tls_name) + 1;
+	}
+	if (from->fabric.provider) {
+		rm->opts.fabric.provider = at;
+		at = stpcpy(at, from->fabric.provider) + 1;
 	}
 	rm->opts.name = at;
 	if (from->name)
