@@ -185,7 +185,8 @@ static int host_step(struct nvme_host *h)
 	} else if (h->state == NVME_HOST_ENABLING && (csts & NVME_CSTS_RDY)) {
 		host_ready(h);
 	} else if (h->state == NVME_HOST_ENABLING && late) {
-		log_warn("nvme: not ready after %u ms", NVME_CAP_TO(h->cap) * 500);
+		if (h->tries <= h->o.resets_max) /* a patient host says it no more often */
+			log_warn("nvme: not ready after %u ms", NVME_CAP_TO(h->cap) * 500);
 		h->reset_wanted = true;
 	} else {
 		/* Looked at again soon; nothing else may happen until then. */
@@ -278,7 +279,7 @@ static int host_poll(struct loop_poller *p)
 		h->reset_wanted |= h->state == NVME_HOST_LIVE || h->state == NVME_HOST_SETUP;
 	}
 	if (h->reset_wanted) {
-		if (h->tries > h->o.resets_max)
+		if (h->tries > h->o.resets_max && !(h->patient && h->t->comes_back))
 			host_dead(h, -EIO);
 		else if (h->state == NVME_HOST_LIVE && !h->reset_hard)
 			host_quiesce(h);

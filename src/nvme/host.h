@@ -93,6 +93,7 @@ struct nvme_host {
 	unsigned resets; /* in all */
 	unsigned tries;  /* since it was LIVE */
 	bool ever_live, detaching, reset_wanted;
+	bool patient; /* one of several paths: while it may come back, no number of tries is too many */
 	bool reset_hard;   /* with reset_wanted: it takes no admin commands */
 	unsigned deleting; /* QUIESCING: Delete I/O Submission Queue commands under way */
 	bool was_reset;    /* by the transport, since it was last asked to get disabled */

@@ -3,7 +3,8 @@
  * multipath: - one namespace by several controllers of its subsystem. Requests go down the paths
  * whose ANA state is best (optimized, then non-optimized), by turns or to the least busy one. A path
  * that fails, or says that it is not the way, gives its requests back, and they go down another: the
- * caller sees no error as long as a path comes back within wait= seconds.
+ * caller sees no error as long as there is a path again within WAIT_NS. A path that was lost goes
+ * on trying, later and later, for as long as the device is open, where its transport can (TCP).
  *
  *  M1  A request is with at most one path. It goes to another one only when the first has given it
  *      back, which it does when no transfer of its can come late (H2 of host.h).
@@ -17,6 +18,7 @@
 #include "nvme/bdev_nvme.h"
 
 #define PATHS_MAX 8u
+#define WAIT_NS   (60 * NSEC_PER_SEC)
 
 enum policy { ROUND_ROBIN, QUEUE_DEPTH };
 
@@ -31,8 +33,8 @@ struct multipath {
 	struct path path[PATHS_MAX];
 	unsigned paths, turn;
 	enum policy policy;
-	uint64_t wait_ns;
 	struct list waiting; /* requests without a path */
+	struct list free;    /* of struct mp_child, as many as were ever needed at once */
 	struct loop_poller poller;
 	struct loop_timer tick;
 };
@@ -123,7 +125,7 @@ static void child_done(struct bdev_io *io)
 	int status = io->status;
 
 	c->path->inflight--;
-	mem_free(c);
+	list_push(&mp->free, &io->link);
 	/* Given back: not done by this path. */
 	if (status == -EAGAIN || status == -ENODEV)
 		wait_for_path(mp, parent);
@@ -131,10 +133,18 @@ static void child_done(struct bdev_io *io)
 		bdev_done(&mp->bdev, parent, status);
 }
 
+static struct mp_child *child_get(struct multipath *mp)
+{
+	struct list *n = list_pop(&mp->free);
+
+	return n ? container_of(list_entry(n, struct bdev_io, link), struct mp_child, io)
+	         : mem_calloc(1, sizeof(struct mp_child));
+}
+
 static bool send(struct multipath *mp, struct bdev_io *io)
 {
 	struct path *p = choose(mp);
-	struct mp_child *c = p ? mem_calloc(1, sizeof(*c)) : NULL;
+	struct mp_child *c = p ? child_get(mp) : NULL;
 
 	if (!c)
 		return false;
@@ -185,7 +195,7 @@ static int mp_poll(struct loop_poller *p)
 
 		if (send(mp, io)) {
 			did++;
-		} else if (all_dead(mp) || now - mp_io(io)->since_ns >= mp->wait_ns) {
+		} else if (all_dead(mp) || now - mp_io(io)->since_ns >= WAIT_NS) {
 			bdev_done(&mp->bdev, io, all_dead(mp) ? -ENODEV : -EIO);
 			did++;
 		} else {
@@ -201,11 +211,14 @@ static int mp_poll(struct loop_poller *p)
 static void mp_close(struct bdev *b)
 {
 	struct multipath *mp = container_of(b, struct multipath, bdev);
+	struct list *n;
 
 	loop_poller_del(b->loop, &mp->poller);
 	loop_timer_disarm(b->loop, &mp->tick);
 	for (unsigned i = 0; i < mp->paths; i++)
 		bdev_close(mp->path[i].bdev);
+	while ((n = list_pop(&mp->free)))
+		mem_free(container_of(list_entry(n, struct bdev_io, link), struct mp_child, io));
 	mem_free(mp);
 }
 
@@ -227,6 +240,7 @@ static int path_add(struct multipath *mp, const char *spec, const struct bdev_op
 	if (!p->nb)
 		return err_set(err, -EINVAL, "multipath: '%s' is no NVMe device", spec);
 	p->nb->multipath = true;
+	p->nb->host->patient = true;
 	if (mp->paths == 1)
 		return 0;
 	if (memcmp(first->ns.nguid, p->nb->ns.nguid, sizeof(first->ns.nguid)) != 0 ||
@@ -285,8 +299,8 @@ static int mp_open(struct bdev **ret_bdev, const char *rest, struct loop *loop,
 		return err_set(err, -ENOMEM, "out of memory");
 	mp->bdev.ops = &mp_ops;
 	mp->bdev.loop = loop;
-	mp->wait_ns = 60 * NSEC_PER_SEC;
 	list_init(&mp->waiting);
+	list_init(&mp->free);
 	rc = paths_open(mp, rest, opts, err);
 	if (rc) {
 		while (mp->paths)

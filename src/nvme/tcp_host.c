@@ -91,7 +91,7 @@ void tcp_host_fail(struct tcp_host *h, const char *why)
 {
 	if (h->state == TA_DOWN || h->state == TA_CLOSING)
 		return;
-	if (!h->first)
+	if (!h->first && h->retry_ns < TCP_RETRY_MAX_NS) /* said often enough */
 		log_warn("nvme: %s: %s", h->addr, why && why[0] ? why : "the connection is lost");
 	h->error = -EIO;
 	h->t.failed = true;
@@ -507,8 +507,11 @@ static struct tcp_host *host_new(const char *addr, const char *subnqn, const cha
 	if (!h)
 		return NULL;
 	h->page = mem_calloc(1, NVME_IDENTIFY_BYTES);
-	h->t = (struct nvme_transport){
-	        .ops = &tcp_ops, .loop = loop, .mem_kind = MEM_HOST, .identity = true};
+	h->t = (struct nvme_transport){.ops = &tcp_ops,
+	                               .loop = loop,
+	                               .mem_kind = MEM_HOST,
+	                               .identity = true,
+	                               .comes_back = true};
 	snprintf(h->addr, sizeof(h->addr), "%s", addr);
 	snprintf(h->subnqn, sizeof(h->subnqn), "%s", subnqn);
 	snprintf(h->hostnqn, sizeof(h->hostnqn), "%s", hostnqn);

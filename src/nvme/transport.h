@@ -54,9 +54,10 @@ struct nvme_transport {
 	/* Interrupts that wake the loop: vector 0 is the admin queue's, and also where I/O queues are
 	 * polled; else the others are theirs. */
 	unsigned vectors;
-	bool gone;     /* the transport's: there is no controller any more; the host is told soon */
-	bool failed;   /* the transport's: something went wrong that a reset may mend */
-	bool identity; /* the controller reaches all of this process at its own addresses */
+	bool gone;   /* the transport's: there is no controller any more; the host is told soon */
+	bool failed; /* the transport's: something went wrong that a reset may mend */
+	bool comes_back; /* a controller that is lost may be found again: further tries make sense */
+	bool identity;   /* the controller reaches all of this process at its own addresses */
 };
 
 #endif

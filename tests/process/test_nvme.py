@@ -533,6 +533,34 @@ def test_multipath_dead():
         stop(two)
 
 
+def test_multipath_back():
+    """A path whose target dies and starts again, after more tries than a lone host makes, is used again."""
+    with Bench() as b:
+        img = b.file("d.img", 32 << 20)
+        port = free_port()
+        one = b.target(img, "--listen", "tcp://127.0.0.1:%d" % port, "--nqn", NQN, "--read-only", "--control", "one")
+        two = b.target(img, "--loop", "two", "--nqn", NQN, "--read-only")
+        dev = [l for l in one.said if "nvme+tcp" in l][0].split(": ", 1)[1].strip() + "?reconnect=0"
+
+        def done(name):
+            return sum(h["commands"] for h in hosts(b, name))
+        p = b.begin("perf", "multipath:round-robin:%s|nvme+loop:two" % dev, "--rw", "randread",
+                    "--qdepth", "32", "--runtime", "40")
+        wait_for(lambda: done("one") > 500)
+        one.kill()
+        one.wait()
+        before = done("two")
+        wait_for(lambda: done("two") > before + 500)
+        time.sleep(12)  # a lone host gives up after four tries of two seconds
+        one = b.target(img, "--listen", "tcp://127.0.0.1:%d" % port, "--nqn", NQN, "--read-only", "--control", "one")
+        wait_for(lambda: done("one") > 500, 30)
+        p.send_signal(signal.SIGTERM)
+        rc, said = p.wait(30), p.stderr.read()
+        assert "perf: interrupted" in said, "%d: %s" % (rc, said)
+        stop(one)
+        stop(two)
+
+
 # --- hosts that lie -----------------------------------------------------------------------------
 
 MAGIC = 0x314c4e50
