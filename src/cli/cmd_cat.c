@@ -3,6 +3,7 @@
  * cat - write files to the standard output, with reads ahead of the writing.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -97,6 +98,7 @@ static int copy_out(struct cat *cat, struct pst_cont *cont, uint64_t ino, uint64
 static int cat_path(struct cat *cat, const char *text)
 {
 	struct cli *cli = cat->cli;
+	struct pst_file *file = NULL;
 	struct pst_cont *cont;
 	struct cli_path p;
 	struct pst_attr a;
@@ -113,8 +115,13 @@ static int cat_path(struct cat *cat, const char *text)
 		pst_cont_close(cont);
 		return cli_fail(cli, 0, "%s: a %s, not a file", text, attr_type_name(a.mode));
 	}
+	/* Held open it stays whatever happens to its name; and under a capability for a directory a
+	 * number alone opens nothing. */
 	if (rc == 0)
-		rc = copy_out(cat, cont, a.ino, a.size_bytes);
+		rc = pst_file_open(cont, 0, p.path, O_RDONLY, 0, &file);
+	if (rc == 0)
+		rc = copy_out(cat, cont, pst_file_ino(file), a.size_bytes);
+	(void)pst_file_close(file);
 	pst_cont_close(cont);
 	return rc < 0 ? cli_fail(cli, rc, "%s", text) : CLI_OK;
 }

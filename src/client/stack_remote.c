@@ -21,19 +21,7 @@
 
 #include <stdio.h>
 
-#include "net/net.h"
-#include "wire/place.h"
-#include "wire/wire.h"
-
-struct remote_name {
-	struct remote_opts opts;
-	char host[256], port[16];
-	char addr[300], ofi_addr[300];
-	char socket[2][WIRE_PLACE_MAX];
-	const char *channel; /* NULL: the best */
-	bool tls;
-	struct net_tls_opts tls_opts;
-};
+#include "client/stack_remote.h"
 
 static void add(struct remote_name *n, const char *provider, const char *addr)
 {
@@ -119,7 +107,7 @@ static int tls_parse(struct remote_name *n, struct options *o, struct pst_err *e
 	return rc ? rc : options_bool(o, "insecure", &n->opts.insecure, err);
 }
 
-static int name_parse(struct remote_name *n, struct options *o, struct pst_err *err)
+static int take_options(struct remote_name *n, struct options *o, struct pst_err *err)
 {
 	uint64_t ops = 0, slots = 0;
 	const char *socket;
@@ -156,20 +144,33 @@ static int name_parse(struct remote_name *n, struct options *o, struct pst_err *
 	return rc == 0 ? channels(n, socket, err) : rc;
 }
 
+int remote_name_parse(struct remote_name *ret_n, struct options *ret_o, const char *text,
+                      struct pst_err *err)
+{
+	int rc;
+
+	memset(ret_n, 0, sizeof(*ret_n));
+	if (strncmp(text, "//", 2) != 0)
+		return err_set(err, -EINVAL, "pst:%s: write pst://HOST[:PORT]", text);
+	rc = options_parse(ret_o, text + 2, err);
+	if (rc < 0)
+		return rc;
+	rc = take_options(ret_n, ret_o, err);
+	if (rc < 0)
+		options_done(ret_o);
+	return rc;
+}
+
 int stack_remote_open(struct store **ret_store, const char *text, struct loop *loop,
                       const struct stack_opts *opts, struct pst_err *err)
 {
-	struct remote_name n = {0};
+	struct remote_name n;
 	struct options o;
-	int rc;
+	int rc = remote_name_parse(&n, &o, text, err);
 
-	if (strncmp(text, "//", 2) != 0)
-		return err_set(err, -EINVAL, "pst:%s: write pst://HOST[:PORT]", text);
-	rc = options_parse(&o, text + 2, err);
 	if (rc < 0)
 		return rc;
-	rc = name_parse(&n, &o, err);
-	if (rc == 0 && n.tls)
+	if (n.tls)
 		rc = net_tls_new(&n.opts.tls, &n.tls_opts, err);
 	if (rc == 0)
 		rc = remote_open(ret_store, loop, &n.opts, err);

@@ -38,6 +38,10 @@
 
 struct gcall;
 
+/* The file's text, the caller's to free; NULL: *ret_err says why, with a sentence. */
+char *front_read_pem(const char *path, struct pst_err *err, int *ret_err);
+void front_log(gpr_log_func_args *args); /* gRPC's own lines, into our log */
+
 /* Runs on the loop. Ends by call_end(), now or later. */
 typedef void call_handler(struct gcall *c);
 

@@ -378,7 +378,7 @@ static void *front_thread(void *arg)
 
 /* --- starting --- */
 
-static char *read_pem(const char *path, struct pst_err *err, int *ret_err)
+char *front_read_pem(const char *path, struct pst_err *err, int *ret_err)
 {
 	FILE *file = fopen(path, "re");
 	char *text = NULL;
@@ -414,7 +414,7 @@ static int tls_credentials(const struct grpc_front_opts *o, grpc_server_credenti
 
 		if (!path[i])
 			continue;
-		pem[i] = read_pem(path[i], err, &why);
+		pem[i] = front_read_pem(path[i], err, &why);
 		if (!pem[i])
 			rc = why;
 	}
@@ -528,7 +528,7 @@ static void sweep_fired(struct loop_timer *t)
 
 /* Any of gRPC's threads. What it calls an error may be a port in use or a stranger's bad handshake: our
  * own sentences say what is ours. */
-static void log_of_grpc(gpr_log_func_args *args)
+void front_log(gpr_log_func_args *args)
 {
 	if (args->severity == GPR_LOG_SEVERITY_DEBUG)
 		log_debug("gRPC: %s", args->message);
@@ -551,7 +551,7 @@ int grpc_front_start(struct grpc_front **ret_f, const struct grpc_front_opts *op
 	f->sweep.fired = sweep_fired;
 	grpc_init();
 	methods_init();
-	gpr_set_log_function(log_of_grpc);
+	gpr_set_log_function(front_log);
 	rc = opts_copy(f, opts);
 	if (!rc && !f->opts.listen && !f->opts.unix_path)
 		rc = err_set(err, -EINVAL, "the control plane has no address");

@@ -1,0 +1,264 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""test_capability.py PENSTOCK: capabilities by the command: granted, used over tcp and TLS, renewed, revoked while they
+are in use; what each refusal says, that it is in the audit log, and that it leaves nothing in the store."""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from tls_files import Certs  # noqa: E402
+
+P = os.path.abspath(sys.argv[1])
+LIMIT_S = 60
+
+
+class Server:
+    alive = []
+
+    def __init__(self, *args):
+        self.audit = tmp + "/audit"
+        self.p = subprocess.Popen([P, "serve", "mem:64M", "--json", "--listen", "127.0.0.1:0", "--socket", tmp + "/s.sock",
+                                   "--audit-log", self.audit, *args], stdout=subprocess.PIPE, text=True)
+        Server.alive.append(self)
+        text = ""
+        for line in self.p.stdout:
+            text += line
+            if line == "}\n":
+                break
+        doors = [(d["channel"], d["address"]) for d in json.loads(text)["listening"]]
+        self.tcp = next(a for c, a in doors if c == "tcp")
+        self.port = int(self.tcp.rsplit(":", 1)[1])
+        self.control = next((a for c, a in doors if c == "control" and a[0] != "/"), None)
+        self.owner = "pst://127.0.0.1:%d?channel=pipe&socket=%s" % (self.port, tmp + "/s.sock")
+
+    def end(self):
+        Server.alive.remove(self)
+        self.p.terminate()
+        assert self.p.wait(LIMIT_S) == 0
+        self.p.stdout.close()
+
+    def audited(self, *texts):
+        with open(self.audit, encoding="utf-8") as f:
+            lines = [line for line in f if all(t in line for t in texts)]
+        for line in lines:
+            json.loads(line)
+        return lines
+
+
+def pst(uri, *args, token=None, data=None):
+    env = {k: v for k, v in os.environ.items() if not k.startswith("PENSTOCK")}
+    if token:
+        env["PENSTOCK_TOKEN"] = token
+    return subprocess.run([P, "-s", uri, *args], capture_output=True, text=True, timeout=LIMIT_S, env=env, input=data)
+
+
+def good(done):
+    assert done.returncode == 0, (done.args, done.stdout, done.stderr)
+    return done.stdout
+
+
+def says(done, *texts):
+    assert done.returncode != 0, (done.args, done.stdout)
+    for text in texts:
+        assert text in done.stderr, (text, done.stderr)
+
+
+def content(s):
+    """All that clients could have left: names with their attributes, containers with what they hold."""
+    out = ""
+    for c in "train", "other":
+        out += good(pst(s.owner, "ls", "-lR", c + ":/")) + good(pst(s.owner, "container", "show", c, "--json"))
+    return out
+
+
+def fill(s):
+    for c in "train", "other":
+        good(pst(s.owner, "container", "create", c))
+    good(pst(s.owner, "mkdir", "train:/in", "train:/in/sub"))
+    for name in "train:/in/file", "train:/secret", "other:/theirs":
+        good(pst(s.owner, "put", "-", name, data="content of " + name))
+
+
+def grant(s, *args):
+    done = json.loads(good(pst(s.owner, "capability", "grant", "--json", *args)))
+    return done["capability"]["id"], done["token"]
+
+
+def test_scope():
+    """A token of one directory, read-only, over tcp."""
+    s = Server()
+    fill(s)
+    tcp = "pst://%s?channel=tcp" % s.tcp
+    number, token = grant(s, "train:/in")
+    before = content(s)
+    says(pst(tcp, "ls", "train:/"), "nobody knows who this client is")
+    # The directory is the root, and there is nothing above it.
+    assert good(pst(tcp, "ls", "train:/", token=token)).split() == ["file", "sub"]
+    assert good(pst(tcp, "cat", "train:/file", token=token)) == "content of train:/in/file"
+    assert good(pst(tcp + "&token=" + token, "cat", "train:/file")) == "content of train:/in/file"
+    says(pst(tcp, "cat", "train:/secret", token=token), "secret")
+    says(pst(tcp, "cat", "train:/../secret", token=token), "secret")
+    says(pst(tcp, "ls", "train:/in", token=token), "in")
+    for name in "other:/theirs", ":penstock:/":
+        says(pst(tcp, "cat", name, token=token))
+    assert "other" not in good(pst(tcp, "container", "list", token=token))
+    # Read-only is.
+    refusals = len(s.audited('"request"', '"refused"', '"EACCES"'))
+    for args in (("put", "-", "train:/new"), ("mkdir", "train:/d"), ("rm", "train:/file"), ("mv", "train:/file", "train:/g"),
+                 ("snapshot", "create", "train@v"), ("container", "destroy", "train"), ("container", "create", "mine"),
+                 ("kv", "put", "train", "k", "v")):
+        says(pst(tcp, *args, token=token, data="x"))
+        now = len(s.audited('"request"', '"refused"'))
+        assert now > refusals or args[0] == "kv", args  # (files have no keys that a client could set)
+        refusals = now
+    assert content(s) == before
+    # Forged: another last character but one, of another capability, nonsense.
+    for bad in token[:-2] + ("A" if token[-2] != "A" else "B") + token[-1], "pst1" + "A" * 54, "nonsense":
+        says(pst(tcp, "ls", "train:/", token=bad), "not one of this store's")
+    assert s.audited('"authenticate"', '"refused"', '"EBADF"')
+    # It manages nothing, and says so by name.
+    for args in (("list",), ("grant", "train", "-r", "all"), ("revoke", str(number)), ("renew", str(number))):
+        says(pst(tcp, "capability", *args, "--control", s.control, token=token), "the right admin")
+    assert content(s) == before
+    assert len(s.audited('"capability-grant"', '"granted"', '"uid:%d"' % os.getuid())) == 1
+    s.end()
+
+
+def test_life():
+    """Expiry, renewal, revocation."""
+    s = Server()
+    fill(s)
+    tcp = "pst://%s?channel=tcp" % s.tcp
+    number, token = grant(s, "train", "--rights", "rw", "--expires", "1s")
+    short = json.loads(good(pst(s.owner, "capability", "list", "--json")))
+    short = next(c for c in short if c["id"] == number)
+    assert short["container"] == "train" and short["rights"] == ["read", "write", "append", "setattr", "list", "remove", "create"]
+    while time.time_ns() <= short["expires_ns"]:
+        time.sleep(0.05)
+    before = content(s)
+    says(pst(tcp, "put", "-", "train:/late", token=token, data="x"), "has expired")
+    assert s.audited('"authenticate"', '"refused"', '"EKEYEXPIRED"')
+    assert content(s) == before
+    assert good(pst(s.owner, "-q", "capability", "renew", str(number), "--expires", "7d")).strip() == token
+    good(pst(tcp, "put", "-", "train:/late", token=token, data="x"))
+    assert "never expires" in (good(pst(s.owner, "capability", "renew", str(number), "-e", "never")) and
+                               good(pst(s.owner, "capability", "list")))
+    good(pst(s.owner, "capability", "revoke", str(number)))
+    before = content(s)
+    says(pst(tcp, "put", "-", "train:/later", token=token, data="x"), "was revoked")
+    assert s.audited('"authenticate"', '"refused"', '"EKEYREVOKED"') and s.audited('"capability-revoke"', '"granted"')
+    assert content(s) == before
+    says(pst(s.owner, "capability", "revoke", str(number)), "no such capability")
+    s.end()
+
+
+def test_revoked_in_flight():
+    """A file is being stored when its capability goes: the client is told, and no part of the file is there."""
+    s = Server()
+    fill(s)
+    before = content(s)
+    number, token = grant(s, "train", "-r", "rw")
+    env = dict(os.environ, PENSTOCK_TOKEN=token)
+    put = subprocess.Popen([P, "-s", "pst://%s?channel=tcp" % s.tcp, "put", "-", "train:/half"], stdin=subprocess.PIPE,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=env)
+    put.stdin.write(b"x" * (8 << 20))
+    put.stdin.flush()
+    until = time.monotonic() + LIMIT_S
+    while not s.audited('"session-open"', '"token:%d"' % number):
+        assert time.monotonic() < until and put.poll() is None
+        time.sleep(0.02)
+    good(pst(s.owner, "capability", "revoke", str(number)))
+    try:
+        put.stdin.write(b"x" * (8 << 20))
+    except BrokenPipeError:
+        pass
+    error = put.communicate(timeout=LIMIT_S)[1].decode()
+    assert put.returncode == 1 and "revoked" in error, (put.returncode, error)
+    assert s.audited('"EKEYREVOKED"')
+    until = time.monotonic() + LIMIT_S
+    while content(s) != before:  # what was stored of it without a name is cleaned up behind
+        assert time.monotonic() < until, (before, content(s))
+        time.sleep(0.1)
+    s.end()
+
+
+def test_certificates():
+    certs = Certs(tmp + "/certs")
+    s = Server("--tls-cert", certs("server.pem"), "--tls-key", certs("server.key"), "--tls-ca", certs("ca.pem"))
+    fill(s)
+
+    def uri(name):
+        return "pst://localhost:%d?channel=tcp&tls-ca=%s&tls-cert=%s&tls-key=%s" % (
+            s.port, certs("ca.pem"), certs(name + ".pem"), certs(name + ".key"))
+    says(pst(uri("node1"), "ls", "train:/"), "cert:node1")
+    number, token = grant(s, "train:in", "--subject", "cert:node1")
+    assert good(pst(uri("node1"), "ls", "train:/")).split() == ["file", "sub"]
+    assert "channel     tcp+tls localhost" in good(pst(uri("node1"), "status"))
+    says(pst(uri("node2"), "ls", "train:/"), "cert:node2")
+    assert good(pst(uri("node2"), "ls", "train:/", token=token)).split() == ["file", "sub"]
+    # An administrator from afar: over TLS with its certificate.
+    control = "localhost:" + s.control.rsplit(":", 1)[1]
+    says(pst(uri("node1"), "capability", "list", "--control", control), "the right admin")
+    admin, _ = grant(s, "*", "--rights", "all", "--subject", "cert:node2")
+    assert "cert:node1" in good(pst(uri("node2"), "capability", "list", "--control", control))
+    good(pst(uri("node2"), "capability", "revoke", str(number), "--control", control))
+    assert s.audited('"capability-revoke"', '"granted"', '"cert:node2"')
+    says(pst(uri("node1"), "ls", "train:/"), "cert:node1")
+    # Strangers meet TLS, not the control plane.
+    for bad in uri("stranger"), uri("node2").replace("ca.pem", "other.pem"), "pst://localhost:%d?channel=tcp" % s.port:
+        says(pst(bad, "capability", "list", "--control", control), "no control plane at")
+    s.end()
+
+
+def test_words():
+    s = Server()
+    fill(s)
+    for args, text in ((("grant", "nothing"), "no such container"), (("grant", "train:/nowhere"), "no such container or dir"),
+                       (("grant", "train", "-r", "fly"), "--rights fly"), (("grant", "train", "-e", "soon"), "--expires soon"),
+                       (("grant", "train", "--ids", "5"), "--ids 5"), (("grant",), "grant takes"), (("renew", "x"), "number"),
+                       (("revoke", "1"), "Operation not permitted"), (("list", "x"), "no operands"), (("steal",), "grant, renew"),
+                       (("revoke", "5", "-r", "ro"), "option is grant's")):
+        says(pst(s.owner, "capability", *args), text)
+    _, token = grant(s, "train", "--ids", "7:8", "-r", "rw")
+    good(pst("pst://%s?channel=tcp" % s.tcp, "put", "-", "train:/squashed", token=token, data="x"))
+    attr = json.loads(good(pst(s.owner, "stat", "--json", "train:/squashed")))
+    attr = attr[0] if isinstance(attr, list) else attr
+    assert (attr["uid"], attr["gid"]) == (7, 8), attr
+    number, _ = grant(s, "train", "--ids", "5-7,100-200", "--tenant", "3", "--bytes-per-second", "10m", "--ops-per-second", "50")
+    c = next(c for c in json.loads(good(pst(s.owner, "capability", "list", "--json"))) if c["id"] == number)
+    assert c["tenant"] == 3 and c["bytes_per_s"] == 10 << 20 and c["ops_per_s"] == 50 and c["rights"] == ["read", "list"], c
+    s.end()
+    says(pst(s.owner, "capability", "list"), "nobody listens")
+    says(pst("pst://%s?channel=tcp" % s.tcp, "capability", "list"), "no control plane at")
+    says(pst("local:mem:64M", "capability", "list"), "a served store")
+    says(pst("pst://192.0.2.1?channel=tcp", "capability", "list", token="pst1"), "others can read")
+
+
+tmp = tempfile.mkdtemp(prefix="pst-cap-")
+
+
+def main():
+    failed = 0
+    tests = [(n, f) for n, f in sorted(globals().items()) if n.startswith("test_")]
+    for i, (name, f) in enumerate(tests):
+        try:
+            f()
+            print("ok %d - %s" % (i + 1, name[5:]), flush=True)
+        except Exception as e:  # told, and the next one goes on
+            failed += 1
+            print("not ok %d - %s" % (i + 1, name[5:]))
+            print("# %r at line %d" % (e, e.__traceback__.tb_next.tb_lineno), flush=True)
+            for s in list(Server.alive):
+                s.p.kill()
+                s.p.wait()
+                Server.alive.remove(s)
+    print("1..%d" % len(tests))
+    subprocess.run(["rm", "-rf", tmp], check=True)
+    return 1 if failed else 0
+
+
+sys.exit(main())
