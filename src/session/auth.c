@@ -241,3 +241,20 @@ int session_auth_open(struct session_table *t, struct ident *id)
 	tell(t, id->who, err ? 0 : OWNER_CAP, err);
 	return err;
 }
+
+int session_auth_admin(struct session_table *t, const struct ident *id, const char *what)
+{
+	struct audit_event e = {.what = AUDIT_AUTH,
+	                        .status = -EACCES,
+	                        .who = id->who,
+	                        .tenant = id->tenant,
+	                        .cap = id->cap_count ? id->cap[0] : 0,
+	                        .name = what,
+	                        .name_len = (uint32_t)strlen(what)};
+
+	if (session_ident_is_admin(t, id))
+		return 0;
+	t->fig.refused++;
+	audit_tell(t, &e);
+	return -EACCES;
+}

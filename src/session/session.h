@@ -157,6 +157,8 @@ int session_auth_open(struct session_table *t, struct ident *id);
 
 /* May it manage the server (the right ADMIN on all containers)? */
 bool session_ident_is_admin(const struct session_table *t, const struct ident *id);
+/* The same, for what it asks for (@what, for the audit): 0 or, audited, -EACCES. */
+int session_auth_admin(struct session_table *t, const struct ident *id, const char *what);
 
 /* --- connections --- */
 

@@ -17,10 +17,11 @@ LIMIT_S = 60
 
 
 class Server:
-    alive = []
+    alive, count = [], 0
 
     def __init__(self, *args):
-        self.audit = tmp + "/audit"
+        Server.count += 1
+        self.audit = tmp + "/audit%d" % Server.count
         self.p = subprocess.Popen([P, "serve", "mem:64M", "--json", "--listen", "127.0.0.1:0", "--socket", tmp + "/s.sock",
                                    "--audit-log", self.audit, *args], stdout=subprocess.PIPE, text=True)
         Server.alive.append(self)
@@ -123,6 +124,8 @@ def test_scope():
     # It manages nothing, and says so by name.
     for args in (("list",), ("grant", "train", "-r", "all"), ("revoke", str(number)), ("renew", str(number))):
         says(pst(tcp, "capability", *args, "--control", s.control, token=token), "the right admin")
+    for method in "ListCapabilities", "Grant", "Revoke", "Renew":
+        assert s.audited('"authenticate"', '"refused"', '"token:%d"' % number, "penstock.v1.Capabilities/" + method), method
     assert content(s) == before
     assert len(s.audited('"capability-grant"', '"granted"', '"uid:%d"' % os.getuid())) == 1
     s.end()

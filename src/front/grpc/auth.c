@@ -198,7 +198,7 @@ int call_admin(struct gcall *c)
 {
 	int rc = call_identify(c, &c->ident);
 
-	return rc ? rc : session_ident_is_admin(c->front->table, &c->ident) ? 0 : -EACCES;
+	return rc ? rc : session_auth_admin(c->front->table, &c->ident, c->method->path);
 }
 
 /* --- sessions --- */

@@ -384,7 +384,7 @@ static int change(struct control *c, const char *method, struct cap_info *info, 
 	in.capability = &m;
 	rc = call(c, method, &in.base, &penstock__v1__capability_reply__descriptor,
 	          (ProtobufCMessage **)(void *)&out, err);
-	if (rc < 0)
+	if (!out)
 		return rc;
 	if (out->capability)
 		info_take(info, out->capability);
@@ -424,7 +424,7 @@ int control_list(struct control *c, bool (*fn)(void *arg, const struct cap_info 
 		              &penstock__v1__list_capabilities_reply__descriptor,
 		              (ProtobufCMessage **)(void *)&out, err);
 
-		if (rc < 0)
+		if (!out)
 			return rc;
 		more = out->more;
 		for (size_t i = 0; i < out->n_capabilities; i++) {
