@@ -507,7 +507,7 @@ int session_admit(struct session_conn *c, struct session_req *r)
 		return -ECONNABORTED;
 	s->last_ns = loop_now(c->table->loop);
 	r->submitted = r->stopped = r->answered = r->slotted = false;
-	r->holds = r->closes = false;
+	r->holds = r->closes = r->mutates = false;
 	r->cap = NULL;
 	err = authorize(c, r);
 	if (likely(!err))
@@ -520,8 +520,11 @@ int session_admit(struct session_conn *c, struct session_req *r)
 	} else if (!r->mutates) {
 		r->op.token.session = 0;
 	}
-	if (unlikely(err && err != -EINPROGRESS))
+	if (unlikely(err && err != -EINPROGRESS)) {
+		if (r->mutates && r->op.token.session && err != -EPROTO)
+			slot_skip(s, &r->op.token);
 		return refuse(c, r, err);
+	}
 	pst_assert(r->cap);
 	enter(s, c, r);
 	if (unlikely(r->op.opcode == PST_OP_CONT_LIST)) {
@@ -529,6 +532,12 @@ int session_admit(struct session_conn *c, struct session_req *r)
 		r->op.entry = list_filter;
 	}
 	return run_enter(s, r, err == -EINPROGRESS);
+}
+
+void session_skip(struct session_conn *c, const struct pst_token *token)
+{
+	if (c->session && token->session)
+		slot_skip(c->session, token);
 }
 
 /* --- the end --- */

@@ -491,7 +491,6 @@ static void revoked(struct sys_op *w, int status)
 int cap_revoke(struct session_table *t, struct cap_op *o)
 {
 	int err = change_check(t, o, AUDIT_REVOKE);
-	struct session_req *r, *tmp;
 	struct sys_op *w;
 
 	if (err)
@@ -501,9 +500,8 @@ int cap_revoke(struct session_table *t, struct cap_op *o)
 		return -ENOMEM;
 	o->cap->revoked = true;
 	o->cap->revoker = o;
-	list_for_each_safe (r, tmp, &o->cap->reqs, by_cap)
-		if (!SESSION_PLANTED(t, SESSION_PLANT_SERVE_REVOKED))
-			req_stop(r, -EKEYREVOKED);
+	if (!SESSION_PLANTED(t, SESSION_PLANT_SERVE_REVOKED))
+		reqs_stop_cap(o->cap, -EKEYREVOKED);
 	sys_del(w, 'C', o->cap->info.id, 8);
 	sys_go(w);
 	return 0;

@@ -137,13 +137,42 @@ void req_stop(struct session_req *r, int status)
 		store_cancel(r->session->table->store, &r->op);
 }
 
+/*
+ * All of a list. What one request's end gives back may let others begin and end, from inside: so
+ * nothing is known about the list's links afterwards, and the search begins anew. It ends, since
+ * each round takes one out or marks it.
+ */
 void reqs_drop_waiting(struct session *s, const struct session_conn *only, int status)
 {
-	struct session_req *r, *tmp;
-
-	list_for_each_safe (r, tmp, &s->reqs, link)
-		if (r->state != REQ_RUNNING && (!only || r->conn == only))
+	struct session_req *r;
+again:
+	list_for_each (r, &s->reqs, link)
+		if (r->state != REQ_RUNNING && (!only || r->conn == only)) {
 			drop(r, status);
+			goto again;
+		}
+}
+
+void reqs_stop(struct session *s, int status)
+{
+	struct session_req *r;
+again:
+	list_for_each (r, &s->reqs, link)
+		if (!r->stopped) {
+			req_stop(r, status);
+			goto again;
+		}
+}
+
+void reqs_stop_cap(struct cap *c, int status)
+{
+	struct session_req *r;
+again:
+	list_for_each (r, &c->reqs, by_cap)
+		if (!r->stopped) {
+			req_stop(r, status);
+			goto again;
+		}
 }
 
 /* --- the store --- */

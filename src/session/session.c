@@ -5,8 +5,10 @@
  *   opening   its record is on its way to the store: not to be found yet        session_open()
  *   open      in the hash; attached to a connection, or silent                  opened()
  *   ending    out of the hash; its requests are stopped, none is taken          session_finish()
- *   gone      the last request has ended: inodes are let go, the store forgets
- *             its answers, the record is deleted, in this order                 session_maybe_gone()
+ *   gone      the last request has ended: inodes are let go, the record says
+ *             that it is ending, the store forgets its answers, the record is
+ *             deleted, in this order: a crash in between must not leave a
+ *             session that can be resumed and knows none of its answers         session_maybe_gone()
  *
  * A session is attached to at most one connection, and only requests of that one are admitted: this
  * is the fence. A connection that loses its session (conn->session NULL) can't get in any more.
@@ -156,6 +158,16 @@ void session_free(struct session *s)
 	if (!s)
 		return;
 	pst_assert(!s->conn && list_empty(&s->reqs));
+#ifdef PST_TEST_FAULTS
+	/* The planted bug NO_FENCE leaves connections that still name it. */
+	struct session_conn *c;
+
+	list_for_each (c, &s->table->conns, link)
+		if (c->session == s) {
+			c->session = NULL;
+			c->cut(c, -ESTALE);
+		}
+#endif
 	list_del(&s->link);
 	list_del(&s->every);
 	s->table->ending -= s->ending;
@@ -254,7 +266,12 @@ int session_load(struct session_table *t, const struct session_rec *r)
 	s->number = le64_get(r->number);
 	s->recorded = true;
 	memcpy(s->secret_hash, r->secret_hash, sizeof(s->secret_hash));
-	list_push(bucket_of(t, s->number), &s->link);
+	if (r->ending) {
+		s->ending = s->finished = true; /* session_end_rest() does the rest */
+		t->ending++;
+	} else {
+		list_push(bucket_of(t, s->number), &s->link);
+	}
 	return 0;
 }
 
@@ -445,34 +462,68 @@ static void forget_next(struct session *s)
 	sys_go(w);
 }
 
+static void marked(struct sys_op *w, int status)
+{
+	struct session *s = w->arg;
+
+	if (status)
+		session_free(s); /* as it was: the next start finds it, and it expires */
+	else
+		forget_next(s);
+}
+
 void session_maybe_gone(struct session *s)
 {
+	struct session_rec r;
+	struct sys_op *w;
+
 	if (!s->ending || s->finished || !list_empty(&s->reqs))
 		return;
 	s->finished = true;
 	held_release_all(s);
-	forget_next(s);
+	if (!s->recorded) {
+		forget_next(s); /* nobody can resume it */
+		return;
+	}
+	w = sys_new(s->table, PST_OP_BATCH, marked, s);
+	if (!w) {
+		session_free(s);
+		return;
+	}
+	rec_fill(&r, s);
+	r.ending = 1;
+	sys_put(w, 'S', s->number, 8, &r, sizeof(r));
+	sys_go(w);
+}
+
+void session_end_rest(struct session_table *t)
+{
+	struct session *s, *tmp;
+
+	list_for_each_safe (s, tmp, &t->every, every)
+		if (s->ending)
+			forget_next(s);
 }
 
 void session_finish(struct session *s, int why)
 {
 	struct session_conn *c = s->conn;
-	struct session_req *r, *tmp;
 
 	if (s->ending)
 		return;
 	s->ending = true;
+	s->finished = true; /* not before all of this is done */
 	list_del(&s->link);
 	s->table->ending++;
 	detach(s, -ECONNABORTED);
 	reqs_drop_waiting(s, NULL, -ECONNABORTED);
-	list_for_each_safe (r, tmp, &s->reqs, link)
-		req_stop(r, -ESTALE);
+	reqs_stop(s, -ESTALE);
 	if (c && why) {
 		s->table->fig.cut_off++;
 		tell(s, AUDIT_SESSION_CUT, why);
 		c->cut(c, why);
 	}
+	s->finished = false;
 	session_maybe_gone(s);
 }
 

@@ -114,7 +114,7 @@ struct session_opts {
 
 enum session_plant {
 	SESSION_PLANT_NONE,
-	SESSION_PLANT_NO_FENCE,      /* an old connection's requests are taken */
+	SESSION_PLANT_NO_FENCE,      /* an old connection's requests are taken, given up or not */
 	SESSION_PLANT_SERVE_REVOKED, /* the capability's epoch is not looked at */
 	SESSION_PLANT_REEXECUTE,     /* tokens are stripped: a repeat is executed again */
 };
@@ -275,6 +275,8 @@ struct session_req {
  * to its credits; -ENFILE: opens_max.
  */
 int session_admit(struct session_conn *c, struct session_req *r);
+/* A request was answered without being shown to session_admit(): its token's number is used. */
+void session_skip(struct session_conn *c, const struct pst_token *token);
 void session_submit(struct session_req *r);
 int session_end(struct session_req *r);
 

@@ -76,7 +76,8 @@ _Static_assert(sizeof(struct tenant_rec) == 112, "a tenant's record is 112 bytes
  * A session.
  * OFFSET SIZE MEANING
  *      0    1 version: 1
- *      1    3 zero
+ *      1    1 1: it is being ended, and its answers may be forgotten already
+ *      2    2 zero
  *      4    4 slots
  *      8    8 number
  *     16   32 SHA-256 of the secret
@@ -88,7 +89,7 @@ _Static_assert(sizeof(struct tenant_rec) == 112, "a tenant's record is 112 bytes
  *    128  128 per capability: id (4), rights (4)
  */
 struct session_rec {
-	uint8_t version, zero[3];
+	uint8_t version, ending, zero[2];
 	le32 slots;
 	le64 number;
 	uint8_t secret_hash[32];
@@ -337,6 +338,7 @@ int session_load(struct session_table *t, const struct session_rec *r);
 /* Ends it: cuts its connection (if @why) and stops its requests. */
 void session_finish(struct session *s, int why);
 void session_maybe_gone(struct session *s);
+void session_end_rest(struct session_table *t); /* those that a crash left half ended */
 void session_free(struct session *s);
 void session_sweep(struct session_table *t);
 
@@ -386,13 +388,17 @@ void handle_caches_drop(struct session_table *t, const struct cap *cap); /* NULL
 /* 0: go on; -EINPROGRESS: parked; -ESTALE; -EPROTO. Takes the slot when it returns 0. */
 int slot_judge(struct session *s, struct session_req *r);
 void slot_end(struct session *s, struct session_req *r, int status);
-void slot_forget(struct session *s, struct session_req *r); /* it never ran */
+void slot_forget(struct session *s, struct session_req *r);    /* it never ran */
+void slot_skip(struct session *s, const struct pst_token *tk); /* it was refused */
 
 /* --- admit.c, run.c --- */
 
 void req_stop(struct session_req *r, int status);
 /* Requests that wait for their turn are over. */
 void reqs_drop_waiting(struct session *s, const struct session_conn *only, int status);
+/* Every request of a session, or by a capability, is stopped: req_stop(). */
+void reqs_stop(struct session *s, int status);
+void reqs_stop_cap(struct cap *c, int status);
 void req_leave(struct session_req *r);
 void req_held(struct session_req *r, int status); /* it ended: what the session holds then */
 int run_enter(struct session *s, struct session_req *r, bool parked); /* 0, -EINPROGRESS */

@@ -51,7 +51,7 @@ void slot_end(struct session *s, struct session_req *r, int status)
 	pst_assert(sl->running == r);
 	sl->running = NULL;
 	/* "Not done": now it never will be. */
-	if (r->probe && status == -ENOENT)
+	if (r->probe && status == -ENOENT && !SESSION_PLANTED(s->table, SESSION_PLANT_NO_FENCE))
 		sl->given_up = true;
 	if (!next)
 		return;
@@ -78,4 +78,20 @@ void slot_forget(struct session *s, struct session_req *r)
 		return;
 	}
 	slot_end(s, r, -ECANCELED);
+}
+
+/* It was refused before its token was looked at. That is an answer like any other: the client goes
+ * on with the next number. */
+void slot_skip(struct session *s, const struct pst_token *tk)
+{
+	struct slot *sl;
+
+	if (tk->session != s->number || tk->slot >= s->slots || tk->reserved || !tk->seq)
+		return;
+	sl = &s->slot[tk->slot];
+	if (sl->running || (sl->known && tk->seq != sl->seq + 1))
+		return;
+	sl->known = true;
+	sl->seq = tk->seq;
+	sl->given_up = false;
 }

@@ -406,6 +406,7 @@ int session_table_open(struct session_table **ret_t, struct store *store,
 	}
 	loop_poller_add(t->loop, &t->poller);
 	sweep_arm(t);
+	session_end_rest(t);
 	*ret_t = t;
 	return 0;
 }
