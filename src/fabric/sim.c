@@ -179,6 +179,9 @@ static void closed_fire(struct sim_link *l, struct sim_ev *ev)
 {
 	struct sim_end *e = container_of(ev, struct sim_end, closed_ev);
 
+	/* Messages behind them will be delivered: then so are they. */
+	if (l->k.traits & FABRIC_WRITE_THEN_MSG && !l->cut)
+		writes_land(e);
 	xfers_end(e, -ECANCELED);
 	windows_end(e);
 	end_gone(e);

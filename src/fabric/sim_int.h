@@ -145,6 +145,7 @@ int sim_window_open(struct chan *c, struct chan_window *w);
 void sim_window_close(struct chan *c, struct chan_window *w);
 int sim_write(struct chan *c, struct chan_xfer *x);
 int sim_read(struct chan *c, struct chan_xfer *x);
+void writes_land(struct sim_end *e); /* what is left of them, now */
 void xfers_end(struct sim_end *e, int status);
 void windows_end(struct sim_end *e);
 void piece_fire(struct sim_link *l, struct sim_ev *ev);

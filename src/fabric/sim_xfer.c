@@ -164,6 +164,24 @@ static void piece_land(struct sim_link *l, struct sim_xfer *sx, struct sim_piece
 	}
 }
 
+void writes_land(struct sim_end *e)
+{
+	struct sim_link *l = e->link;
+	struct chan_xfer *x;
+
+	if (e->peer->state == END_CLOSING || e->peer->state == END_GONE)
+		return;
+	list_for_each (x, &e->xfers, link) {
+		struct sim_xfer *sx = (struct sim_xfer *)(uintptr_t)x->priv[0];
+
+		for (unsigned i = 0; sx->is_write && i < sx->pieces; i++)
+			if (!list_empty(&sx->piece[i].ev.link)) {
+				list_del(&sx->piece[i].ev.link);
+				piece_land(l, sx, &sx->piece[i]);
+			}
+	}
+}
+
 void piece_fire(struct sim_link *l, struct sim_ev *ev)
 {
 	struct sim_piece *p = container_of(ev, struct sim_piece, ev);
