@@ -207,6 +207,10 @@ static void push(struct sreq *r)
 	r->conn->l->fig.bytes_out += r->resp.len;
 	if (ch->traits & FABRIC_WRITE_THEN_MSG)
 		send_answer(r);
+#ifdef PST_TEST_FAULTS
+	else if (r->conn->l->opts.plant == LISTENER_PLANT_ANSWER_EARLY)
+		send_answer(r); /* the planted bug */
+#endif
 }
 
 void answer_op(struct sreq *r)

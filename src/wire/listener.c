@@ -92,12 +92,30 @@ static void conn_close(struct conn *c)
 static void kick_run(struct loop_msg *m)
 {
 	struct wire_listener *l = container_of(m, struct wire_listener, kick);
-	struct conn *c, *next;
+	struct conn *c;
 
 	l->kicked = false;
-	list_for_each_safe (c, next, &l->conns, link)
-		if (c->state == CONN_DOOMED)
+again: /* a close may end others, and with them their connections */
+	list_for_each (c, &l->conns, link)
+		if (c->state == CONN_DOOMED) {
 			conn_close(c);
+			goto again;
+		}
+	serve_drain(l);
+}
+
+static void kick(struct wire_listener *l)
+{
+	if (l->kicked)
+		return;
+	l->kicked = true;
+	l->kick.run = kick_run;
+	loop_post(l->loop, &l->kick);
+}
+
+void listener_drain_soon(struct wire_listener *l)
+{
+	kick(l);
 }
 
 void conn_doom(struct conn *c, int why)
@@ -105,11 +123,7 @@ void conn_doom(struct conn *c, int why)
 	if (c->state >= CONN_DOOMED)
 		return;
 	c->state = CONN_DOOMED;
-	if (!c->l->kicked) {
-		c->l->kicked = true;
-		c->l->kick.run = kick_run;
-		loop_post(c->l->loop, &c->l->kick);
-	}
+	kick(c->l);
 }
 
 void conn_bad(struct conn *c, const char *what)

@@ -154,6 +154,7 @@ void conn_bad(struct conn *c, const char *what); /* it broke the rules: log, cou
 void conn_req_gone(struct conn *c);              /* one request less: maybe the last */
 
 void listener_tick_arm(struct wire_listener *l);
+void listener_drain_soon(struct wire_listener *l); /* serve_drain() from a turn */
 /* One more request, from the pool or new; NULL: as many as were agreed are under way, or no memory
  * for another. */
 struct sreq *conn_req_get(struct conn *c);

@@ -22,11 +22,13 @@ static void slot_give(struct rreq *r)
 		return;
 	r->has_slot = false;
 	if (!r->sent) /* its number was not used: the next one takes it */
-		rm->slot_seq[r->slot]--;
-	if (r->answered || !r->sent)
+		rm->slot[r->slot].seq--;
+	if (r->answered || !r->sent) {
 		rm->slot_stack[rm->slots_free++] = r->slot;
-	else
-		rm->slots_lost++; /* 3. */
+	} else {
+		rm->slot[r->slot].lost = true; /* 3. */
+		rm->slots_lost++;
+	}
 }
 
 void rreq_free(struct rreq *r)
@@ -66,6 +68,9 @@ void rreq_again(struct rreq *r)
 	r->state = RREQ_WAIT;
 	list_del(&r->wait);
 	list_push_front(&rm->wait, &r->wait);
+	/* Its time may have passed while its window was being closed. */
+	if (r->op->deadline_ns && r->op->deadline_ns < rm->tick.deadline_ns)
+		(void)loop_timer_arm(rm->loop, &rm->tick, r->op->deadline_ns + 1); /* can't fail */
 }
 
 /* The op ends; the request stays to hear the answer, which tells what became of the slot. */
@@ -145,15 +150,77 @@ void rreq_close(struct rreq *r, enum rreq_then then, int status)
 	chan_window_close(r->rm->chan, &r->win);
 }
 
+static void rreq_take(struct remote *rm, struct rreq *r, struct pst_op *op)
+{
+	list_del(&r->link);
+	list_push(&rm->active, &r->link);
+	r->op = op;
+	r->state = RREQ_WAIT;
+	r->sent = r->crc_made = r->cancelled = r->cancel_told = r->placed = r->answered = false;
+	r->bad_crcs = 0;
+}
+
+/* --- slots whose state is not known --- */
+
+static void probed(struct pst_op *op)
+{
+	struct remote *rm = container_of(op, struct remote, probe);
+
+	rm->probing = false; /* whatever was said: the slot is good, or lost again */
+	remote_probe(rm);
+}
+
+void remote_probe(struct remote *rm)
+{
+	uint32_t slot = 0;
+	struct rreq *r;
+
+	if (likely(!rm->slots_lost) || rm->probing || rm->closing || rm->state != REMOTE_UP ||
+	    list_empty(&rm->free))
+		return;
+	while (!rm->slot[slot].lost)
+		slot++;
+	rm->probing = true;
+	rm->slots_lost--;
+	rm->slot[slot].lost = false;
+	rm->probe = (struct pst_op){
+	        .opcode = PST_OP_BATCH, .cont = rm->slot[slot].cont, .done = probed};
+	r = list_first(&rm->free, struct rreq, link);
+	rreq_take(rm, r, &rm->probe);
+	r->has_slot = r->sent = true; /* the slot comes back when it is answered */
+	r->slot = slot;
+	r->seq = rm->slot[slot].seq;
+	list_push_front(&rm->wait, &r->wait);
+	remote_pump(rm);
+}
+
 /* --- sending what waits --- */
+
+/* All slots carry changes: others need not wait for that. */
+static bool waits_for_slot(const struct rreq *r)
+{
+	return !r->rm->slots_free && !r->has_slot && wire_op_of(r->op->opcode)->is & WIRE_OP_TOKEN;
+}
+
+static struct rreq *next_to_send(struct remote *rm)
+{
+	struct rreq *r;
+
+	list_for_each (r, &rm->wait, wait)
+		if (likely(!waits_for_slot(r)))
+			return r;
+	return NULL;
+}
 
 void remote_pump(struct remote *rm)
 {
 	while (rm->state == REMOTE_UP && !list_empty(&rm->wait) && rm->inflight < rm->depth &&
 	       rm->again_ns <= loop_now(rm->loop)) {
-		struct rreq *r = list_first(&rm->wait, struct rreq, wait);
+		struct rreq *r = next_to_send(rm);
 		int rc;
 
+		if (!r)
+			return;
 		list_del(&r->wait);
 		rc = rreq_send(r);
 		if (rc == -EAGAIN) {
@@ -176,16 +243,6 @@ static enum pst_outcome refuse(struct pst_op *op, int status)
 {
 	op->status = status;
 	return PST_DONE;
-}
-
-static void rreq_take(struct remote *rm, struct rreq *r, struct pst_op *op)
-{
-	list_del(&r->link);
-	list_push(&rm->active, &r->link);
-	r->op = op;
-	r->state = RREQ_WAIT;
-	r->sent = r->crc_made = r->cancelled = r->cancel_told = r->placed = r->answered = false;
-	r->bad_crcs = 0;
 }
 
 static enum pst_outcome remote_submit(struct store *s, struct pst_op *op)
@@ -317,12 +374,12 @@ static void tick(struct loop_timer *t)
 {
 	struct remote *rm = container_of(t, struct remote, tick);
 	uint64_t now = loop_now(rm->loop);
-	struct rreq *r, *next;
 
-	list_for_each_safe (r, next, &rm->active, link)
-		rreq_tick(r, now);
+	for (uint32_t i = 0; i < rm->req_count; i++) /* whatever their ends do to others */
+		rreq_tick(&rm->reqs[i], now);
 	(void)loop_timer_arm(rm->loop, t, next_tick(rm, now));
 	listen_for_life(rm, now);
+	remote_probe(rm);
 	remote_pump(rm);
 }
 
@@ -394,7 +451,7 @@ static void remote_free(struct remote *rm)
 		wire_bufs_done(&rm->bufs);
 	mem_free(rm->reqs);
 	mem_free(rm->slot_stack);
-	mem_free(rm->slot_seq);
+	mem_free(rm->slot);
 	mem_free(rm->strings);
 	net_tls_free(rm->opts.tls);
 	mem_free(rm);
@@ -409,8 +466,8 @@ static int remote_alloc(struct remote *rm)
 	rm->req_count = rm->opts.ops_max;
 	rm->reqs = mem_calloc(rm->req_count, sizeof(*rm->reqs));
 	rm->slot_stack = mem_calloc(rm->opts.slots, sizeof(*rm->slot_stack));
-	rm->slot_seq = mem_calloc(rm->opts.slots, sizeof(*rm->slot_seq));
-	if (!rm->reqs || !rm->slot_stack || !rm->slot_seq)
+	rm->slot = mem_calloc(rm->opts.slots, sizeof(*rm->slot));
+	if (!rm->reqs || !rm->slot_stack || !rm->slot)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < rm->req_count; i++) {
 		struct rreq *r = &rm->reqs[i];
@@ -462,6 +519,9 @@ static struct remote *remote_new(struct loop *loop, const struct remote_opts *op
 static int remote_end(struct remote *rm)
 {
 	rm->closing = true;
+	for (uint32_t i = 0; rm->probing && i < rm->req_count; i++)
+		if (rm->reqs[i].op == &rm->probe)
+			rreq_end(&rm->reqs[i], -ECANCELED); /* nobody will use the slot */
 	remote_stop(rm);
 	while (!list_empty(&rm->active) || rm->kicked)
 		(void)loop_turn(rm->loop, 10 * NSEC_PER_MSEC);
@@ -478,7 +538,7 @@ static int remote_close(struct store *s)
 	int rc = 0;
 
 	list_for_each (r, &rm->active, link)
-		pst_assert(!r->op);
+		pst_assert(!r->op || r->op == &rm->probe);
 	if (rm->vol_count || rm->vol_many) {
 		struct pst_op op = {.opcode = PST_OP_FLUSH};
 
@@ -549,4 +609,9 @@ void remote_figures(struct store *s, struct remote_figures *ret_f)
 void remote_cut(struct store *s)
 {
 	remote_bad(remote_of(s), "cut by a test");
+}
+
+struct chan *remote_chan(struct store *s)
+{
+	return remote_of(s)->chan;
 }

@@ -34,12 +34,15 @@ static void retry_at(struct remote *rm, uint64_t in_ns)
 /* Ends every op that is not under way already: @unknown for changes that may have been made. */
 static void fail_all(struct remote *rm, int status, bool only_sent_changes)
 {
-	struct rreq *r, *next;
-
-	list_for_each_safe (r, next, &rm->active, link) {
+	/* By number: done() may submit, and what ends may let others go on, and end. */
+	for (uint32_t i = 0; i < rm->req_count; i++) {
+		struct rreq *r = &rm->reqs[i];
 		bool unknown = r->sent && r->has_slot;
 
-		if (r->state != RREQ_WAIT || (only_sent_changes && !unknown))
+		/* What waits; and what will, once its window is closed. */
+		if (r->state != RREQ_WAIT && !(r->state == RREQ_CLOSING && r->then == THEN_AGAIN))
+			continue;
+		if (only_sent_changes && !unknown)
 			continue;
 		rm->fig.lost += unknown;
 		rreq_close(r, THEN_FAIL, unknown ? -ESTALE : status);
@@ -64,11 +67,12 @@ static void dead(struct remote *rm, int status, const char *text)
 static void drop(struct remote *rm)
 {
 	struct chan *ch = rm->chan;
-	struct rreq *r, *next;
 
 	if (!ch)
 		return;
-	list_for_each_safe (r, next, &rm->active, link) {
+	for (uint32_t i = 0; i < rm->req_count; i++) { /* as in fail_all() */
+		struct rreq *r = &rm->reqs[i];
+
 		rreq_uncount(r);
 		if (r->state == RREQ_SENT && !r->op)
 			rreq_free(r);
@@ -77,16 +81,6 @@ static void drop(struct remote *rm)
 	}
 	rm->chan = NULL;
 	chan_close(ch);
-}
-
-static bool changes_pending(const struct remote *rm)
-{
-	struct rreq *r;
-
-	list_for_each (r, &rm->active, link)
-		if (r->has_slot && r->sent)
-			return true;
-	return false;
 }
 
 static void backoff(struct remote *rm)
@@ -122,8 +116,6 @@ static void lost(struct remote *rm, int status)
 		rm->backoff_ns = 0;
 		log_warn("%s; connecting again", rm->text);
 	}
-	if (rm->slots_lost > rm->slot_count / 2 && !changes_pending(rm))
-		rm->session = 0; /* 3.: too few slots are left; a new one has all */
 	remote_patience(rm, loop_now(rm->loop));
 	if (was_up)
 		retry_at(rm, rng_below(&rm->rng, BACKOFF_MIN_NS));
@@ -266,7 +258,7 @@ static void session_new(struct remote *rm, const struct wire_welcome *w)
 	rm->slot_count = MIN(w->slots, rm->opts.slots);
 	rm->slots_free = 0;
 	rm->slots_lost = 0;
-	memset(rm->slot_seq, 0, rm->opts.slots * sizeof(*rm->slot_seq));
+	memset(rm->slot, 0, rm->opts.slots * sizeof(*rm->slot));
 	for (uint32_t i = rm->slot_count; i-- > 0;)
 		rm->slot_stack[rm->slots_free++] = i;
 	list_for_each (r, &rm->active, link) /* those that were never sent */
@@ -367,6 +359,7 @@ static void welcome(struct remote *rm, const void *msg, uint32_t len)
 	rm->fig.fallbacks += strcmp(rm->opts.at[rm->at].provider, rm->opts.at[0].provider) != 0;
 	log_info("%s: connected over %s, session %016llx", where(rm), rm->opts.at[rm->at].provider,
 	         (unsigned long long)rm->session);
+	remote_probe(rm);
 	remote_pump(rm);
 }
 

@@ -16,7 +16,9 @@
  *  2. A change has a slot and a sequence number from its first sending to its answer, whatever
  *     happens to connections in between. It is sent again under the same ones, and under none else.
  *  3. A slot whose last request ended without an answer (the op timed out and the connection is
- *     gone) is not used again in this session: what the server has seen of it is not known.
+ *     gone) is not used again before the server was asked what it has seen of it (remote_probe):
+ *     the answer is "done" or "not done, and never will be", and in either case the next number is
+ *     good.
  *  4. What the server sends is looked at after it can't change it any more: messages when they
  *     arrive, windows after they are closed. Outputs of an op are written when all of that is good.
  *  5. done() runs from handlers and timers, never from inside submit or cancel.
@@ -107,7 +109,13 @@ struct remote {
 	uint64_t epoch;
 	uint32_t slot_count, slots_free, slots_lost;
 	uint32_t *slot_stack;
-	uint64_t *slot_seq;
+	struct remote_slot {
+		uint64_t seq;
+		uint32_t cont; /* of its last change, for the question */
+		bool lost;     /* 3. */
+	} * slot;
+	struct pst_op probe;
+	bool probing;
 
 	/* volatile writes of containers, completed and not flushed since */
 	struct {
@@ -153,6 +161,8 @@ void rreq_free(struct rreq *r);
 void rreq_close(struct rreq *r, enum rreq_then then, int status);
 /* Into the queue of those to be sent, at its front. */
 void rreq_again(struct rreq *r);
+/* Asks about the next slot of 3., if there is one and nobody asks already. */
+void remote_probe(struct remote *rm);
 /* Sends what waits, as far as there is room. */
 void remote_pump(struct remote *rm);
 

@@ -241,14 +241,15 @@ static int slot_take(struct rreq *r)
 
 #ifdef PST_TEST_FAULTS
 	if (rm->opts.plant == REMOTE_PLANT_NEW_TOKEN && r->has_slot && r->sent)
-		r->seq = ++rm->slot_seq[r->slot];
+		r->seq = ++rm->slot[r->slot].seq;
 #endif
 	if (r->has_slot)
 		return 0;
 	if (!rm->slots_free)
 		return -EAGAIN;
 	r->slot = rm->slot_stack[--rm->slots_free];
-	r->seq = ++rm->slot_seq[r->slot];
+	r->seq = ++rm->slot[r->slot].seq;
+	rm->slot[r->slot].cont = r->op->cont;
 	r->has_slot = true;
 	return 0;
 }

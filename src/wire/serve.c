@@ -222,6 +222,7 @@ static void start(struct sreq *r, const struct wire_req *m, const struct wire_op
 		return;
 	}
 	if (rc < 0) {
+		session_skip(&r->conn->sc, &r->s.op.token);
 		end_with(r, rc);
 		return;
 	}
@@ -316,7 +317,7 @@ static void stop(struct session_req *s)
 	if (r->state == SREQ_RUN)
 		store_cancel(r->conn->l->store, &s->op);
 	else if (r->state == SREQ_MEM)
-		serve_drain(r->conn->l); /* it ends there, from a turn */
+		listener_drain_soon(r->conn->l); /* not from inside: session.h */
 }
 
 static void admit(struct sreq *r)

@@ -34,6 +34,13 @@ struct wire_listener_opts {
 	/* Answers a PST_OP_FIGURES: op->val, ret_len, status, done(), maybe from inside. NULL: -ENOTSUP */
 	void (*figures)(void *arg, struct pst_op *op);
 	void *figures_arg;
+	unsigned plant;     /* test-only: enum listener_plant */
+};
+
+/* Bugs that tests plant to show that they would catch them; only with -Dtest_faults=true. */
+enum listener_plant {
+	LISTENER_PLANT_NONE,
+	LISTENER_PLANT_ANSWER_EARLY, /* an answer does not wait for the write that it tells of */
 };
 
 struct wire_figures {
@@ -148,7 +155,7 @@ struct remote_opts {
 	unsigned plant;   /* test-only: enum remote_plant */
 };
 
-/* Bugs that tests plant to show that they would catch them; only with -Dtest_faults=true. */
+/* The client's bugs, as enum listener_plant. */
 enum remote_plant {
 	REMOTE_PLANT_NONE,
 	REMOTE_PLANT_NEW_TOKEN,      /* a resent change gets a token of its own */
@@ -182,5 +189,7 @@ void remote_figures(struct store *s, struct remote_figures *ret_f);
 bool store_is_remote(const struct store *s);
 /* Test-only: cuts the connection, as if the network had. */
 void remote_cut(struct store *s);
+/* Test-only: the channel of now, NULL: none. */
+struct chan *remote_chan(struct store *s);
 
 #endif
