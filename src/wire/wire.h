@@ -34,7 +34,7 @@ struct wire_listener_opts {
 	/* Answers a PST_OP_FIGURES: op->val, ret_len, status, done(), maybe from inside. NULL: -ENOTSUP */
 	void (*figures)(void *arg, struct pst_op *op);
 	void *figures_arg;
-	unsigned plant;     /* test-only: enum listener_plant */
+	unsigned plant; /* test-only: enum listener_plant */
 };
 
 /* Bugs that tests plant to show that they would catch them; only with -Dtest_faults=true. */
