@@ -69,6 +69,8 @@ static void test_wrong_container(void **state)
 	refused(&w, &c, names_op(PST_OP_SNAP_LIST, 0, "a"), -EACCES);
 	refused(&w, &c, names_op(PST_OP_CONT_CREATE, 0, "mine"), -EACCES);
 	refused(&w, &c, names_op(PST_OP_CONT_DESTROY, 0, "b"), -EACCES);
+	/* What the server counts of all tenants. */
+	refused(&w, &c, OP(.opcode = PST_OP_FIGURES), -EACCES);
 	/* The table's own container is for nobody, whatever he calls it, the owner included. */
 	refused(&w, &c, names_op(PST_OP_CONT_OPEN, 0, SYS_CONT_NAME), -EACCES);
 	refused(&w, &w.owner, names_op(PST_OP_CONT_OPEN, 0, SYS_CONT_NAME), -ENOENT);
