@@ -462,6 +462,7 @@ void local_stop(struct local *l, int status, const char *fmt, ...)
  */
 typedef enum pst_outcome (*op_try)(struct shard *s, struct pst_op *op);
 enum pst_outcome op_run(struct shard *s, struct pst_op *op, op_try try);
+enum pst_outcome op_stall(struct shard *s, struct pst_op *op); /* it said PST_BUSY: PST_QUEUED */
 void op_again(struct shard *s, struct pst_op *op, op_try try); /* goes on with a queued op */
 enum pst_outcome op_fail(struct pst_op *op, int status);       /* sets the status; PST_DONE */
 /* @op's change is in @frame: done now (volatile, or durable already), or when the frame is durable.
@@ -479,6 +480,23 @@ struct op_state {
 static inline struct op_state *op_state(struct pst_op *op)
 {
 	return (struct op_state *)op->priv;
+}
+/* op_run() for an op that changes nothing: neither a stopped store nor those that wait stop it. */
+static inline enum pst_outcome op_run_read(struct shard *s, struct pst_op *op, op_try try)
+{
+	struct local *l = s->l;
+	enum pst_outcome out;
+
+	if (unlikely(l->ops >= l->opts.ops_max))
+		return PST_BUSY;
+	*op_state(op) = (struct op_state){.shard = s, .try = try};
+	l->ops++;
+	out = try(s, op);
+	if (unlikely(out == PST_BUSY))
+		return op_stall(s, op);
+	if (out == PST_DONE)
+		l->ops--;
+	return out;
 }
 static inline uint64_t op_iov_bytes(const struct pst_op *op)
 {
@@ -680,10 +698,28 @@ uint32_t blocks_to_place(struct shard *s, struct cont *c, struct pst_oid oid, co
 
 #define REQ_BYTES 1536
 int req_error(const struct local *l); /* why not: -EAGAIN: the limit, -ENOMEM */
+void *req_new(struct local *l);       /* when none is free; NULL: no memory */
+static inline uint64_t reqs_max(const struct local *l)
+{
+	return 4ull * l->opts.ops_max;
+}
 /* For what an op that has begun needs to go on. Not limited: two ops that each had a part of what
  * they need would start over for ever. The blocks of an op bound it. */
-void *req_get_part(struct local *l);
-void *req_get(struct local *l); /* zeroed head is the caller's business; NULL: limit reached */
+static inline void *req_get_part(struct local *l)
+{
+	void **r = l->req_free;
+
+	if (unlikely(!r))
+		return req_new(l);
+	l->req_free = *r;
+	l->reqs++;
+	return r;
+}
+/* Zeroed head is the caller's business. NULL: the limit is reached, or no memory. */
+static inline void *req_get(struct local *l)
+{
+	return unlikely(l->reqs > reqs_max(l)) ? NULL : req_get_part(l);
+}
 static inline void req_put(struct local *l, void *req)
 {
 	*(void **)req = l->req_free;

@@ -13,37 +13,18 @@
 
 /* --- requests --- */
 
-static bool reqs_full(const struct local *l)
-{
-	return l->reqs > 4ull * l->opts.ops_max;
-}
-
 int req_error(const struct local *l)
 {
-	return reqs_full(l) ? -EAGAIN : -ENOMEM;
+	return l->reqs > reqs_max(l) ? -EAGAIN : -ENOMEM;
 }
 
-static void *req_take(struct local *l)
+void *req_new(struct local *l)
 {
-	void **r = l->req_free;
+	void *r = mem_alloc_aligned(64, REQ_BYTES);
 
-	if (r)
-		l->req_free = *r;
-	else
-		r = mem_alloc_aligned(64, REQ_BYTES);
 	if (r)
 		l->reqs++;
 	return r;
-}
-
-void *req_get(struct local *l)
-{
-	return reqs_full(l) ? NULL : req_take(l);
-}
-
-void *req_get_part(struct local *l)
-{
-	return req_take(l);
 }
 
 /* --- ops --- */
@@ -144,31 +125,36 @@ static void stall(struct shard *s, struct pst_op *op, bool again)
 	local_tick(s->l);
 }
 
+enum pst_outcome op_stall(struct shard *s, struct pst_op *op)
+{
+	stall(s, op, false);
+	if (s->in_pass) { /* or a pass might never end */
+		op_state(op)->pass = s->pass;
+		shard_kick(s);
+	}
+	return PST_QUEUED;
+}
+
 enum pst_outcome op_run(struct shard *s, struct pst_op *op, op_try try)
 {
 	struct local *l = s->l;
-	struct op_state *st = op_state(op);
 	enum pst_outcome out = PST_BUSY;
 
-	if (l->opts.read_only && mutates(op))
+	if (!mutates(op))
+		return op_run_read(s, op, try);
+	if (l->opts.read_only)
 		return op_fail(op, -EROFS);
-	if (l->stopped && mutates(op))
+	if (l->stopped)
 		return op_fail(op, l->stop_status);
 	if (l->ops >= l->opts.ops_max)
 		return PST_BUSY;
-	*st = (struct op_state){.shard = s, .try = try};
+	*op_state(op) = (struct op_state){.shard = s, .try = try};
 	l->ops++;
 	/* Who came first and waits goes first. */
-	if (list_empty(&s->stalled) || !mutates(op))
+	if (list_empty(&s->stalled))
 		out = try(s, op);
-	if (out == PST_BUSY) {
-		stall(s, op, false);
-		if (s->in_pass) { /* or a pass might never end */
-			st->pass = s->pass;
-			shard_kick(s);
-		}
-		return PST_QUEUED;
-	}
+	if (out == PST_BUSY)
+		return op_stall(s, op);
 	if (out == PST_DONE)
 		l->ops--;
 	return out;

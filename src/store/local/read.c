@@ -109,7 +109,7 @@ static void verify(struct part *p)
 	}
 }
 
-static void part_put(struct part *p)
+static inline __attribute__((always_inline)) void part_put(struct part *p)
 {
 	struct shard *s = p->shard;
 	struct pst_op *op = p->op;
@@ -334,16 +334,23 @@ static bool read_block(struct shard *s, struct pst_op *op, const struct btree *t
                        const struct head *h)
 {
 	struct read_state *r = state(op);
-	const struct extent *e;
-	struct extent scratch;
 	uint64_t addr;
+	bool nocsum;
 
-	e = h->exists ? extent_peek(t, h, r->first, &scratch) : NULL;
-	if (!e || e->lblk > r->first)
-		return false;
-	addr = e->addr + (r->first - e->lblk);
+	if (h->has_extent && r->first < h->ext_blocks) {
+		addr = h->addr + r->first;
+		nocsum = h->nocsum;
+	} else {
+		struct extent scratch;
+		const struct extent *e = h->exists ? extent_peek(t, h, r->first, &scratch) : NULL;
+
+		if (!e || e->lblk > r->first)
+			return false;
+		addr = e->addr + (r->first - e->lblk);
+		nocsum = e->nocsum;
+	}
 	if ((s->jrnl.count && jrnl_find(s, addr)) ||
-	    part_start(s, op, h, r->first, addr, 1, e->nocsum))
+	    part_start(s, op, h, r->first, addr, 1, nocsum))
 		return false;
 	r->next = r->end;
 	return true;
@@ -441,5 +448,5 @@ enum pst_outcome read_submit(struct local *l, struct pst_op *op)
 		return op_fail(op, -E2BIG);
 	if (op->off > PST_OBJECT_MAX || op_iov_bytes(op) != op->len)
 		return op_fail(op, -EINVAL);
-	return op_run(s, op, read_try);
+	return op_run_read(s, op, read_try);
 }

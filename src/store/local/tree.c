@@ -63,7 +63,8 @@ bool extent_decode(const uint8_t *val, size_t len, struct extent *e)
 	return e->blocks > 0 && e->blocks <= EXTENT_BLOCKS_MAX;
 }
 
-int head_decode(const uint8_t *val, size_t len, struct head *h)
+static inline __attribute__((always_inline)) int decode(const uint8_t *val, size_t len,
+                                                        struct head *h)
 {
 	const struct media_head *m = (const void *)val;
 	size_t at = sizeof(*m);
@@ -102,6 +103,11 @@ int head_decode(const uint8_t *val, size_t len, struct head *h)
 	return len == at + h->label_len && h->label_len <= PST_LABEL_MAX ? 0 : -EBADMSG;
 }
 
+int head_decode(const uint8_t *val, size_t len, struct head *h)
+{
+	return decode(val, len, h);
+}
+
 void head_get(const struct btree *t, struct pst_oid oid, struct head *ret_head)
 {
 	uint8_t key[KEY_OBJ_BYTES];
@@ -110,7 +116,7 @@ void head_get(const struct btree *t, struct pst_oid oid, struct head *ret_head)
 
 	ret_head->exists = false;
 	key_obj(key, oid, KEY_HEAD);
-	if (bt_get(t, key, sizeof(key), &val, &len) == 0 && head_decode(val, len, ret_head) == 0)
+	if (bt_get(t, key, sizeof(key), &val, &len) == 0 && decode(val, len, ret_head) == 0)
 		return;
 	memset(ret_head, 0, sizeof(*ret_head));
 }
