@@ -199,6 +199,30 @@ def test_addresses():
         assert s.end()[0] == 0
 
 
+def own_address():
+    """One of this host's that is not loopback, or None. (Nothing is sent.)"""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        try:
+            s.connect(("192.0.2.1", 9))
+        except OSError:
+            return None
+        return s.getsockname()[0]
+
+
+def test_token_is_kept():
+    """A token is not shown where others can read it: not even to a server that would do without."""
+    host = own_address()
+    if not host or host.startswith("127."):
+        print("# skip: this host has no address but loopback")
+        return
+    s = Server("--insecure", listen="0.0.0.0:0")
+    uri = "pst://%s:%d?channel=tcp" % (host, s.port)
+    assert pst(uri, "status").returncode == 0
+    says(pst(uri + "&token=pst1secret", "status"), "others can read this channel", "insecure=yes")
+    says(pst(uri + "&token=pst1secret&insecure=yes", "status"), "not one of this store's")
+    assert s.end()[0] == 0
+
+
 def test_first_choice():
     """The socket of a server beside a port that the kernel chose is the best channel, whoever's server it is."""
     s = subprocess.Popen([P, "serve", "local:mem:64M", "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True, env=ENV)

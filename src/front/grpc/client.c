@@ -161,6 +161,9 @@ int control_open(struct control **ret_c, const char *store, const char *at, stru
 		options_done(&o);
 		return err_set(err, -ENOMEM, "no memory");
 	}
+	/* The system's resolver knows what the system calls its hosts; c-ares, gRPC's own, does not,
+	 * and leaks. Whoever set it otherwise meant it. */
+	(void)setenv("GRPC_DNS_RESOLVER", "native", 0);
 	grpc_init();
 	gpr_set_log_function(front_log);
 	if (at)
