@@ -61,7 +61,9 @@ static uint32_t body_make(struct sreq *r)
 
 	if (!w || !w->gives || !r->cold || r->s.op.status < 0)
 		return 0;
-	out = (struct wire_out){.at = r->cold->body, .end = r->cold->body + WIRE_BODY_MAX};
+	out = (struct wire_out){.at = r->cold->body,
+	                        .end = r->cold->body + WIRE_BODY_MAX,
+	                        .version = r->conn->version};
 	pst_assert(wire_answer_put(&out, &r->s.op));
 	return (uint32_t)(out.at - r->cold->body);
 }
@@ -321,8 +323,11 @@ void answer_bad_block(struct pst_scrub_report *rep, uint32_t cont, struct pst_oi
 	struct cold *cold = container_of(s, struct cold, scratch);
 
 	if (cold->bad_count < BAD_BLOCKS_MAX)
-		cold->bad[cold->bad_count++] = (struct wire_bad_block){
-		        .cont = cont, .oid = oid, .off = off, .status = status};
+		cold->bad[cold->bad_count++] = (struct wire_bad_block){.cont = cont,
+		                                                       .oid = oid,
+		                                                       .off = off,
+		                                                       .view = rep->bad_view,
+		                                                       .status = status};
 }
 
 bool answer_progress(struct conn *c)

@@ -242,6 +242,7 @@ static int fields_get(struct wire_in *in, uint32_t allowed, struct fields *f)
 		f->in[tag].at = wire_get_bytes(in, len);
 		f->in[tag].end = in->at;
 		f->in[tag].bad = false;
+		f->in[tag].version = in->version;
 		wire_get_pad(in, len);
 		f->there |= WIRE_BIT(tag);
 	}

@@ -27,11 +27,13 @@
 
 struct wire_out {
 	uint8_t *at, *end;
-	bool full; /* something did not fit; nothing is written any more */
+	bool full;       /* something did not fit; nothing is written any more */
+	uint8_t version; /* that the reader speaks; 0: the newest */
 };
 struct wire_in {
 	const uint8_t *at, *end;
-	bool bad; /* something was not there; zeroes are read from then on */
+	bool bad;        /* something was not there; zeroes are read from then on */
+	uint8_t version; /* that the writer speaks; 0: the newest */
 };
 
 static inline uint32_t wire_in_left(const struct wire_in *in)
@@ -189,6 +191,7 @@ struct wire_bad_block {
 	uint32_t cont;
 	struct pst_oid oid;
 	uint64_t off;
+	uint64_t view; /* from version 2 on */
 	int32_t status;
 };
 #define WIRE_EVENT_MAX 256u

@@ -325,6 +325,28 @@ void wire_status_put(struct wire_out *out, const struct pst_store_status *s)
 		wire_put_64(out, s->device[i].size_bytes);
 		put_text(out, s->device[i].name, sizeof(s->device[i].name));
 	}
+	if (out->version == 1)
+		return;
+	wire_put_32(out, s->refused_last);
+	wire_put_32(out, PST_SCARCE_KINDS);
+	for (unsigned i = 0; i < PST_SCARCE_KINDS; i++)
+		wire_put_64(out, s->refused[i]);
+}
+
+/* Kinds that we don't know are none. */
+static void refused_get(struct wire_in *in, struct pst_store_status *s)
+{
+	uint32_t last = wire_get_32(in), kinds = wire_get_32(in);
+
+	if (kinds > 64)
+		in->bad = true;
+	s->refused_last = last < PST_SCARCE_KINDS ? last : PST_SCARCE_NONE;
+	for (uint32_t i = 0; i < kinds && !in->bad; i++) {
+		uint64_t n = wire_get_64(in);
+
+		if (i < PST_SCARCE_KINDS)
+			s->refused[i] = n;
+	}
 }
 
 void wire_status_get(struct wire_in *in, struct pst_store_status *s)
@@ -345,6 +367,8 @@ void wire_status_get(struct wire_in *in, struct pst_store_status *s)
 		s->device[i].size_bytes = wire_get_64(in);
 		get_text(in, s->device[i].name, sizeof(s->device[i].name));
 	}
+	if (in->version != 1)
+		refused_get(in, s);
 }
 
 void wire_scrub_put(struct wire_out *out, const struct pst_scrub_report *r)

@@ -188,7 +188,7 @@ uint32_t wire_scrub_event_put(void *buf, uint32_t cap, uint8_t version, uint64_t
 {
 	struct wire_out out = out_of(buf, cap);
 
-	note_put(&out, WIRE_EVENT, version, bad ? 80 : 48, id);
+	note_put(&out, WIRE_EVENT, version, !bad ? 48 : version == 1 ? 80 : 88, id);
 	wire_scrub_put(&out, r);
 	if (bad) {
 		wire_put_32(&out, bad->cont);
@@ -196,6 +196,8 @@ uint32_t wire_scrub_event_put(void *buf, uint32_t cap, uint8_t version, uint64_t
 		wire_put_64(&out, bad->oid.hi);
 		wire_put_64(&out, bad->oid.lo);
 		wire_put_64(&out, bad->off);
+		if (version != 1)
+			wire_put_64(&out, bad->view);
 	}
 	return ended(&out, buf);
 }
@@ -210,16 +212,17 @@ int wire_scrub_event_get(const void *msg, uint32_t len, struct pst_scrub_report 
 	(void)wire_get_32(&in);
 	body = wire_get_32(&in);
 	(void)wire_get_64(&in);
-	if (in.bad || body != wire_in_left(&in) || (body != 48 && body != 80))
+	if (in.bad || body != wire_in_left(&in) || (body != 48 && body != 80 && body != 88))
 		return -EPROTO;
 	wire_scrub_get(&in, &got);
-	*ret_is_bad = body == 80;
+	*ret_is_bad = body > 48;
 	if (*ret_is_bad) {
 		ret_bad->cont = wire_get_32(&in);
 		ret_bad->status = (int32_t)wire_get_32(&in);
 		ret_bad->oid.hi = wire_get_64(&in);
 		ret_bad->oid.lo = wire_get_64(&in);
 		ret_bad->off = wire_get_64(&in);
+		ret_bad->view = body == 88 ? wire_get_64(&in) : 0;
 	}
 	r->total_bytes = got.total_bytes;
 	r->done_bytes = got.done_bytes;

@@ -151,7 +151,7 @@ static void welcome_send(struct conn *c)
 
 static void welcome(struct conn *c, struct wire_welcome *w, const char *text)
 {
-	w->version = w->version ? w->version : WIRE_VERSION;
+	w->version = w->version ? w->version : WIRE_VERSION_MIN;
 	w->text = text;
 	w->text_len = (uint32_t)MIN(strlen(text), WIRE_TEXT_MAX);
 	c->welcome_len = wire_welcome_put(c->welcome, sizeof(c->welcome), w);
@@ -294,13 +294,15 @@ static void hello(struct conn *c, const void *data, uint32_t len)
 	struct wire_hello h = {0};
 	int rc = wire_hello_get(&h, data, len);
 
+	if (rc == 0 && h.version_min > c->l->opts.version)
+		rc = -EPROTONOSUPPORT;
 	if (rc == -EPROTONOSUPPORT) {
 		char text[128];
 
 		(void)snprintf(
 		        text, sizeof(text),
 		        "this server speaks version %u to %u of the protocol, the client %u to %u",
-		        WIRE_VERSION_MIN, WIRE_VERSION, h.version_min, h.version);
+		        WIRE_VERSION_MIN, c->l->opts.version, h.version_min, h.version);
 		refuse(c, rc, text);
 		return;
 	}
@@ -308,7 +310,7 @@ static void hello(struct conn *c, const void *data, uint32_t len)
 		conn_bad(c, "not a Penstock client");
 		return;
 	}
-	c->version = MIN(h.version, WIRE_VERSION);
+	c->version = (uint8_t)MIN(h.version, c->l->opts.version);
 	c->depth = MIN(h.depth ? h.depth : c->l->opts.depth_max, c->l->opts.depth_max);
 	if (c->chan->msg_max < WIRE_MSG_MIN)
 		refuse(c, -EMSGSIZE, "the channel's messages are too short");
@@ -468,6 +470,7 @@ static void opts_fill(struct wire_listener_opts *o, const struct wire_listener_o
 	*o = from ? *from : (struct wire_listener_opts){0};
 	o->depth_max = o->depth_max ? o->depth_max : 256;
 	o->colds_max = o->colds_max ? o->colds_max : COLDS_MAX;
+	o->version = o->version ? o->version : WIRE_VERSION;
 	o->hello_ns = o->hello_ns ? o->hello_ns : 10 * NSEC_PER_SEC;
 	for (unsigned i = 0; i < WIRE_BUF_CLASSES; i++)
 		any += o->bufs[i];

@@ -22,8 +22,12 @@
 
 #include <stdint.h>
 
-#define WIRE_VERSION     1u /* what this code speaks */
-#define WIRE_VERSION_MIN 1u /* and what it understands: one back, once there is one */
+/*
+ * 1  the first
+ * 2  STATUS says what was refused for lack of space; a bad block's event which view it is of
+ */
+#define WIRE_VERSION     2u /* what this code speaks */
+#define WIRE_VERSION_MIN 1u /* and what it understands: one back */
 
 enum wire_kind {
 	WIRE_HELLO = 1,   /* client: the first message of a channel */

@@ -394,6 +394,7 @@ static void opts_fill(struct remote_opts *o)
 	o->slots = o->slots ? o->slots : 128;
 	o->connect_ns = o->connect_ns ? o->connect_ns : 10 * NSEC_PER_SEC;
 	o->reconnect_ns = o->reconnect_ns ? o->reconnect_ns : 120 * NSEC_PER_SEC;
+	o->version = o->version ? o->version : WIRE_VERSION;
 	o->grace_ns = o->grace_ns ? o->grace_ns : 2 * NSEC_PER_SEC;
 	o->ping_ns = o->ping_ns ? o->ping_ns : 5 * NSEC_PER_SEC;
 	o->fabric.dead_ns = o->fabric.dead_ns ? o->fabric.dead_ns : 15 * NSEC_PER_SEC;

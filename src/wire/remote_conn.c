@@ -193,7 +193,7 @@ static void place_failed(struct remote *rm, int status, const char *text)
 
 static void say_hello(struct remote *rm)
 {
-	struct wire_hello h = {.version = WIRE_VERSION,
+	struct wire_hello h = {.version = (uint8_t)rm->opts.version,
 	                       .version_min = WIRE_VERSION_MIN,
 	                       .session = rm->session,
 	                       .epoch = rm->epoch,

@@ -278,7 +278,7 @@ static void take(struct rreq *r, const uint8_t *msg)
 	const struct wire_resp *m = &r->resp;
 	const uint8_t *body = msg + sizeof(*m), *payload = body + m->body_len;
 	const struct wire_op *w = wire_op_of(r->op->opcode);
-	struct wire_in in = {.at = body, .end = payload};
+	struct wire_in in = {.at = body, .end = payload, .version = r->rm->version};
 
 	if (!lengths_good(r, m) || (m->what & WIRE_PUSHED && !r->win_open) ||
 	    (m->status == 0 && w->gives && wire_answer_get(&in, r->op) < 0) ||
@@ -353,6 +353,8 @@ void remote_event(struct remote *rm, const void *msg, uint32_t len)
 		return; /* it ended meanwhile */
 	if (wire_scrub_event_get(msg, len, r->op->scrub, &is_bad, &bad) < 0)
 		remote_bad(rm, "an event is malformed");
-	else if (is_bad && r->op->scrub->bad)
+	else if (is_bad && r->op->scrub->bad) {
+		r->op->scrub->bad_view = bad.view;
 		r->op->scrub->bad(r->op->scrub, bad.cont, bad.oid, bad.off, bad.status);
+	}
 }

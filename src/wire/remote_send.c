@@ -302,7 +302,8 @@ static void head_fill(struct wire_req *m, struct rreq *r, const struct wire_op *
 static int body_fill(struct rreq *r, const struct wire_op *w)
 {
 	struct remote *rm = r->rm;
-	struct wire_out out = {.at = rm->body, .end = rm->body + sizeof(rm->body)};
+	struct wire_out out = {
+	        .at = rm->body, .end = rm->body + sizeof(rm->body), .version = rm->version};
 	struct pst_op *op = r->op;
 	const void *start = op->start;
 	uint32_t start_len = op->start_len;

@@ -107,7 +107,9 @@ static int check(const struct wire_req *m, const struct wire_op *w, const struct
 
 static int body_decode(struct sreq *r)
 {
-	struct wire_in in = {.at = r->cold->body, .end = r->cold->body + r->body_len};
+	struct wire_in in = {.at = r->cold->body,
+	                     .end = r->cold->body + r->body_len,
+	                     .version = r->conn->version};
 	struct pst_op *op = &r->s.op;
 	const struct wire_op *w = wire_op_of(op->opcode);
 	int rc = wire_body_get(&in, op, &r->cold->scratch, w->is & WIRE_OP_BATCH ? r->len : 0);

@@ -34,7 +34,8 @@ struct wire_listener_opts {
 	/* Answers a PST_OP_FIGURES: op->val, ret_len, status, done(), maybe from inside. NULL: -ENOTSUP */
 	void (*figures)(void *arg, struct pst_op *op);
 	void *figures_arg;
-	unsigned plant; /* test-only: enum listener_plant */
+	unsigned version; /* of the protocol, at most; 0: the newest */
+	unsigned plant;   /* test-only: enum listener_plant */
 };
 
 /* Bugs that tests plant to show that they would catch them; only with -Dtest_faults=true. */
@@ -151,6 +152,7 @@ struct remote_opts {
 	bool insecure;
 	const char *name; /* of the client, for the server's log; NULL: the process's number */
 	unsigned bufs[5]; /* bounce buffers as of the listener; all 0: 64, 16, 8, 8, 1 */
+	unsigned version; /* of the protocol, at most; 0: the newest */
 	uint64_t seed;    /* simulation: what is random follows from it; 0: random */
 	unsigned plant;   /* test-only: enum remote_plant */
 };

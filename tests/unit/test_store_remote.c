@@ -20,12 +20,15 @@ struct setup {
 	const char *provider;
 	bool engine; /* or the model */
 	uint64_t seed;
+	unsigned client, server; /* versions that they speak, 0: the newest */
 };
 
 static const struct setup setups[] = {
         {.name = "sim-model", .provider = "sim", .seed = 1},
         {.name = "sim-local", .provider = "sim", .engine = true, .seed = 2},
         {.name = "sim-local-3", .provider = "sim", .engine = true, .seed = 3},
+        {.name = "old-client", .provider = "sim", .engine = true, .seed = 4, .client = 1},
+        {.name = "old-server", .provider = "sim", .engine = true, .seed = 5, .server = 1},
         {.name = "pipe-local", .provider = "pipe", .engine = true},
         {.name = "tcp-local", .provider = "tcp", .engine = true},
         {.name = "ofi-local", .provider = "ofi", .engine = true},
@@ -76,14 +79,15 @@ static void up(struct contract_env *env, bool format)
 {
 	struct session_opts so = {.open_access = true, .sim_seed = setup->seed};
 	const struct fabric_opts fo = {.seed = setup->seed, .provider = "tcp"}; /* ofi's */
-	struct remote_opts ro = {.seed = setup->seed, .fabric = fo};
+	struct remote_opts ro = {.seed = setup->seed, .version = setup->client, .fabric = fo};
+	struct wire_listener_opts lo = {.version = setup->server};
 	struct server *s = env->priv;
 	struct pst_err err = {0};
 	char addr[128];
 
 	open_store(s, env->loop, format);
 	if (session_table_open(&s->table, s->store, &so, &err) ||
-	    wire_listener_new(&s->listener, s->table, NULL, &err) ||
+	    wire_listener_new(&s->listener, s->table, &lo, &err) ||
 	    wire_listener_add(s->listener, setup->provider, address(addr, sizeof(addr)), &fo,
 	                      &s->addr, &err))
 		die("server", &err);

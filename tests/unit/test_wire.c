@@ -545,6 +545,40 @@ static void notes(void **state)
 	assert_int_equal(wire_scrub_event_get(msg, len, &got, &is_bad, &b), 0);
 	assert_true(is_bad && b.off == 3 && b.status == -EIO && b.oid.lo == 2);
 	assert_int_equal(wire_scrub_event_get(msg, len - 1, &got, &is_bad, &b), -EPROTO);
+	assert_int_equal(b.view, 0); /* version 1 does not say */
+	bad.view = 0x77;
+	len = wire_scrub_event_put(msg, sizeof(msg), 2, 7, &r, &bad);
+	golden("EVENT-BAD-2", msg, len);
+	assert_int_equal(wire_scrub_event_get(msg, len, &got, &is_bad, &b), 0);
+	assert_true(is_bad && b.off == 3 && b.view == 0x77);
+}
+
+/* What version 2 has more than 1, and that a reader of either finds nothing missing or left over. */
+static void status_versions(void **state)
+{
+	static uint8_t msg[4096];
+	struct pst_store_status s = {.refused_last = PST_SCARCE_INDEX}, got;
+	struct pst_op op = {.opcode = PST_OP_STATUS};
+
+	s.refused[PST_SCARCE_DATA] = 3;
+	s.refused[PST_SCARCE_INDEX] = 4;
+	for (uint8_t put = 1; put <= 2; put++)
+		for (uint8_t get = 1; get <= 2; get++) {
+			struct wire_out out = {.at = msg, .end = msg + sizeof(msg), .version = put};
+			struct wire_in in = {.at = msg, .version = get};
+
+			op.status_out = &s;
+			assert_true(wire_answer_put(&out, &op));
+			in.end = out.at;
+			if (put == 2 && get == 2)
+				golden("FIELD-STATUS-2", msg, (size_t)(out.at - msg));
+			op.status_out = &got;
+			assert_int_equal(wire_answer_get(&in, &op), put == get ? 0 : -EPROTO);
+			if (put != get)
+				continue;
+			assert_int_equal(got.refused[PST_SCARCE_INDEX], put == 2 ? 4 : 0);
+			assert_int_equal(got.refused_last, put == 2 ? PST_SCARCE_INDEX : 0);
+		}
 }
 
 /* Every byte of a hello counts: cut short anywhere it is none. */
@@ -586,6 +620,7 @@ int main(int argc, char **argv)
 	        cmocka_unit_test_setup_teardown(the_store, play_setup, play_teardown),
 	        cmocka_unit_test_setup_teardown(failures, play_setup, play_teardown),
 	        cmocka_unit_test(notes),
+	        cmocka_unit_test(status_versions),
 	        cmocka_unit_test(hello_strict),
 	};
 

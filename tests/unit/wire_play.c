@@ -115,7 +115,10 @@ static void same_op(const struct pst_op *got, const struct pst_op *want, const s
 static void answer(struct tape *t, const struct wire_req *m, struct pst_op *op)
 {
 	static uint8_t msg[32 * KIB], payload[8 * KIB];
-	struct wire_out out = {.at = msg + sizeof(struct wire_resp), .end = msg + sizeof(msg)};
+	struct wire_out out = {
+	        .at = msg + sizeof(struct wire_resp),
+	        .end = msg + sizeof(msg),
+	        .version = 1}; /* one back: what it says of version 2 is in test_wire.c */
 	struct wire_resp r = {.kind = WIRE_RESP, .version = 1, .opcode = m->opcode, .id = m->id};
 	uint32_t len = 0;
 	char name[64];
@@ -164,7 +167,7 @@ static void on_req(struct tape *t, const void *msg, uint32_t len)
 	op.want_values = m.what & WIRE_VALUES;
 	op.ret_index = UINT32_MAX;
 	at += sizeof(m) + (m.what & WIRE_WINDOW ? sizeof(struct wire_desc) : 0);
-	in = (struct wire_in){.at = at, .end = at + m.body_len};
+	in = (struct wire_in){.at = at, .end = at + m.body_len, .version = m.version};
 	assert_int_equal(wire_body_get(&in, &op, &env.scratch, w->is & WIRE_OP_BATCH ? m.len : 0),
 	                 0);
 	at += m.body_len;
