@@ -291,6 +291,7 @@ static void hello_resume(struct conn *c, const struct wire_hello *h)
 
 static void hello(struct conn *c, const void *data, uint32_t len)
 {
+	static const uint8_t nobody[16];
 	struct wire_hello h = {0};
 	int rc = wire_hello_get(&h, data, len);
 
@@ -312,7 +313,9 @@ static void hello(struct conn *c, const void *data, uint32_t len)
 	}
 	c->version = (uint8_t)MIN(h.version, c->l->opts.version);
 	c->depth = MIN(h.depth ? h.depth : c->l->opts.depth_max, c->l->opts.depth_max);
-	if (c->chan->msg_max < WIRE_MSG_MIN)
+	if (memcmp(h.store, nobody, 16) && memcmp(h.store, c->l->uuid, 16))
+		refuse(c, -EXDEV, "another store is served here than before");
+	else if (c->chan->msg_max < WIRE_MSG_MIN)
 		refuse(c, -EMSGSIZE, "the channel's messages are too short");
 	else if (h.session)
 		hello_resume(c, &h);

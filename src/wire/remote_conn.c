@@ -281,7 +281,9 @@ static int same_store(struct remote *rm, const struct wire_welcome *w)
 	if (!rm->known)
 		return 0;
 	if (memcmp(rm->uuid, w->store, 16)) {
-		dead(rm, -ESTALE, "another store is served there than before");
+		(void)snprintf(text, sizeof(text), "%s: another store is served here than before",
+		               where(rm));
+		dead(rm, -ESTALE, text);
 		return -ESTALE;
 	}
 #ifdef PST_TEST_FAULTS
@@ -313,7 +315,7 @@ static void refused(struct remote *rm, const struct wire_welcome *w)
 		rm->state = REMOTE_DOWN;
 		kick(rm);
 	} else {
-		dead(rm, w->status, rm->text);
+		dead(rm, w->status == -EXDEV ? -ESTALE : w->status, rm->text);
 		kick(rm);
 	}
 }
