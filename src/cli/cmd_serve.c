@@ -6,6 +6,7 @@
 #include <jansson.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/base.h"
@@ -32,7 +33,8 @@ enum {
 	OPT_SLOW_OP,
 };
 
-#define END_NS (10 * NSEC_PER_SEC) /* that requests under way have when it ends */
+#define FDS_WANTED 65536
+#define END_NS     (10 * NSEC_PER_SEC) /* that requests under way have when it ends */
 
 static const struct cli_opt opts[] = {
         [OPT_LISTEN] = {'l', "listen", "HOST:PORT",
@@ -63,6 +65,17 @@ static const struct cli_opt opts[] = {
                          "log requests that take as long, and where their time went"},
         {0, NULL, NULL, NULL},
 };
+
+/* Each client is a few descriptors: as many as the system lets a process have, within reason. */
+static void fds_raise(void)
+{
+	struct rlimit rl;
+
+	if (getrlimit(RLIMIT_NOFILE, &rl) < 0 || rl.rlim_cur >= FDS_WANTED)
+		return;
+	rl.rlim_cur = MIN(rl.rlim_max, (rlim_t)FDS_WANTED);
+	(void)setrlimit(RLIMIT_NOFILE, &rl);
+}
 
 static struct loop *running;
 
@@ -142,6 +155,7 @@ static int serve(struct cli *cli, struct server_opts *o, bool poll)
 	rc = loop_new(&loop, &lo, &err);
 	if (rc < 0)
 		return cli_fail(cli, 0, "%s", err.text);
+	fds_raise();
 	catch_signals(loop);
 	rc = server_open(&s, loop, o, &err);
 	if (rc < 0) {

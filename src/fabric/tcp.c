@@ -391,7 +391,7 @@ static void tcp_close(struct chan *c)
 		(void)tcp_frame(t, &h); /* else the peer takes it for a crash */
 	t->state = TCP_CLOSING;
 	t->want_ready = false;
-	list_del(&t->link);
+	tcp_waited(t);
 	t->sock = NULL;
 	if (t->status)
 		net_sock_abort(s);

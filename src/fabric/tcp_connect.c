@@ -8,8 +8,30 @@ struct tcp_listener {
 	struct fabric_listener l;
 	struct net_listener *net;
 	struct fabric_opts opts;
-	struct list waiting; /* connected, but not up */
+	struct list waiting; /* connected, but not up; the oldest first */
+	unsigned waiting_count;
 };
+
+void tcp_waited(struct tcp *t)
+{
+	if (t->listener)
+		t->listener->waiting_count--;
+	t->listener = NULL;
+	list_del(&t->link);
+}
+
+/* Who connects and says nothing keeps a descriptor. Of too many the oldest goes: it has had more time
+ * than the others, and those that have something to say do it at once. */
+static void waiting_trim(struct tcp_listener *l)
+{
+	struct tcp *oldest;
+
+	if (l->waiting_count < TCP_WAITING_MAX)
+		return;
+	oldest = list_first(&l->waiting, struct tcp, link);
+	oldest->status = -ECONNABORTED;
+	chan_close(&oldest->c);
+}
 
 /* --- first words --- */
 
@@ -79,8 +101,7 @@ int tcp_hello_came(struct tcp *t, const struct tcp_hello *h)
 		t->c.handlers->up(&t->c, 0);
 		return 0;
 	}
-	t->listener = NULL;
-	list_del(&t->link);
+	tcp_waited(t);
 	if (!l->l.accept || !l->l.accept(&l->l, &t->c))
 		chan_close(&t->c);
 	return 0;
@@ -246,9 +267,11 @@ static bool on_accept(struct net_listener *nl, struct net_sock *s, void *user)
 	char addr[NET_ADDR_TEXT_MAX];
 	struct tcp *t;
 
+	waiting_trim(l);
 	if (tcp_new(&t, l->l.loop, &l->opts) < 0)
 		return false;
 	t->listener = l;
+	l->waiting_count++;
 	t->sock = s;
 	t->sock_gone = false;
 	snprintf(t->c.peer.addr, sizeof(t->c.peer.addr), "tcp:%.100s",
@@ -277,7 +300,6 @@ static void tcp_unlisten(struct fabric_listener *fl)
 	while (!list_empty(&l->waiting)) {
 		struct tcp *t = list_first(&l->waiting, struct tcp, link);
 
-		t->listener = NULL;
 		chan_close(&t->c); /* takes it off the list */
 	}
 	mem_free(l);

@@ -23,6 +23,7 @@
 #include "fabric/fabric_int.h"
 #include "net/net.h"
 
+#define TCP_WAITING_MAX 256                   /* of a listener: connected, and nothing said yet */
 #define TCP_MAGIC       0x312d504354532d50ull /* "P-STCP-1" */
 #define TCP_VERSION     1
 #define TCP_MSG_LIMIT   (60u * 1024) /* the socket shows no more at once */
@@ -157,6 +158,7 @@ void tcp_broken(struct tcp *t, int status);                           /* down, l
 void tcp_place_came(struct tcp *t); /* ready(), if it is waited for, from a later turn */
 void tcp_soon(struct tcp *t);       /* the timer runs in a later turn */
 
+void tcp_waited(struct tcp *t); /* it waits for its first words no longer */
 void tcp_timer_fired(struct loop_timer *timer);
 
 /* tcp_xfer.c */

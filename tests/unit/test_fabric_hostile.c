@@ -132,6 +132,29 @@ static void test_tcp_first_words(void **state)
 	server_end(s);
 }
 
+/* Many who say nothing are in nobody's way. */
+static void test_tcp_crowd(void **state)
+{
+	enum { MORE = 40 };
+	struct raw_server *s = server("tcp", false);
+	int fd[TCP_WAITING_MAX + MORE];
+	char byte;
+
+	for (unsigned i = 0; i < ARRAY_LEN(fd); i++) {
+		fd[i] = raw_unix(addr);
+		assert_true(fd[i] >= 0);
+		raw_turns(s, 1);
+	}
+	for (unsigned i = 0; i < MORE; i++)
+		must_hang_up(s, fd[i]); /* the oldest, long before its deadline */
+	assert_int_equal(recv(fd[MORE + 1], &byte, 1, MSG_DONTWAIT), -1);
+	assert_int_equal(errno, EAGAIN);
+	close(tcp_up(s));
+	for (unsigned i = 0; i < ARRAY_LEN(fd); i++)
+		close(fd[i]);
+	server_end(s);
+}
+
 static void test_tcp_frames(void **state)
 {
 	const struct tcp_head bad[] = {
@@ -662,12 +685,13 @@ static void test_golden_pipe(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(test_tcp_first_words),    cmocka_unit_test(test_tcp_frames),
-	        cmocka_unit_test(test_tcp_no_such_window), cmocka_unit_test(test_tcp_never_reads),
-	        cmocka_unit_test(test_tcp_wrong_data),     cmocka_unit_test(test_pipe_first_words),
-	        cmocka_unit_test(test_pipe_ring),          cmocka_unit_test(test_pipe_windows),
-	        cmocka_unit_test(test_pipe_busy),          cmocka_unit_test(test_pipe_bells),
-	        cmocka_unit_test(test_golden_tcp),         cmocka_unit_test(test_golden_pipe),
+	        cmocka_unit_test(test_tcp_first_words),  cmocka_unit_test(test_tcp_crowd),
+	        cmocka_unit_test(test_tcp_frames),       cmocka_unit_test(test_tcp_no_such_window),
+	        cmocka_unit_test(test_tcp_never_reads),  cmocka_unit_test(test_tcp_wrong_data),
+	        cmocka_unit_test(test_pipe_first_words), cmocka_unit_test(test_pipe_ring),
+	        cmocka_unit_test(test_pipe_windows),     cmocka_unit_test(test_pipe_busy),
+	        cmocka_unit_test(test_pipe_bells),       cmocka_unit_test(test_golden_tcp),
+	        cmocka_unit_test(test_golden_pipe),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
