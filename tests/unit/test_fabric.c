@@ -417,6 +417,8 @@ int main(int argc, char **argv)
 
 	if (argc > 2)
 		cmocka_set_test_filter(argv[2]);
+	if (argc > 3)
+		cmocka_set_skip_filter(argv[3]);
 	if (strcmp(which, "sim") == 0)
 		n = add_sim(tests);
 	if (strcmp(which, "pipe") == 0)
