@@ -5,7 +5,7 @@
  * message of --size bytes, or writes them into the client's window first (--write).
  *
  *   fabric_bench PROVIDER [--addr A] [--size N] [--depth N] [--runtime S | --count N] [--write]
- *                [--poll] [--one-process] [--json]
+ *                [--ofi LIBFABRIC-PROVIDER] [--poll] [--one-process] [--json]
  */
 #include <signal.h>
 #include <stdio.h>
@@ -21,6 +21,7 @@
 
 struct args {
 	const char *provider, *addr;
+	const char *ofi; /* libfabric's provider */
 	uint64_t size, depth, count;
 	double runtime_s;
 	bool write, poll, one_process, json;
@@ -147,8 +148,7 @@ static void opts_make(struct fabric_opts *o, const struct args *a)
 {
 	*o = (struct fabric_opts){
 	        .msg_credits = DEPTH_MAX, .xfers_max = DEPTH_MAX, .msg_max = 32 * KIB};
-	if (strncmp(a->provider, "ofi", 3) == 0)
-		o->provider = "tcp;ofi_rxm";
+	o->provider = a->ofi;
 }
 
 static void server_open(struct server *s, const struct args *a, struct loop *loop)
@@ -388,7 +388,7 @@ static void usage(void)
 
 int main(int argc, char **argv)
 {
-	struct args a = {.size = 4096, .depth = 1, .runtime_s = 2};
+	struct args a = {.ofi = "tcp", .size = 4096, .depth = 1, .runtime_s = 2};
 	static char path[64];
 
 	if (argc < 2)
@@ -409,6 +409,8 @@ int main(int argc, char **argv)
 			a.json = true;
 		else if (!strcmp(argv[i], "--addr") && ++i)
 			a.addr = next;
+		else if (!strcmp(argv[i], "--ofi") && ++i)
+			a.ofi = next;
 		else if (!strcmp(argv[i], "--size") && ++i)
 			a.size = strtoull(next, NULL, 10);
 		else if (!strcmp(argv[i], "--depth") && ++i)

@@ -316,6 +316,16 @@ def instructions(setup):
                       ops=r["ops"])
 
 
+def wire_instructions(setup):
+    say("instructions per read over a channel, client and server (callgrind)")
+    out = run([os.path.join(setup.root, "bench/wire-instr"), "--json", "--program",
+               os.path.join(setup.build, "bench/wire_instr")])
+    r = json.loads(out)
+    setup.add("wire_instructions", "instructions, 4 KiB read over pipe, client and server",
+              "callgrind, mem device", 1800, False, [r["instructions"]], unit="instructions",
+              left_out=r["left_out"], top=r["top"])
+
+
 def nvme_hot_path(setup):
     say("instructions per NVMe read in the host driver (callgrind)")
     out = run([os.path.join(setup.root, "bench/nvme-instr"), "--json", "--program",
@@ -439,6 +449,7 @@ def recovery(setup):
 
 
 ROWS = [("instructions", instructions, []),
+        ("wire_instructions", wire_instructions, []),
         ("nvme_hot_path", nvme_hot_path, []),
         ("nvme_controller", nvme_controller, []),
         ("nvme_processes", nvme_processes, []),

@@ -201,6 +201,27 @@ def bare(setup, depth):
     return dict(r, cpu_us_per_op=0)
 
 
+def ofi_bare(setup, depth):
+    """Request and response on bare libfabric, of the same sizes as ours."""
+    r = json.loads(run([os.path.join(setup.build, "bench/ofi_bare"), "tcp;ofi_rxm", "--depth",
+                        str(depth), "--request", str(REQUEST), "--size", str(REPLY + 4096),
+                        "--runtime", str(setup.seconds), "--json"]))
+    return dict(r, iops=r["ops_s"], bytes_per_s=r["ops_s"] * 4096, cpu_us_per_op=0)
+
+
+def ofi(setup):
+    small = ["--rw", "randread", "--bs", "4k", "--size", str(256 * MIB)]
+    if not os.path.exists(os.path.join(setup.build, "bench/ofi_bare")):
+        say("  this build has no libfabric: the channel ofi is not measured")
+        return
+    with Served(setup, "mem:1g", "--channels", "pipe,tcp,ofi:tcp") as s:
+        pairs(setup, "served_deep_ofi",
+              "served over ofi (tcp;ofi_rxm): 4 KiB read, in memory, depth 32",
+              "bare libfabric, same sizes, depth 32", 0.8,
+              lambda: s.bench("ofi:tcp", *small, "--iodepth", "32"), lambda: ofi_bare(setup, 32),
+              "iops")
+
+
 def memory(setup):
     size = 256 * MIB
     small = ["--rw", "randread", "--bs", "4k", "--size", str(size)]
@@ -233,4 +254,5 @@ def memory(setup):
 
 ROWS = [("served_disk", disk, ["raw"]),
         ("served_burst", burst, ["raw"]),
-        ("served_memory", memory, [])]
+        ("served_memory", memory, []),
+        ("served_ofi", ofi, [])]
