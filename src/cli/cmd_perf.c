@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <sched.h>
 
 #include "cli/bench.h"
 #include "cli/commands.h"
@@ -15,6 +16,7 @@ enum {
 	OPT_IOSIZE,
 	OPT_QDEPTH,
 	OPT_QUEUES,
+	OPT_CPUS,
 	OPT_BATCH,
 	OPT_RUNTIME,
 	OPT_MIX,
@@ -32,6 +34,7 @@ static const struct cli_opt opts[] = {
         [OPT_IOSIZE] = {0, "iosize", "SIZE", "bytes of each command (4k)"},
         [OPT_QDEPTH] = {0, "qdepth", "N", "commands under way, of each queue (32)"},
         [OPT_QUEUES] = {0, "queues", "N", "queues of each device (1)"},
+        [OPT_CPUS] = {0, "cpus", "LIST", "run only on these processors, as in 0-3,6 (any)"},
         [OPT_BATCH] = {0, "batch", "N", "commands for one ring of the doorbell (1)"},
         [OPT_RUNTIME] = {0, "runtime", "SECONDS", "of the measurement (10)"},
         [OPT_MIX] = {0, "mix", "N", "percent of reads in randrw (70)"},
@@ -85,6 +88,48 @@ static int take_seconds(struct cli *cli, const char *value, double *ret_seconds)
 	return 0;
 }
 
+/* "A", "A-B", separated by commas, into @set. False: it is not that. */
+static bool parse_cpus(const char *list, cpu_set_t *set)
+{
+	CPU_ZERO(set);
+	for (;;) {
+		char *end;
+		unsigned long first = strtoul(list, &end, 10), last = first;
+
+		if (end == list || *list < '0' || *list > '9')
+			return false;
+		if (*end == '-') {
+			list = end + 1;
+			last = strtoul(list, &end, 10);
+			if (end == list || *list < '0' || *list > '9')
+				return false;
+		}
+		if (last < first || last >= CPU_SETSIZE || (*end && *end != ','))
+			return false;
+		for (unsigned long i = first; i <= last; i++)
+			CPU_SET(i, set);
+		if (!*end)
+			return true;
+		list = end + 1;
+	}
+}
+
+/* Here and for what is started later: threads of the kernel's for our rings, a target's in this
+ * process. */
+static int take_cpus(struct cli *cli, const char *value)
+{
+	cpu_set_t set;
+
+	if (!parse_cpus(value, &set))
+		cli_usage(cli, "--cpus %s: not a list of processors, as 0-3,6", value);
+	else if (sched_setaffinity(0, sizeof(set), &set))
+		cli_usage(cli, "--cpus %s: %s", value,
+		          errno == EINVAL ? "there is no such processor" : strerror(errno));
+	else
+		return 0;
+	return -1;
+}
+
 static int take(struct cli *cli, int opt, const char *value, struct perf_params *p)
 {
 	switch (opt) {
@@ -96,6 +141,8 @@ static int take(struct cli *cli, int opt, const char *value, struct perf_params 
 		return cli_number(cli, "qdepth", value, 1, PST_NVME_ENTRIES_MAX - 1, &p->qdepth);
 	case OPT_QUEUES:
 		return cli_number(cli, "queues", value, 1, 64, &p->queues);
+	case OPT_CPUS:
+		return take_cpus(cli, value);
 	case OPT_BATCH:
 		return cli_number(cli, "batch", value, 1, PST_NVME_ENTRIES_MAX - 1, &p->batch);
 	case OPT_RUNTIME:
@@ -348,8 +395,9 @@ static int run(struct cli *cli, int argc, char **argv)
 
 const struct cli_command cmd_perf = {
         .name = "perf",
-        .args = "DEVICE... --rw MODE [--iosize SIZE] [--qdepth N] [--queues N] [--batch N]\n"
-                "      [--runtime SECONDS] [--mix N] [--verify] [--prepare] [--rate IOPS]",
+        .args = "DEVICE... --rw MODE [--iosize SIZE] [--qdepth N] [--queues N] [--cpus LIST]\n"
+                "      [--batch N] [--runtime SECONDS] [--mix N] [--verify] [--prepare] [--rate "
+                "IOPS]",
         .summary = "Measure devices: IOPS, latencies, CPU time of each I/O",
         .help = "Measures devices below any store: files and block devices through io_uring, "
                 "memory,\n"

@@ -977,6 +977,17 @@ def test_perf_refuses():
         s.fails("perf", "mem:64k", "--rw", "read", say="too small", store=False)
 
 
+def test_perf_cpus():
+    with Store() as s:
+        cpu = min(os.sched_getaffinity(0))
+        for good in (str(cpu), "%d-%d,%d" % (cpu, cpu, cpu)):
+            s.json("perf", "mem:8m", "--rw", "randread", "--runtime", "0.2", "--cpus", good, store=False)
+        for bad in ("", "x", "1-", "-1", "2-1", "0,", "0;1", "0-1-2", "99999999999999999999", "0-1024"):
+            s.fails("perf", "mem:8m", "--rw", "randread", "--cpus", bad, say="not a list", status=2, store=False)
+        s.fails("perf", "mem:8m", "--rw", "randread", "--cpus", "1023", say="no such processor", status=2,
+                store=False)
+
+
 def test_perf_sees_what_is_wrong():
     """Bits that flip are found while it runs; a controller that drops, repeats and fails is survived; one
     that goes away is an error, soon."""
