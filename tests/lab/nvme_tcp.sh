@@ -1,17 +1,36 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # shellcheck shell=bash
 # Our NVMe/TCP target under Linux's nvme-tcp with stock nvme-cli, and our host on Linux's nvmet.
-load nvme-tcp nvmet nvmet-tcp
+load nvme-tcp nvmet nvmet-tcp xfs
 nqn=nqn.2026-11.io.penstock:lab
 export PENSTOCK_RUN_DIR=/tmp/run
 
 say "our target"
-"$PENSTOCK" -v nvme target 'mem:192m?block=512' 'mem:64m?block=4096' --listen tcp://127.0.0.1:4420 \
+"$PENSTOCK" -v nvme target 'mem:320m?block=512' 'mem:64m?block=4096' --listen tcp://127.0.0.1:4420 \
 	--listen tcp://127.0.0.1:4421 --nqn $nqn --control lab --ana 2:1=non-optimized >target.out 2>&1 &
 target=$!
 wait_for 20 "the target" grep -q ready target.out
 nvme discover -t tcp -a 127.0.0.1 -s 4420 --hostnqn nqn.lab:host --hostid 11111111-2222-3333-4444-555555555555 | tee log
 [ "$(grep -c "subnqn:.*$nqn" log)" = 2 ] || fail "two entries"
+
+# disk NSID: the kernel numbers its disks in the order in which it finds them, which may be any.
+disk()
+{
+	local d dev
+	for d in /sys/class/nvme-subsystem/nvme-subsys*/nvme*n*; do
+		dev=/dev/$(basename "$d")
+		[ -b "$dev" ] && [ "$(cat "$d/nsid")" = "$1" ] && echo "$dev" && return
+	done
+	return 1
+}
+
+say "all that discovery names"
+nvme connect-all -t tcp -a 127.0.0.1 -s 4420 --hostnqn nqn.lab:host --hostid 11111111-2222-3333-4444-555555555555
+wait_for 20 "a namespace" disk 1
+wait_for 20 "its device" test -b "$(disk 1)"
+nvme list-subsys | tee log
+[ "$(grep -c 'traddr=127.0.0.1.*trsvcid=442[01]' log)" = 2 ] || fail "connect-all: two paths"
+nvme disconnect -n $nqn
 
 # connect PORT OPTION...
 connect()
@@ -20,15 +39,6 @@ connect()
 	shift
 	nvme connect -t tcp -a 127.0.0.1 -s "$port" -n $nqn --hostnqn nqn.lab:host \
 		--hostid 11111111-2222-3333-4444-555555555555 -i 2 "$@"
-}
-
-disk()
-{
-	local d
-	for d in /sys/class/nvme-subsystem/nvme-subsys*/nvme*n"$1"; do
-		[ -e "$d" ] && echo "/dev/$(basename "$d")" && return
-	done
-	return 1
 }
 
 for options in "" "--hdr-digest" "--hdr-digest --data-digest"; do
@@ -51,9 +61,9 @@ connect 4420 --data-digest
 wait_for 20 "a namespace" disk 1
 dev=$(disk 1)
 wait_for 20 "its device" test -b "$dev"
-nvme id-ctrl "${dev%n1}" | head -n 12
+nvme id-ctrl "${dev%n*}" | head -n 12
 nvme smart-log "$dev" >/dev/null
-if command -v mkfs.xfs >/dev/null; then mkfs.xfs -q "$dev"; else mkfs.ext4 -q "$dev"; fi
+mkfs.xfs -q "$dev" # which wants 300 MiB
 mount "$dev" /mnt
 cp "$LAB_REPO"/src/nvme/*.c /mnt
 sync
