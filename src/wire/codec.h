@@ -55,6 +55,7 @@ enum {
 	WIRE_OP_CONT = 1 << 8,     /* the answer's word is the container; else op->ino */
 	WIRE_OP_HOT = 1 << 9,      /* no fields in either direction if the inode is named */
 	WIRE_OP_STEADY = 1 << 10,  /* goes on until it is cancelled, with events */
+	WIRE_OP_KNOWN = 1 << 11,   /* all that travel */
 };
 
 struct wire_op {
@@ -62,8 +63,15 @@ struct wire_op {
 	uint32_t takes, gives; /* bits of enum wire_field */
 };
 
+extern const struct wire_op wire_ops[256]; /* by opcode */
+
 /* NULL: not an op that travels. */
-const struct wire_op *wire_op_of(uint8_t opcode);
+static inline const struct wire_op *wire_op_of(uint8_t opcode)
+{
+	const struct wire_op *w = &wire_ops[opcode];
+
+	return likely(w->is) ? w : NULL;
+}
 
 /* --- fields: a tag (2), zero (2), a length (4), the bytes, zeroes up to a multiple of 8. Tags
  * ascend, each at most once. --- */
