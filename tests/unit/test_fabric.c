@@ -367,7 +367,7 @@ static int run_tls(struct CMUnitTest *tests)
 #ifdef HAVE_OFI
 /* libfabric 1.17 loses what it keeps of a connection whose endpoint is closed while the connection is
  * being made (336 bytes; close_at_once does that). */
-const char *__lsan_default_suppressions(void);
+__attribute__((visibility("default"))) const char *__lsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void)
 {
 	return "leak:libfabric.so";
