@@ -28,7 +28,7 @@ struct rig {
 	bool done;
 	int status;
 	uint32_t peer_uid;
-	struct sim_knobs knobs; /* read at each connect */
+	struct sim_knobs knobs;                 /* read at each connect */
 	unsigned refused[AUDIT_SUPPRESSED + 1]; /* as the audit has them */
 	int refused_last;
 };
