@@ -409,9 +409,9 @@ static void payload_pulled(struct chan_xfer *x, int status)
 	r->pushing = false;
 	if (dropped(r))
 		return;
-	if (status < 0) {
+	if (status < 0 && !(r->cancelled && status == -EACCES)) {
 		pull_failed(r, status);
-	} else if (r->cancelled) {
+	} else if (r->cancelled) { /* who cancels may close the window as well */
 		end_with(r, -ECANCELED);
 	} else {
 		r->conn->l->fig.bytes_in += r->len;
