@@ -177,6 +177,10 @@ static void lane_fill(struct world *w, struct lane *l, struct tried *t)
 	struct pst_op *op = &l->op;
 
 	choose(w, t);
+	if (l->hurry) {
+		t->what = WRITE;
+		t->target = 0;
+	}
 	memset(op, 0, sizeof(*op));
 	op->cont = t->what == TRESPASS ? w->forbidden : w->cont;
 	op->done = done;
@@ -185,6 +189,10 @@ static void lane_fill(struct world *w, struct lane *l, struct tried *t)
 		fill_array(w, l, t);
 	else
 		fill_cell(w, l, t);
+	if (l->hurry) {
+		op->deadline_ns = t->deadline_ns = loop_now(w->loop) + 200 * NSEC_PER_USEC;
+		return;
+	}
 	/* About as long as it takes, so that time is often over while something is on its way. */
 	if (rng_chance(&w->rng, t->what == READ ? 0.4 : 0.1))
 		op->deadline_ns = t->deadline_ns =
@@ -232,6 +240,20 @@ void clients_go(struct world *w)
 		c->more--;
 	}
 	lane_go(w, l);
+}
+
+void client_hurry(struct world *w, struct client *c)
+{
+	for (unsigned i = 0; i < LANES && w->count < OPS_WANTED; i++) {
+		struct lane *l = &c->lane[i];
+
+		if (l->busy || c->revoking == REVOKED)
+			continue;
+		l->hurry = true;
+		lane_go(w, l);
+		l->hurry = false;
+		return;
+	}
 }
 
 /* --- a client --- */

@@ -18,8 +18,6 @@
 #include "store/local/local.h"
 #include "wire_sim.h"
 
-#define OPS_WANTED 400u
-
 static bool verbose;
 
 /* --- the server --- */
@@ -137,6 +135,7 @@ static void stall(struct world *w, struct client *c)
 		return;
 	w->stalls++;
 	sim_stall(ch, rng_below(&w->rng, 80 * NSEC_PER_MSEC));
+	client_hurry(w, c);
 	if (rng_chance(&w->rng, 0.7))
 		remote_cut(c->store);
 }

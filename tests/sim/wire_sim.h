@@ -21,6 +21,7 @@
 #define LOGS        2u /* arrays, appended to */
 #define CELLS       2u /* keys, replaced if they are as expected */
 #define TARGETS     (REGISTERS + LOGS + CELLS)
+#define OPS_WANTED  400u
 #define OPS_MAX     2048u
 #define LIVES_MAX   64u
 #define CRASHES_MAX 128u
@@ -42,6 +43,7 @@ struct tried {
 };
 
 struct lane {
+	bool hurry; /* client_hurry() */
 	struct pst_op op;
 	struct client *client;
 	struct iovec iov;
@@ -136,6 +138,8 @@ void clients_up(struct world *w);
 void clients_down(struct world *w);
 /* One of them tries something. */
 void clients_go(struct world *w);
+/* It writes something small that will be given up soon. */
+void client_hurry(struct world *w, struct client *c);
 /* Asks for a revocation, goes on with those that are under way, and gives those that were revoked
  * a new capability. Turns the loop. */
 void clients_revoke(struct world *w);
