@@ -368,7 +368,7 @@ static void on_failed(struct ofi *o)
 	if (fi_cq_readerr(o->ep.cq, &e, 0) <= 0)
 		return;
 	ctx = e.op_context;
-	log_debug("%s: an operation failed: %s", o->c.peer.addr, fi_strerror(e.err));
+	log_debug("%s: an operation failed: %s", o->c.peer.addr, ofi_lib.strerror(e.err));
 	if (ctx && ctx->kind == OFI_RX && e.err == FI_ETRUNC) {
 		/* Longer than any frame: a stranger's; if not, its number will be missed. */
 		if (rx_post(o, container_of(ctx, struct ofi_rx, ctx)) == 0)

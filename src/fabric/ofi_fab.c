@@ -105,7 +105,7 @@ void ofi_part_put(struct ofi_part *p)
 		struct ofi_fab *f = list_entry(n, struct ofi_fab, link);
 
 		(void)fi_close(&f->fabric->fid);
-		fi_freeinfo(f->info);
+		ofi_lib.freeinfo(f->info);
 		mem_free(f);
 	}
 	loop_part_del(p->loop, &p->part);
@@ -131,7 +131,7 @@ int ofi_provider_name(char ret_name[OFI_PROVIDER_MAX], const char *text, struct 
 
 static struct fi_info *hints_make(const char *provider, bool hmem, bool inject)
 {
-	struct fi_info *h = fi_allocinfo();
+	struct fi_info *h = ofi_lib.dupinfo(NULL);
 
 	if (!h)
 		return NULL;
@@ -150,7 +150,7 @@ static struct fi_info *hints_make(const char *provider, bool hmem, bool inject)
 	h->tx_attr->inject_size = inject ? OFI_INJECT_WANT : 0;
 	h->fabric_attr->prov_name = strdup(provider);
 	if (!h->fabric_attr->prov_name) {
-		fi_freeinfo(h);
+		ofi_lib.freeinfo(h);
 		return NULL;
 	}
 	return h;
@@ -185,8 +185,8 @@ static int look(struct fi_info **ret_info, const char *provider, const char *nod
 
 		if (!hints)
 			return -ENOMEM;
-		rc = fi_getinfo(FI_API, node, NULL, node ? FI_SOURCE : 0, hints, ret_info);
-		fi_freeinfo(hints);
+		rc = ofi_lib.getinfo(FI_API, node, NULL, node ? FI_SOURCE : 0, hints, ret_info);
+		ofi_lib.freeinfo(hints);
 	}
 	return rc;
 }
@@ -201,10 +201,13 @@ static bool local_text(char *buf, size_t len, const struct net_addr *local)
 static int fab_new(struct ofi_fab **ret_f, const char *provider, const struct net_addr *local,
                    struct pst_err *err)
 {
-	struct ofi_fab *f = mem_calloc(1, sizeof(*f));
 	char node[NI_MAXHOST] = "";
-	int rc;
+	int rc = ofi_lib_load(err);
+	struct ofi_fab *f;
 
+	if (rc < 0)
+		return rc;
+	f = mem_calloc(1, sizeof(*f));
 	if (!f)
 		return err_set(err, -ENOMEM, "ofi:%s: no memory", provider);
 	(void)snprintf(f->provider, sizeof(f->provider), "%s", provider);
@@ -218,14 +221,14 @@ static int fab_new(struct ofi_fab **ret_f, const char *provider, const struct ne
 		                       ? "ofi:%s: libfabric has no such provider with an endpoint "
 		                         "at %s (fi_info lists what there is)"
 		                       : "ofi:%s: asking libfabric for an endpoint at %s: %s",
-		               provider, node, fi_strerror(-rc));
+		               provider, node, ofi_lib.strerror(-rc));
 	}
-	rc = fi_fabric(f->info->fabric_attr, &f->fabric, NULL);
+	rc = ofi_lib.fabric(f->info->fabric_attr, &f->fabric, NULL);
 	if (rc < 0) {
-		fi_freeinfo(f->info);
+		ofi_lib.freeinfo(f->info);
 		mem_free(f);
 		return err_set(err, ofi_errno(rc), "ofi:%s: opening the fabric: %s", provider,
-		               fi_strerror(-rc));
+		               ofi_lib.strerror(-rc));
 	}
 	log_debug("ofi:%s at %s: domain %s, mr_mode %#x, inject %zu%s", provider, node,
 	          f->info->domain_attr->name, (unsigned)f->info->domain_attr->mr_mode,

@@ -105,6 +105,20 @@ struct ofi_table {
 /* fabric_desc.region: which window it is, for CLOSE; and whether key and addr are a table's. */
 #define OFI_WINDOW_LIST (1u << 31)
 
+/* --- libfabric itself: what it exports; the rest are calls through its objects --- */
+
+extern struct ofi_lib {
+	struct fi_info *(*dupinfo)(const struct fi_info *info); /* NULL: a new one */
+	void (*freeinfo)(struct fi_info *info);
+	int (*getinfo)(uint32_t version, const char *node, const char *service, uint64_t flags,
+	               const struct fi_info *hints, struct fi_info **ret_info);
+	int (*fabric)(struct fi_fabric_attr *attr, struct fid_fabric **ret_fabric, void *context);
+	const char *(*strerror)(int err);
+} ofi_lib;
+/* Loads it, once; any thread, blocks while it does. -ENOTSUP with a sentence: it isn't there. Whoever has
+ * an ofi_fab has loaded it. */
+int ofi_lib_load(struct pst_err *err);
+
 /* --- libfabric, once per loop and address --- */
 
 struct ofi_fab {

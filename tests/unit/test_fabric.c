@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Channels: the contract suite over each provider (the argument chooses one), and what is special to sim. */
+#include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -400,12 +401,37 @@ static struct fabric_case ofi_case = {
         .opts = {.connect_ns = 60 * NSEC_PER_SEC}, /* sixty endpoints take a while to make */
 };
 
+/* libfabric was loaded by those before: libraries that it brings along would take signals. */
+static struct sigaction signals_before[NSIG];
+
+static void test_ofi_signals_before(void **state)
+{
+	assert_null(ofi_lib.getinfo);
+	for (int sig = 1; sig < NSIG; sig++)
+		(void)sigaction(sig, NULL, &signals_before[sig]);
+}
+
+static void test_ofi_signals(void **state)
+{
+	assert_non_null(ofi_lib.getinfo);
+	for (int sig = 1; sig < NSIG; sig++) {
+		struct sigaction now;
+
+		if (sigaction(sig, NULL, &now) == 0)
+			assert_ptr_equal(now.sa_handler, signals_before[sig].sa_handler);
+	}
+}
+
 static size_t add_ofi(struct CMUnitTest *tests)
 {
 	const char *provider = getenv("PST_OFI_PROVIDER");
+	size_t n = 0;
 
 	ofi_case.opts.provider = provider ? provider : "tcp";
-	return fabric_contract_add(tests, &ofi_case);
+	tests[n++] = (struct CMUnitTest)cmocka_unit_test(test_ofi_signals_before);
+	n += fabric_contract_add(tests + n, &ofi_case);
+	tests[n++] = (struct CMUnitTest)cmocka_unit_test(test_ofi_signals);
+	return n;
 }
 #endif
 
