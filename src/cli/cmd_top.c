@@ -239,7 +239,7 @@ const struct cli_command cmd_top = {
                 "Into a pipe one block follows the other. With --json one object for each.\n"
                 "\n"
                 "Examples:\n"
-                "  penstock -s pst://localhost top\n"
+                "  PENSTOCK_STORE=pst://localhost penstock top\n"
                 "  penstock -s pst://localhost top --json --interval 10 | jq .ops[0].p99_s\n",
         .opts = opts,
         .flags = CLI_JSON,
