@@ -63,6 +63,25 @@ void fabric_finish(struct loop *loop)
 		net_finish(loop);
 }
 
+/* --- those that wait --- */
+
+struct list *crowd_excess(const struct fabric_crowd *c)
+{
+	return c->count < FABRIC_CROWD_MAX ? NULL : c->waiting.next;
+}
+
+void crowd_join(struct fabric_crowd *c, struct list *link)
+{
+	list_push(&c->waiting, link);
+	c->count++;
+}
+
+void crowd_leave(struct fabric_crowd *c, struct list *link)
+{
+	list_del(link);
+	c->count--;
+}
+
 /* --- lists of memory --- */
 
 bool iov_inside(const struct iovec *iov, uint32_t count, const struct mem_region *r)

@@ -15,6 +15,22 @@
 int fabric_hold(struct loop *loop);
 void fabric_drop(struct loop *loop);
 
+/* --- who has connected to a listener and said nothing yet --- */
+
+/*
+ * Each of them keeps a descriptor. Of too many the oldest goes: it has had more time than the others,
+ * and those that have something to say do it at once.
+ */
+#define FABRIC_CROWD_MAX 256
+struct fabric_crowd {
+	struct list waiting; /* the oldest first */
+	unsigned count;
+};
+/* The link of whoever has to make room for one more, for the caller to close; NULL: nobody. */
+struct list *crowd_excess(const struct fabric_crowd *c);
+void crowd_join(struct fabric_crowd *c, struct list *link);
+void crowd_leave(struct fabric_crowd *c, struct list *link);
+
 /* --- lists of memory --- */
 
 /* All of it lies in @r. */

@@ -621,7 +621,7 @@ static void ofi_close(struct chan *c)
 	pst_assert(o->state != OFI_CLOSING);
 	o->state = OFI_CLOSING;
 	o->want_ready = false;
-	list_del(&o->link);
+	ofi_waited(o);
 	if (!live) {
 		ofi_soon(o);
 		return;

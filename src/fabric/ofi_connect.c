@@ -22,8 +22,23 @@ struct ofi_listener {
 	struct fabric_opts opts;
 	char provider[OFI_PROVIDER_MAX];
 	struct ofi_part *part;
-	struct list waiting; /* connected, but not up */
+	struct fabric_crowd crowd;
 };
+
+void ofi_waited(struct ofi *o)
+{
+	if (o->listener)
+		crowd_leave(&o->listener->crowd, &o->link);
+	o->listener = NULL;
+}
+
+static void make_room(struct ofi_listener *l)
+{
+	struct list *excess = crowd_excess(&l->crowd);
+
+	if (excess)
+		chan_close(&list_entry(excess, struct ofi, link)->c);
+}
 
 /* --- first words --- */
 
@@ -203,8 +218,7 @@ int ofi_up(struct ofi *o)
 		return 0;
 	}
 	o->ready_due = true;
-	o->listener = NULL;
-	list_del(&o->link);
+	ofi_waited(o);
 	if (!l->l.accept || !l->l.accept(&l->l, &o->c))
 		chan_close(&o->c);
 	return 0;
@@ -427,13 +441,14 @@ static bool on_accept(struct net_listener *nl, struct net_sock *s, void *user)
 	struct ofi_listener *l = user;
 	struct ofi *o;
 
+	make_room(l);
 	if (ofi_new(&o, l->l.loop, &l->opts, l->provider) < 0)
 		return false;
 	o->listener = l;
 	o->sock = s;
 	o->sock_gone = false;
 	net_addr_print(&net_sock_peer(s)->addr, o->c.peer.addr, sizeof(o->c.peer.addr));
-	list_push(&l->waiting, &o->link);
+	crowd_join(&l->crowd, &o->link);
 	net_sock_set_handlers(s, &side_handlers, o);
 	return true;
 }
@@ -462,10 +477,9 @@ static void ofi_unlisten(struct fabric_listener *fl)
 	struct ofi_listener *l = container_of(fl, struct ofi_listener, l);
 
 	loop_assert(fl->loop);
-	while (!list_empty(&l->waiting)) {
-		struct ofi *o = list_first(&l->waiting, struct ofi, link);
+	while (!list_empty(&l->crowd.waiting)) {
+		struct ofi *o = list_first(&l->crowd.waiting, struct ofi, link);
 
-		o->listener = NULL;
 		chan_close(&o->c); /* takes it off the list */
 	}
 	listener_free(l);
@@ -510,7 +524,7 @@ static int ofi_listen(struct fabric_listener **ret_l, struct loop *loop, const c
 	        .provider = &ofi_provider, .loop = loop, .close = ofi_unlisten};
 	l->opts = *opts;
 	memcpy(l->provider, provider, sizeof(provider));
-	list_init(&l->waiting);
+	list_init(&l->crowd.waiting);
 	net_opts_fill(&net, opts);
 	rc = ofi_part_get(&l->part, loop);
 	if (rc < 0)

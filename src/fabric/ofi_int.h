@@ -245,7 +245,7 @@ struct ofi {
 	struct net_sock *sock; /* NULL: closed */
 	bool sock_gone, fd_watched, fd_gone, polling, bye, ended;
 	struct ofi_listener *listener; /* before it is up */
-	struct list link;              /* in listener->waiting */
+	struct list link;              /* in listener->crowd */
 	struct loop_timer timer;       /* always armed */
 	struct loop_poller poller;
 	struct loop_fd wake;
@@ -319,7 +319,8 @@ int ofi_answer(struct ofi *o, uint32_t id); /* CLOSED is due; -EPROTO: too many 
 
 /* ofi_connect.c */
 extern struct fabric_provider ofi_provider;
-int ofi_up(struct ofi *o); /* READY has come */
+void ofi_waited(struct ofi *o); /* it waits for its first words no longer */
+int ofi_up(struct ofi *o);      /* READY has come */
 bool ofi_end(struct ofi *o);
 
 #endif

@@ -8,29 +8,26 @@ struct tcp_listener {
 	struct fabric_listener l;
 	struct net_listener *net;
 	struct fabric_opts opts;
-	struct list waiting; /* connected, but not up; the oldest first */
-	unsigned waiting_count;
+	struct fabric_crowd crowd;
 };
 
 void tcp_waited(struct tcp *t)
 {
 	if (t->listener)
-		t->listener->waiting_count--;
+		crowd_leave(&t->listener->crowd, &t->link);
 	t->listener = NULL;
-	list_del(&t->link);
 }
 
-/* Who connects and says nothing keeps a descriptor. Of too many the oldest goes: it has had more time
- * than the others, and those that have something to say do it at once. */
-static void waiting_trim(struct tcp_listener *l)
+static void make_room(struct tcp_listener *l)
 {
-	struct tcp *oldest;
+	struct list *excess = crowd_excess(&l->crowd);
+	struct tcp *t;
 
-	if (l->waiting_count < TCP_WAITING_MAX)
+	if (!excess)
 		return;
-	oldest = list_first(&l->waiting, struct tcp, link);
-	oldest->status = -ECONNABORTED;
-	chan_close(&oldest->c);
+	t = list_entry(excess, struct tcp, link);
+	t->status = -ECONNABORTED;
+	chan_close(&t->c);
 }
 
 /* --- first words --- */
@@ -267,16 +264,15 @@ static bool on_accept(struct net_listener *nl, struct net_sock *s, void *user)
 	char addr[NET_ADDR_TEXT_MAX];
 	struct tcp *t;
 
-	waiting_trim(l);
+	make_room(l);
 	if (tcp_new(&t, l->l.loop, &l->opts) < 0)
 		return false;
 	t->listener = l;
-	l->waiting_count++;
 	t->sock = s;
 	t->sock_gone = false;
 	snprintf(t->c.peer.addr, sizeof(t->c.peer.addr), "tcp:%.100s",
 	         net_addr_print(&net_sock_peer(s)->addr, addr, sizeof(addr)));
-	list_push(&l->waiting, &t->link);
+	crowd_join(&l->crowd, &t->link);
 	net_sock_set_handlers(s, &tcp_handlers, t);
 	return true;
 }
@@ -297,8 +293,8 @@ static void tcp_unlisten(struct fabric_listener *fl)
 
 	loop_assert(loop);
 	net_listener_close(l->net);
-	while (!list_empty(&l->waiting)) {
-		struct tcp *t = list_first(&l->waiting, struct tcp, link);
+	while (!list_empty(&l->crowd.waiting)) {
+		struct tcp *t = list_first(&l->crowd.waiting, struct tcp, link);
 
 		chan_close(&t->c); /* takes it off the list */
 	}
@@ -320,7 +316,7 @@ static int tcp_listen(struct fabric_listener **ret_l, struct loop *loop, const c
 	l->l = (struct fabric_listener){
 	        .provider = &tcp_provider, .loop = loop, .close = tcp_unlisten};
 	l->opts = *opts;
-	list_init(&l->waiting);
+	list_init(&l->crowd.waiting);
 	net_opts_fill(&net, opts);
 	rc = net_listen(&l->net, loop, addr, 0, &net, &acceptor, l, err);
 	if (rc < 0) {

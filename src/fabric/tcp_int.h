@@ -23,7 +23,6 @@
 #include "fabric/fabric_int.h"
 #include "net/net.h"
 
-#define TCP_WAITING_MAX 256                   /* of a listener: connected, and nothing said yet */
 #define TCP_MAGIC       0x312d504354532d50ull /* "P-STCP-1" */
 #define TCP_VERSION     1
 #define TCP_MSG_LIMIT   (60u * 1024) /* the socket shows no more at once */
@@ -111,7 +110,7 @@ struct tcp {
 	struct net_sock *sock; /* NULL: closed */
 	bool sock_gone, bye, ended;
 	struct tcp_listener *listener; /* before it is up */
-	struct list link;              /* in listener->waiting */
+	struct list link;              /* in listener->crowd */
 	struct loop_timer timer;       /* always armed: handshake, probes, the end */
 
 	uint32_t credits;     /* messages that may be sent */

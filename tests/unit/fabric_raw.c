@@ -2,6 +2,7 @@
 /* Peers of channels that speak the protocols by hand; see fabric_raw.h. */
 #include "fabric_raw.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -111,7 +112,8 @@ void raw_server_open(struct raw_server *s, const char *provider, const char *add
 	                           .msg_credits = 8,
 	                           .windows_max = 16,
 	                           .xfers_max = 4,
-	                           .connect_ns = 300 * NSEC_PER_MSEC};
+	                           .connect_ns = 300 * NSEC_PER_MSEC,
+	                           .provider = "tcp"}; /* ofi's */
 	struct loop_opts lo;
 	int rc;
 
@@ -149,6 +151,22 @@ void raw_turns(struct raw_server *s, unsigned n)
 
 		pst_assert(rc >= 0);
 	}
+}
+
+void raw_must_hang_up(struct raw_server *s, int fd)
+{
+	uint64_t end_ns = clock_mono_ns() + 30 * NSEC_PER_SEC;
+	unsigned accepted = s->accepted;
+	char buf[4096];
+	ssize_t n = 1;
+
+	while (n && clock_mono_ns() < end_ns) {
+		raw_turns(s, 1);
+		n = recv(fd, buf, sizeof(buf), MSG_DONTWAIT);
+		if (n < 0 && errno == ECONNRESET)
+			n = 0;
+	}
+	pst_assert(n == 0 && s->accepted == accepted);
 }
 
 /* --- sockets --- */

@@ -31,6 +31,9 @@ void raw_server_close(struct raw_server *s);
 /* Turns the loop @n times, or until the channel has gone down. */
 void raw_turns(struct raw_server *s, unsigned n);
 
+/* The server hangs up (at once, or at the handshake's deadline), and accepts nobody for it. */
+void raw_must_hang_up(struct raw_server *s, int fd);
+
 /* A blocking socket that is connected to a unix socket (a path, or "unix-abstract:NAME"). -1: not. */
 int raw_unix(const char *addr);
 bool raw_send(int fd, const void *bytes, size_t len);

@@ -34,21 +34,6 @@ static void server_end(struct raw_server *s)
 	free(s);
 }
 
-/* The server hangs up (at once, or at the handshake's deadline), and accepts nobody for it. */
-static void must_hang_up(struct raw_server *s, int fd)
-{
-	char buf[4096];
-	ssize_t n = 1;
-
-	for (unsigned i = 0; i < 2000 && n; i++) {
-		raw_turns(s, 1);
-		n = recv(fd, buf, sizeof(buf), MSG_DONTWAIT);
-		if (n < 0 && errno == ECONNRESET)
-			n = 0;
-	}
-	assert_int_equal(n, 0);
-}
-
 /* --- tcp --- */
 
 static int tcp_up(struct raw_server *s)
@@ -124,7 +109,7 @@ static void test_tcp_first_words(void **state)
 		}
 		if (len)
 			assert_true(raw_send(fd, &first, len));
-		must_hang_up(s, fd);
+		raw_must_hang_up(s, fd);
 		assert_int_equal(s->accepted, 0);
 		close(fd);
 	}
@@ -137,7 +122,7 @@ static void test_tcp_crowd(void **state)
 {
 	enum { MORE = 40 };
 	struct raw_server *s = server("tcp", false);
-	int fd[TCP_WAITING_MAX + MORE];
+	int fd[FABRIC_CROWD_MAX + MORE];
 	char byte;
 
 	for (unsigned i = 0; i < ARRAY_LEN(fd); i++) {
@@ -146,7 +131,7 @@ static void test_tcp_crowd(void **state)
 		raw_turns(s, 1);
 	}
 	for (unsigned i = 0; i < MORE; i++)
-		must_hang_up(s, fd[i]); /* the oldest, long before its deadline */
+		raw_must_hang_up(s, fd[i]); /* the oldest, long before its deadline */
 	assert_int_equal(recv(fd[MORE + 1], &byte, 1, MSG_DONTWAIT), -1);
 	assert_int_equal(errno, EAGAIN);
 	close(tcp_up(s));
@@ -180,7 +165,7 @@ static void test_tcp_frames(void **state)
 		int fd = tcp_up(s);
 
 		assert_true(raw_send(fd, &bad[i], sizeof(bad[i])));
-		must_hang_up(s, fd);
+		raw_must_hang_up(s, fd);
 		assert_int_equal(s->downs, i + 1);
 		assert_int_equal(s->status, -EPROTO);
 		close(fd);
@@ -303,7 +288,7 @@ static void test_tcp_wrong_data(void **state)
 		ask.head.id = le32_make(le32_get(h.id) + wrong[i].id);
 		assert_true(raw_send(fd, &ask.head, sizeof(ask.head)));
 		(void)raw_send(fd, data, wrong[i].len);
-		must_hang_up(s, fd);
+		raw_must_hang_up(s, fd);
 		assert_int_equal(s->downs, i + 1);
 		assert_int_equal(s->status, -EPROTO);
 		close(fd);
@@ -375,7 +360,7 @@ static void refused_hello(struct raw_server *s, unsigned how)
 		break;
 	}
 	(void)raw_pipe_frame(&p, &f, fds, n);
-	must_hang_up(s, p.fd);
+	raw_must_hang_up(s, p.fd);
 	if (other != p.mine_fd)
 		close(other);
 	raw_pipe_close(&p);

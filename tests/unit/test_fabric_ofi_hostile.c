@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Whoever connects to a listener of the channel ofi and doesn't speak as agreed: it is told so or
+ * not, it goes, and others find the listener as it was.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "fabric/ofi_int.h"
+#include "fabric_raw.h"
+
+static struct raw_server *server(void)
+{
+	struct raw_server *s = calloc(1, sizeof(*s));
+
+	raw_server_open(s, "ofi", "127.0.0.1:0", false);
+	return s;
+}
+
+static void server_end(struct raw_server *s)
+{
+	raw_server_close(s);
+	free(s);
+}
+
+static int dial(const struct raw_server *s)
+{
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	to.sin_port = htons((uint16_t)atoi(strrchr(s->l->addr, ':') + 1));
+	assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof(to)), 0);
+	return fd;
+}
+
+/* As a peer says it whose endpoint is at the port 9 of this host. */
+static struct ofi_hello good_hello(void)
+{
+	const struct sockaddr_in name = {.sin_family = AF_INET,
+	                                 .sin_port = htons(9),
+	                                 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct ofi_hello h = {.magic = le64_make(OFI_MAGIC),
+	                      .version = le16_make(OFI_VERSION),
+	                      .name_len = le16_make(sizeof(name)),
+	                      .msg_max = le32_make(4096),
+	                      .msg_credits = le32_make(8),
+	                      .xfers_max = le32_make(4),
+	                      .windows_max = le32_make(16),
+	                      .token = le64_make(1),
+	                      .provider = "tcp",
+	                      .protocol = le32_make(FI_PROTO_RXM)};
+
+	memcpy(h.name, &name, sizeof(name));
+	return h;
+}
+
+/* --- one who keeps to it --- */
+
+struct client {
+	struct chan *c;
+	bool up;
+};
+
+static void client_up(struct chan *c, int status)
+{
+	struct client *k = c->user;
+
+	assert_int_equal(status, 0);
+	k->up = true;
+}
+
+static void client_down(struct chan *c, int status)
+{
+	fail();
+}
+
+static const struct chan_handlers client_handlers = {.up = client_up, .down = client_down};
+
+static void takes_good_ones(struct raw_server *s)
+{
+	const struct fabric_opts opts = {.provider = "tcp"};
+	uint64_t end_ns = clock_mono_ns() + 30 * NSEC_PER_SEC;
+	unsigned accepted = s->accepted;
+	struct client k = {0};
+
+	assert_int_equal(
+	        fabric_connect(&k.c, s->loop, "ofi", s->l->addr, &opts, &client_handlers, &k, NULL),
+	        0);
+	while ((!k.up || s->accepted == accepted) && clock_mono_ns() < end_ns)
+		raw_turns(s, 1);
+	assert_true(k.up);
+	assert_int_equal(s->accepted, accepted + 1);
+	chan_close(k.c);
+	while (s->c && clock_mono_ns() < end_ns)
+		raw_turns(s, 1);
+	assert_null(s->c);
+}
+
+/* --- tests --- */
+
+static void first_words(void **state)
+{
+	struct raw_server *s = server();
+
+	for (unsigned i = 0; i < 14; i++) {
+		struct ofi_hello h[2] = {good_hello(), good_hello()};
+		size_t len = sizeof(h[0]);
+		int fd = dial(s);
+
+		switch (i) {
+		case 0:
+			h->magic = le64_make(1);
+			break;
+		case 1:
+			h->version = le16_make(OFI_VERSION + 1);
+			break;
+		case 2:
+			h->status = le32_make(UINT32_MAX);
+			break;
+		case 3:
+			h->status = le32_make(EACCES);
+			break;
+		case 4:
+			h->name_len = le16_make(0);
+			break;
+		case 5:
+			h->name_len = le16_make(OFI_NAME_MAX + 1);
+			break;
+		case 6:
+			memset(h->provider, 'x', sizeof(h->provider)); /* and no end */
+			break;
+		case 7:
+			h->protocol = le32_make(FI_PROTO_RXD);
+			break;
+		case 8:
+			h->msg_max = le32_make(0);
+			break;
+		case 9:
+			memset(h->name, 0xff, sizeof(h->name));
+			break;
+		case 10:
+			len = 2 * sizeof(h[0]);
+			break;
+		case 11:
+			len = sizeof(h[0]) - 1; /* and then silence */
+			break;
+		case 12:
+			len = 0;
+			break;
+		case 13: /* nothing wrong, but for the endpoint, from which nothing comes */
+			break;
+		}
+		if (len)
+			assert_true(raw_send(fd, h, len));
+		raw_must_hang_up(s, fd);
+		close(fd);
+	}
+	takes_good_ones(s);
+	server_end(s);
+}
+
+/* Many who say nothing are in nobody's way. */
+static void crowd(void **state)
+{
+	enum { MORE = 40 };
+	struct raw_server *s = server();
+	int fd[FABRIC_CROWD_MAX + MORE];
+	char byte;
+
+	for (unsigned i = 0; i < ARRAY_LEN(fd); i++) {
+		fd[i] = dial(s);
+		raw_turns(s, 1);
+	}
+	for (unsigned i = 0; i < MORE; i++)
+		raw_must_hang_up(s, fd[i]); /* the oldest, long before its deadline */
+	assert_int_equal(recv(fd[MORE + 1], &byte, 1, MSG_DONTWAIT), -1);
+	assert_int_equal(errno, EAGAIN);
+	takes_good_ones(s);
+	for (unsigned i = 0; i < ARRAY_LEN(fd); i++)
+		close(fd[i]);
+	server_end(s);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {cmocka_unit_test(first_words), cmocka_unit_test(crowd)};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
