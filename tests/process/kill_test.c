@@ -59,7 +59,7 @@ static _Noreturn void writer(int out, const uint64_t next[LOAD_LANES])
 	struct stack s;
 
 	memcpy(opts.next, next, sizeof(opts.next));
-	if (stack_devs(&s, &spec, 1, false, 0, NULL, &err) || stack_open(&s, &err)) {
+	if (stack_devs(&s, &spec, 1, false, 0, NULL, &err) || stack_mount(&s, &err)) {
 		fprintf(stderr, "writer: %s\n", err.text);
 		_exit(3);
 	}
@@ -150,7 +150,7 @@ static void check(struct load_oracle *oracle, struct load_known known[LOAD_LANES
 		give_up("open of the device", err.text);
 	if (fsck_first && stack_fsck(&s, &err))
 		give_up("before recovery", err.text);
-	if (stack_open(&s, &err))
+	if (stack_mount(&s, &err))
 		give_up("open", err.text);
 	if (load_verify(s.store, oracle, known, at, &err))
 		give_up("the store", err.text);
@@ -171,7 +171,7 @@ static void make_store(void)
 	struct stack s;
 
 	if (stack_devs(&s, &spec, 1, false, STORE_SIZE, NULL, &err) || stack_format(&s, &err) ||
-	    stack_open(&s, &err))
+	    stack_mount(&s, &err))
 		give_up("format", err.text);
 	load_setup(s.store);
 	if (stack_close(&s))
@@ -193,7 +193,7 @@ int main(int argc, char **argv)
 	spec = argv[1];
 	seed = argc > 3 ? strtoull(argv[3], NULL, 0) : clock_real_ns();
 	rng_seed(&rng, seed);
-	load_oracle_init(&oracle, IO_MAX);
+	load_oracle_init(&oracle, IO_MAX, false);
 	make_store();
 	for (unsigned i = 0; i < LOAD_LANES; i++) {
 		known[i] = (struct load_known){.floor = 0, .top = 1};

@@ -23,7 +23,8 @@ static uint64_t mix(unsigned lane, uint64_t n)
 
 /* --- object lanes --- */
 
-static struct gen_op *object_op(unsigned lane, uint64_t n, uint32_t cont, unsigned io_max)
+static struct gen_op *object_op(unsigned lane, uint64_t n, uint32_t cont, unsigned io_max,
+                                bool remote)
 {
 	struct pst_oid oids[LOAD_OIDS];
 	struct gen_scope scope = {.cont = cont,
@@ -32,7 +33,7 @@ static struct gen_op *object_op(unsigned lane, uint64_t n, uint32_t cont, unsign
 	                          .span_bytes = MIB,
 	                          .io_max_bytes = io_max,
 	                          .value_max = 6000,
-	                          .volatile_ok = true,
+	                          .volatile_ok = !remote,
 	                          .delete_weight = 1};
 	struct gen_op *g;
 	struct rng rng;
@@ -41,7 +42,8 @@ static struct gen_op *object_op(unsigned lane, uint64_t n, uint32_t cont, unsign
 		oids[i] = (struct pst_oid){.hi = lane + 1, .lo = i};
 	rng_seed(&rng, mix(lane, n));
 	g = gen_op_new(&rng, &scope);
-	g->op.token = (struct pst_token){.session = lane + 1, .seq = n};
+	if (!remote)
+		g->op.token = (struct pst_token){.session = lane + 1, .seq = n};
 	return g;
 }
 
@@ -140,7 +142,7 @@ static void worker_submit(struct crew *c, struct worker *w)
 	enum pst_outcome out;
 
 	if (w->index < LOAD_OBJECT_LANES) {
-		w->gen = object_op(w->index, w->n, c->cont, c->opts->io_max_bytes);
+		w->gen = object_op(w->index, w->n, c->cont, c->opts->io_max_bytes, c->opts->remote);
 		op = &w->gen->op;
 	} else {
 		op = file_step(c, w);
@@ -165,9 +167,9 @@ static bool own_condition(int status)
 static void object_ended(struct crew *c, struct worker *w)
 {
 	int status = w->gen->op.status;
-	bool durable = !status && !(w->gen->op.flags & PST_F_VOLATILE);
+	bool durable = c->opts->remote || (!status && !(w->gen->op.flags & PST_F_VOLATILE));
 
-	/* A failure changed nothing, and nothing is known to be durable by it. */
+	/* A failure changed nothing, and nothing is known to be durable by it (but what was before). */
 	pst_assert(!status || own_condition(status));
 	if (c->opts->acked)
 		c->opts->acked(c->opts->arg, w->index, w->n, durable);
@@ -192,6 +194,11 @@ static void file_ended(struct crew *c, struct worker *w)
 	w->n++;
 }
 
+static bool works(const struct crew *c, unsigned lane)
+{
+	return !c->opts->lanes || (c->opts->lanes >> lane & 1);
+}
+
 static bool settle(struct crew *c, bool stopping)
 {
 	bool any = false;
@@ -208,7 +215,7 @@ static bool settle(struct crew *c, bool stopping)
 			else
 				file_ended(c, w);
 		}
-		if (!w->flying && (!stopping || w->file.step))
+		if (!w->flying && works(c, i) && (!stopping || w->file.step))
 			worker_submit(c, w);
 	}
 	return any;
@@ -253,9 +260,9 @@ void load_setup(struct store *s)
 
 /* --- the oracle --- */
 
-void load_oracle_init(struct load_oracle *o, unsigned io_max_bytes)
+void load_oracle_init(struct load_oracle *o, unsigned io_max_bytes, bool remote)
 {
-	*o = (struct load_oracle){.io_max_bytes = io_max_bytes};
+	*o = (struct load_oracle){.io_max_bytes = io_max_bytes, .remote = remote};
 	for (unsigned i = 0; i < LOAD_OBJECT_LANES; i++) {
 		struct pst_cont_info info = {.id = LOAD_CONT};
 		struct pst_op op = {.opcode = PST_OP_CONT_CREATE, .name = object_cont};
@@ -275,10 +282,11 @@ void load_oracle_done(struct load_oracle *o)
 }
 
 /* Ops (@from, @to] of an object lane. */
-static void advance(struct model *m, unsigned lane, uint64_t from, uint64_t to, unsigned io_max)
+static void advance(const struct load_oracle *o, struct model *m, unsigned lane, uint64_t from,
+                    uint64_t to)
 {
 	for (uint64_t n = from + 1; n <= to; n++) {
-		struct gen_op *g = object_op(lane, n, LOAD_CONT, io_max);
+		struct gen_op *g = object_op(lane, n, LOAD_CONT, o->io_max_bytes, o->remote);
 
 		model_apply(m, &g->op, 0);
 		gen_op_free(g);
@@ -307,25 +315,41 @@ static int ask(struct store *s, uint32_t cont, unsigned lane, const struct load_
 	return 0;
 }
 
-static int verify_objects(struct store *s, struct load_oracle *o, unsigned lane, uint32_t cont,
-                          const struct load_known *known, uint64_t *ret_n, struct pst_err *err)
+/* Is lane's work in the store what it is after op @n, at or after the oracle's? */
+static int objects_at(struct store *s, const struct load_oracle *o, unsigned lane, uint32_t cont,
+                      uint64_t n, struct pst_err *err)
 {
-	struct model *m;
-	int r = ask(s, cont, lane, known, ret_n, err);
+	struct model *m = model_clone(o->model[lane]);
+	int r = 0;
 
-	if (r)
-		return r;
-	pst_assert(known->floor >= o->n[lane]);
-	advance(o->model[lane], lane, o->n[lane], known->floor, o->io_max_bytes);
-	o->n[lane] = known->floor;
-	m = model_clone(o->model[lane]);
-	advance(m, lane, known->floor, *ret_n, o->io_max_bytes);
+	advance(o, m, lane, o->n[lane], n);
 	for (unsigned i = 0; !r && i < LOAD_OIDS; i++) {
 		struct pst_oid oid = {.hi = lane + 1, .lo = i};
 
 		r = model_diff_object_as(m, LOAD_CONT, s, cont, 0, oid, err);
 	}
 	model_free(m);
+	return r;
+}
+
+static int verify_objects(struct store *s, struct load_oracle *o, unsigned lane, uint32_t cont,
+                          const struct load_known *known, uint64_t *ret_n, struct pst_err *err)
+{
+	int r = 0;
+
+	*ret_n = known->floor;
+	if (!o->remote)
+		r = ask(s, cont, lane, known, ret_n, err);
+	if (r)
+		return r;
+	pst_assert(known->floor >= o->n[lane] && (!o->remote || known->top <= known->floor + 1));
+	advance(o, o->model[lane], lane, o->n[lane], known->floor);
+	o->n[lane] = known->floor;
+	r = objects_at(s, o, lane, cont, *ret_n, err);
+	if (r == -EUCLEAN && o->remote && known->top > known->floor) {
+		*ret_n = known->top;
+		r = objects_at(s, o, lane, cont, *ret_n, err);
+	}
 	return r ? err_prefix(err, r, "lane %u after op %llu (known: %llu to %llu)", lane,
 	                      (unsigned long long)*ret_n, (unsigned long long)known->floor,
 	                      (unsigned long long)known->top)

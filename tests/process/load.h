@@ -30,6 +30,8 @@ struct load;
 void load_setup(struct store *s);
 
 struct load_opts {
+	uint32_t lanes;            /* a bit for each that works; 0: all */
+	bool remote;               /* tokens are the store's business; every change is durable */
 	uint64_t next[LOAD_LANES]; /* the first op of each lane */
 	/* Op @n of @lane has ended; @durable: it and those before it must survive. */
 	void (*acked)(void *arg, unsigned lane, uint64_t n, bool durable);
@@ -45,12 +47,14 @@ struct load_oracle {
 	struct model *model[LOAD_OBJECT_LANES];
 	uint64_t n[LOAD_LANES];
 	unsigned io_max_bytes;
+	bool remote; /* as of the load */
 };
-void load_oracle_init(struct load_oracle *o, unsigned io_max_bytes);
+void load_oracle_init(struct load_oracle *o, unsigned io_max_bytes, bool remote);
 void load_oracle_done(struct load_oracle *o);
 /*
  * Compares the store with what is known: 0 and how far each lane is, or -EUCLEAN with a sentence.
- * The oracle moves forward to the floors.
+ * The oracle moves forward to the floors. How far a lane is that was cut off is said by the replay
+ * records; of a remote load by what is there: at most one op more than the floor.
  */
 int load_verify(struct store *s, struct load_oracle *o, const struct load_known known[LOAD_LANES],
                 uint64_t ret_n[LOAD_LANES], struct pst_err *err);

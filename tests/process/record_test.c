@@ -68,7 +68,7 @@ static void make_store(char *const *specs)
 	struct stack s;
 
 	open_files(&s, specs, DEV_BYTES, NULL);
-	if (stack_format(&s, &err) || stack_open(&s, &err))
+	if (stack_format(&s, &err) || stack_mount(&s, &err))
 		give_up("format", err.text);
 	load_setup(s.store);
 	if (stack_close(&s))
@@ -98,7 +98,7 @@ static void record(char *const *specs, struct recording *r)
 	for (unsigned i = 0; i < LOAD_LANES; i++)
 		opts.next[i] = 1;
 	open_files(&s, specs, 0, &r->journal);
-	if (stack_open(&s, &err))
+	if (stack_mount(&s, &err))
 		give_up("open", err.text);
 	load_run(s.store, &opts);
 	if (stack_close(&s))
@@ -244,7 +244,7 @@ static void check_state(struct replayer *p, unsigned how)
 	}
 	if (stack_fsck(&s, &err))
 		give_up("before recovery", err.text);
-	if (stack_open(&s, &err))
+	if (stack_mount(&s, &err))
 		give_up("open", err.text);
 	if (load_verify(s.store, &p->oracle, p->known, at, &err))
 		give_up("the store", err.text);
@@ -265,7 +265,7 @@ static void replay(struct recording *rec, uint64_t samples)
 	rng_seed(&p.rng, seed);
 	p.flush_at = calloc(rec->journal.next_id + 1, sizeof(*p.flush_at));
 	pst_assert(p.flush_at);
-	load_oracle_init(&p.oracle, IO_MAX);
+	load_oracle_init(&p.oracle, IO_MAX, false);
 	for (unsigned i = 0; i < DEVS; i++)
 		list_init(&p.pending[i]);
 	for (unsigned i = 0; i < LOAD_LANES; i++)

@@ -36,7 +36,7 @@ int stack_format(struct stack *s, struct pst_err *err)
 	return local_format(s->dev, s->devs, &opts, err);
 }
 
-int stack_open(struct stack *s, struct pst_err *err)
+int stack_mount(struct stack *s, struct pst_err *err)
 {
 	struct local_opts opts = {.csum_cache_bytes = MIB, .index_limit_bytes = 256 * MIB};
 	struct store *local;

@@ -22,7 +22,7 @@ struct stack {
 int stack_devs(struct stack *s, char *const *specs, unsigned count, bool sim_loop,
                uint64_t create_bytes, struct rec_journal *journal, struct pst_err *err);
 int stack_format(struct stack *s, struct pst_err *err);
-int stack_open(struct stack *s, struct pst_err *err);
+int stack_mount(struct stack *s, struct pst_err *err);
 /* fsck of the closed store: 0, or -EUCLEAN with the first finding. */
 int stack_fsck(struct stack *s, struct pst_err *err);
 /* Closes what is open: the store in peace (its error is returned), or the devices alone. */
