@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.request
 
 from measure import Failed, fio, interleave, run, say
 
@@ -37,8 +38,9 @@ class Served:
                 break
         else:
             raise Failed("penstock serve: " + self.process.stderr.read())
-        doors = {d["channel"]: d["address"] for d in json.loads(text)["listening"]}
-        self.address = doors["tcp"]
+        said = json.loads(text)
+        self.address = next(d["address"] for d in said["listening"] if d["channel"] == "tcp")
+        self.metrics = said.get("metrics")
 
     def store(self, channel):
         return "pst://%s?channel=%s&socket=%s" % (self.address, channel, self.socket)
@@ -252,7 +254,66 @@ def memory(setup):
               lambda: ucx(setup, "tcp,self"), "latency_us", at_least=False)
 
 
+# --- a neighbour that floods ---
+
+TENANTS = "tenants:\n  - {id: 1, name: crowd, weight: 64}\n  - {id: 2, name: flood, weight: 1}\n"
+
+
+def waited(server):
+    """Of the crowd's tenant: seconds that requests waited for their turn, and requests."""
+    with urllib.request.urlopen("http://%s/metrics" % server.metrics, timeout=30) as r:
+        text = r.read().decode()
+    return [float(re.search(r'^penstock_tenant_%s\{tenant="1",.*\} (\S+)$' % name, text, re.M).group(1))
+            for name in ("queue_seconds_total", "requests_total")]
+
+
+def crowd(setup):
+    """More than the store works on at a time, so that who waits is the server's choice."""
+    clients, depth = 64, 16
+    program = os.path.join(setup.build, "bench/crowd_bench")
+    say("served, on a file: 64 clients beside one that floods")
+    config = setup.path("crowd.yaml")
+    with open(config, "w") as f:
+        f.write(TENANTS)
+    with on_file(setup, "crowd.pst", "--config", config, "--metrics", "127.0.0.1:0") as s:
+        tokens = [s.penstock("pipe", "-q", "capability", "grant", "bench", "--rights", "all", "--tenant",
+                             tenant).strip() for tenant in "12"]
+        envs = [dict(os.environ, PENSTOCK_TOKEN=t) for t in tokens]
+        run([program, "lay", s.store("pipe"), "bench"], env=envs[0])
+
+        def alone():
+            before = waited(s)
+            r = json.loads(run([program, "read", s.store("pipe"), "bench", str(clients), str(depth),
+                                "%d" % setup.seconds], env=envs[0]))
+            after = waited(s)
+            return dict(r, latency_us=(after[0] - before[0]) / (after[1] - before[1]) * 1e6,
+                        bytes_per_s=r["iops"] * 4096, cpu_us_per_op=0)
+
+        def flooded():
+            neighbour = subprocess.Popen([program, "read", s.store("pipe"), "bench", "1", "256", "600"],
+                                         env=envs[1], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            try:
+                if neighbour.stderr.readline() != "reading\n":
+                    raise Failed("the flooding neighbour does not start")
+                return alone()
+            finally:
+                neighbour.terminate()
+                neighbour.communicate(timeout=30)
+
+        from rows import ratios, side
+        mine, other = interleave(setup.pairs, flooded, alone)
+        against = "the same without it"
+        setup.add("served_crowd_wait", "served over pipe: 64 clients beside one that floods: their wait in the server",
+                  against, 1.2, False, ratios(mine, other, "latency_us"), ours=side(mine), theirs=side(other))
+        setup.add("served_crowd_rate", "the same: what they read together", against, 0.8, True,
+                  ratios(mine, other, "iops"), ours=side(mine), theirs=side(other))
+        setup.add("served_crowd_least", "the same: the least that one of them gets, of its fair share",
+                  "a 64th", 0.8, True, [r["least"] for r in mine])
+    os.unlink(setup.path("crowd.pst"))
+
+
 ROWS = [("served_disk", disk, ["raw"]),
         ("served_burst", burst, ["raw"]),
         ("served_memory", memory, []),
+        ("served_crowd", crowd, []),
         ("served_ofi", ofi, [])]
