@@ -145,8 +145,9 @@ struct ident {
 	uint16_t cap_rights[SESSION_CAPS_MAX]; /* what a token left of it */
 };
 
-/* All may be called in turn on one identity (zeroed at first): what they give adds up. Each returns
- * 0, -EACCES (it gives nothing; another may), or what is said at it. Refusals are audited. */
+/* All may be called in turn on one identity (zeroed at first): what they give adds up, as far as it is
+ * of one tenant. Who shows a token is to act by it alone, so that it can limit. Each returns 0, -EACCES
+ * (it gives nothing; another may), or what is said at it. Refusals are audited. */
 int session_auth_peer(struct session_table *t, struct ident *id, uint32_t uid, uint32_t gid);
 /* @name: of a certificate that TLS verified. */
 int session_auth_cert(struct session_table *t, struct ident *id, const char *name);

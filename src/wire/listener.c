@@ -243,17 +243,20 @@ static int identify(struct conn *c, const struct wire_hello *h, struct ident *id
 {
 	const struct fabric_peer *p = &c->chan->peer;
 	struct session_table *t = c->l->table;
-	int rc = 0;
 
 	memset(id, 0, sizeof(*id));
+	if (h->cred_len) {
+		/* Who shows a token acts by it alone: it may say less than what the client is. */
+		id->uid = p->has_cred ? p->uid : 0;
+		id->gid = p->has_cred ? p->gid : 0;
+		return session_auth_token(t, id, h->cred, h->cred_len);
+	}
 	if (p->has_cred)
 		(void)session_auth_peer(t, id, p->uid, p->gid);
 	if (p->has_cert)
 		(void)session_auth_cert(t, id, p->cert_name);
-	if (h->cred_len)
-		rc = session_auth_token(t, id, h->cred, h->cred_len);
 	(void)session_auth_open(t, id);
-	return rc;
+	return 0;
 }
 
 static void hello_new(struct conn *c, const struct wire_hello *h)

@@ -117,6 +117,16 @@ def test_scope():
         assert now > refusals or args[0] == "kv", args  # (files have no keys that a client could set)
         refusals = now
     assert content(s) == before
+    # Who shows a token acts by it alone, the server's own user over the pipe too; and it may be another tenant's.
+    refusals = len(s.audited('"request"', '"refused"'))
+    assert good(pst(s.owner, "ls", "train:/", token=token)).split() == ["file", "sub"]
+    says(pst(s.owner, "put", "-", "train:/new", token=token, data="x"))
+    assert len(s.audited('"request"', '"refused"')) > refusals
+    _, theirs = grant(s, "train:/in", "--tenant", "7")
+    for uri in s.owner, tcp:
+        assert good(pst(uri, "ls", "train:/", token=theirs)).split() == ["file", "sub"]
+        says(pst(uri, "mkdir", "train:/d", token=theirs))
+    says(pst(s.owner, "capability", "list", token=token), "the right admin")
     # Forged: another last character but one, of another capability, nonsense.
     for bad in token[:-2] + ("A" if token[-2] != "A" else "B") + token[-1], "pst1" + "A" * 54, "nonsense":
         says(pst(tcp, "ls", "train:/", token=bad), "not one of this store's")
@@ -127,7 +137,7 @@ def test_scope():
     for method in "ListCapabilities", "Grant", "Revoke", "Renew":
         assert s.audited('"authenticate"', '"refused"', '"token:%d"' % number, "penstock.v1.Capabilities/" + method), method
     assert content(s) == before
-    assert len(s.audited('"capability-grant"', '"granted"', '"uid:%d"' % os.getuid())) == 1
+    assert len(s.audited('"capability-grant"', '"granted"', '"uid:%d"' % os.getuid())) == 2
     s.end()
 
 

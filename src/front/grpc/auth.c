@@ -174,12 +174,10 @@ int call_identify(struct gcall *c, struct ident *ret_id)
 
 	memset(ret_id, 0, sizeof(*ret_id));
 	if (c->bearer_len) {
-		/* What is shown has to be good, whatever else there is. */
-		if (c->bearer_len > sizeof(c->bearer))
-			return -EBADF;
-		rc = session_auth_token(t, ret_id, c->bearer, c->bearer_len);
-		if (rc)
-			return rc;
+		/* Who shows a token acts by it alone: it may say less than what the caller is. */
+		return c->bearer_len > sizeof(c->bearer)
+		               ? -EBADF
+		               : session_auth_token(t, ret_id, c->bearer, c->bearer_len);
 	}
 	if (c->cert[0]) {
 		got = session_auth_cert(t, ret_id, c->cert);
