@@ -135,6 +135,10 @@ void pst_nvme_info(struct pst_nvme *nvme, struct pst_nvme_info *ret_info);
 /*
  * pst_nvme_namespace - look at namespace @nsid. Blocks.
  *
+ * From then on the controller is held to it: when after a reset (or a lost connection) another
+ * namespace is in its place, or one with other blocks or fewer, or another subsystem altogether, the
+ * controller is dead (-ENODEV) before any command goes there. A larger one is accepted.
+ *
  * -ENOENT: there is none. -ENOTSUP: blocks with metadata, or of a size that can't be used. Others
  * as pst_nvme_admin().
  */

@@ -19,6 +19,7 @@ enum {
 	OPT_ALLOW,
 	OPT_ANA,
 	OPT_GROUP,
+	OPT_UUID,
 	OPT_CONTROL,
 	OPT_LBA,
 	OPT_MDTS,
@@ -36,6 +37,7 @@ static const struct cli_opt opts[] = {
         [OPT_ALLOW] = {0, "allow-host", "NQN", "let in only this host, and others so named"},
         [OPT_ANA] = {0, "ana", "[PORT:]GROUP=STATE", "ANA state of a group, through a port"},
         [OPT_GROUP] = {0, "group", "NSID=GROUP", "ANA group of a namespace (1)"},
+        [OPT_UUID] = {0, "uuid", "NSID=UUID", "of a namespace (made from NQN, NSID and device)"},
         [OPT_CONTROL] = {0, "control", "NAME", "answer `penstock nvme ana NAME`, too"},
         [OPT_LBA] = {0, "lba", "BYTES", "of a logical block: 512 or 4096 (as the device's)"},
         [OPT_MDTS] = {0, "mdts", "SIZE", "largest transfer of a command, 8k to 4m (1m)"},
@@ -51,7 +53,7 @@ struct list_of {
 };
 
 struct args {
-	struct list_of ports, allow, ana, groups;
+	struct list_of ports, allow, ana, groups, uuids;
 	struct nvme_target_opts o;
 	const char *control;
 	uint64_t lba;
@@ -119,6 +121,8 @@ static int take(struct cli *cli, int opt, const char *value, struct args *a)
 		return add(cli, &a->ana, value);
 	case OPT_GROUP:
 		return add(cli, &a->groups, value);
+	case OPT_UUID:
+		return add(cli, &a->uuids, value);
 	case OPT_CONTROL:
 		a->control = value;
 		return 0;
@@ -165,6 +169,62 @@ static int check_groups(struct cli *cli, const struct args *a)
 	return CLI_OK;
 }
 
+/* "NSID=UUID", 32 digits with '-' where one likes. False: it is not that. */
+static bool parse_uuid(const char *text, uint32_t *ret_nsid, uint8_t uuid[16])
+{
+	char *end;
+	unsigned long nsid = strtoul(text, &end, 10);
+	unsigned n = 0;
+
+	if (end == text || *text < '0' || *text > '9' || *end != '=' || nsid > NVME_SUBSYS_NS_MAX)
+		return false;
+	memset(uuid, 0, 16);
+	for (const char *c = end + 1; *c; c++) {
+		static const char digits[] = "0123456789abcdefABCDEF";
+		const char *d = strchr(digits, *c);
+		unsigned value = d ? (unsigned)(d - digits) : 0;
+
+		if (*c == '-' && n && n < 32)
+			continue;
+		if (!d || n == 32)
+			return false;
+		value = value > 15 ? value - 6 : value;
+		uuid[n / 2] |= (uint8_t)(n % 2 ? value : value << 4);
+		n++;
+	}
+	*ret_nsid = (uint32_t)nsid;
+	return n == 32;
+}
+
+static int check_uuids(struct cli *cli, const struct args *a)
+{
+	static const uint8_t none[16];
+
+	for (unsigned i = 0; i < a->uuids.count; i++) {
+		uint8_t uuid[16];
+		uint32_t nsid;
+
+		if (!parse_uuid(a->uuids.item[i], &nsid, uuid) || !nsid ||
+		    nsid > (uint32_t)cli->arg_count || !memcmp(uuid, none, sizeof(none)))
+			return cli_usage(cli, "--uuid %s: not NSID=UUID of a device here",
+			                 a->uuids.item[i]);
+	}
+	return CLI_OK;
+}
+
+/* Zeroes when nothing is said. */
+static void uuid_of(const struct args *a, uint32_t nsid, uint8_t uuid[16])
+{
+	memset(uuid, 0, 16);
+	for (unsigned i = 0; i < a->uuids.count; i++) {
+		uint8_t its[16];
+		uint32_t n;
+
+		if (parse_uuid(a->uuids.item[i], &n, its) && n == nsid)
+			memcpy(uuid, its, sizeof(its));
+	}
+}
+
 /* --- the target --- */
 
 static int offer(struct cli *cli, struct nvme_target *t, const struct args *a)
@@ -177,6 +237,7 @@ static int offer(struct cli *cli, struct nvme_target *t, const struct args *a)
 		                          .ana_group = group_of(a, (uint32_t)i + 1),
 		                          .read_only = a->read_only};
 
+		uuid_of(a, no.nsid, no.uuid);
 		if (nvme_target_add(t, cli->args[i], &no, &err))
 			return cli_fail(cli, 0, "%s: %s", cli->args[i], err.text);
 	}
@@ -270,7 +331,7 @@ static int run(struct cli *cli, int argc, char **argv)
 	if (opt == -2)
 		return cli_end_status(cli);
 	if (cli_operand_count(cli, 1, (int)NVME_SUBSYS_NS_MAX) != CLI_OK ||
-	    check_groups(cli, &a) != CLI_OK)
+	    check_groups(cli, &a) != CLI_OK || check_uuids(cli, &a) != CLI_OK)
 		return CLI_USAGE;
 	if (a.lba && a.lba != 512 && a.lba != 4096)
 		return cli_usage(cli, "--lba is 512 or 4096");
@@ -301,6 +362,11 @@ const struct cli_command nvme_target = {
                 "\"ready\", and serves until it is interrupted. What hosts were told is durable "
                 "is\n"
                 "so also when it is killed.\n"
+                "\n"
+                "Hosts know a namespace again by its UUID: one that comes back with another is\n"
+                "refused by hosts that had it open. It is made from NQN, number and the device's\n"
+                "name, and is random for memory; two targets that offer one device by different\n"
+                "names need --uuid.\n"
                 "\n"
                 "--loop NAME is for other processes of this user: they use nvme+loop:NAME as a\n"
                 "device. Registers, queues and data are memory that both sides map.\n"

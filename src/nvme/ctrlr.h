@@ -64,7 +64,7 @@ struct nvme_ns_opts {
 	uint32_t lba_bytes;
 	uint32_t ana_group; /* 1 to NVME_ANA_GROUPS_MAX; 0: 1 */
 	bool read_only;     /* as if write protected; a bdev opened read-only always is */
-	uint8_t uuid[16];   /* all zero: made from the NQN and NSID */
+	uint8_t uuid[16];   /* all zero: made from NQN, NSID and the device's name */
 };
 
 /* Adds @b, which the subsystem uses until it is removed or freed. 0 and the NSID (NULL: not asked

@@ -375,6 +375,7 @@ static void host_destroy(struct nvme_host *h)
 		mem_region_free(h->buf);
 	}
 	t->ops->close(t);
+	nvme_identities_free(h);
 	mem_free(h->id);
 	mem_free(h);
 }
@@ -416,6 +417,7 @@ int nvme_host_new(struct nvme_host **ret_host, struct nvme_transport *t,
 	h->o.queues_max = MIN(MAX(h->o.queues_max, 1u), NVME_HOST_QUEUES_MAX);
 	list_init(&h->queues);
 	list_init(&h->admin_waiting);
+	list_init(&h->identities);
 	h->poller.poll = host_poll;
 	h->poller.may_sleep = host_may_sleep;
 	h->tick.fired = tick_fired;

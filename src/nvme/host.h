@@ -11,11 +11,12 @@
  *   NEW       -> DISABLING     nvme_host_new, host_reset
  *   DISABLING -> ENABLING      CSTS.RDY is 0: commands under way are answered for (H2)
  *   ENABLING  -> SETUP         CSTS.RDY is 1
- *   SETUP     -> LIVE          Identify, Number of Queues, shadow doorbells, events
+ *   SETUP     -> LIVE          Identify, Number of Queues, shadow doorbells, events, namespaces
  *   LIVE      -> QUIESCING     a command took too long, nvme_host_reset()
  *   QUIESCING -> DISABLING     the I/O submission queues are deleted, or that took too long (H5)
  *   LIVE      -> DISABLING     CSTS.CFS, an admin command took too long
- *   any       -> DYING         removed (registers read all ones), or resets failed
+ *   any       -> DYING         removed (registers read all ones), resets failed, or what came back
+ *                              after one is something else (H6)
  *   DYING     -> DEAD          no transfer is under way any more: what was is answered for
  *
  *  H1  A queue's memory and doorbells are the controller's only in LIVE queues; a queue that is not
@@ -31,6 +32,9 @@
  *  H5  A controller that still takes admin commands is asked to delete its I/O submission queues
  *      before it is disabled: it then has nothing under way. Devices, emulated and real ones, are
  *      known to fall over when they are disabled in the middle of I/O.
+ *  H6  No command goes to a controller, after a reset, before it has said that it and the namespaces
+ *      that callers were told of are the ones they were: NQN, serial number, and of each namespace
+ *      NSID, NGUID, EUI64, UUID, block size, and at least as many blocks. Else the host is DEAD.
  */
 #ifndef NVME_HOST_H
 #define NVME_HOST_H
@@ -59,6 +63,14 @@ struct nvme_admin {
 	uint32_t dw0;
 	bool busy;
 	struct list link; /* the host's: waiting for room */
+};
+
+/* What a namespace is known again by: see identity.c. */
+struct nvme_identity {
+	uint32_t nsid, block_bytes, ana_group;
+	uint64_t blocks; /* 0: there is no such namespace, or it can't be used */
+	uint8_t nguid[16], uuid[16], eui64[8]; /* zeroes: it has none */
+	struct list link;                      /* the host's */
 };
 
 enum nvme_hq_state {
@@ -110,6 +122,11 @@ struct nvme_host {
 	struct list admin_waiting;
 	struct nvme_admin setup;
 	unsigned setup_step;
+	/* The namespaces that callers were told of, as they were told; and those that are looked at
+	 * again: in the set-up, or (checking) because the controller says that some have changed. */
+	struct list identities;
+	struct nvme_identity *checked, seen;
+	bool checking, check_again;
 	struct mem_region
 	        *buf; /* one page for the set-up, one for callers, two of shadow doorbells */
 	uint64_t buf_dma;
@@ -160,7 +177,28 @@ int nvme_host_queue_new(struct nvme_host *h, const struct pst_nvme_queue_opts *o
 /* Nothing is under way on it (asserted). Blocks. */
 void nvme_host_queue_free(struct nvme_hq *hq);
 
+/* Looks at a namespace. From then on the host is held to it: if after a reset another one is in its
+ * place, the host is dead. Blocks. */
 int nvme_host_namespace(struct nvme_host *h, uint32_t nsid, struct pst_nvme_namespace *ret_ns);
+
+/* --- identity.c --- */
+
+#define NVME_IDENTITY_TEXT 448u /* bytes that hold any of the texts */
+
+/* What Identify Namespace says (a page), and then its list of descriptors (4096 bytes); read once. */
+void nvme_identity_take(struct nvme_identity *i, uint32_t nsid, const void *id_ns);
+void nvme_identity_take_ids(struct nvme_identity *i, const void *descriptors);
+/* @now may be larger than @was. */
+bool nvme_identity_same(const struct nvme_identity *was, const struct nvme_identity *now);
+void nvme_identity_text(char *to, size_t size, const struct nvme_identity *i);
+/* What @h was told of @nsid; NULL: nothing. */
+struct nvme_identity *nvme_identity_find(struct nvme_host *h, uint32_t nsid);
+/* Remembers @i for @h, in place of what was known of its NSID. -ENOMEM. */
+int nvme_identity_keep(struct nvme_host *h, const struct nvme_identity *i);
+void nvme_identities_free(struct nvme_host *h);
+/* The subsystem: NQN and serial number. */
+bool nvme_ctrlr_same(const struct nvme_id_ctrlr *was, const struct nvme_id_ctrlr *now);
+void nvme_ctrlr_text(char *to, size_t size, const struct nvme_id_ctrlr *id);
 
 /* A status as an errno value: 0, or what to tell a caller. True: worth sending again. */
 int nvme_status_errno(uint16_t status);
@@ -192,10 +230,27 @@ bool hq_tick(struct nvme_hq *hq);
 
 int admin_poll(struct nvme_host *h);
 void admin_fail_waiting(struct nvme_host *h, uint16_t status);
-void host_setup_begin(struct nvme_host *h);
+void host_ana_learn(struct nvme_host *h, const void *page);
 void host_events_arm(struct nvme_host *h);
 void host_abort(struct nvme_host *h, uint16_t qid, uint16_t cid);
 void host_live(struct nvme_host *h); /* the set-up's end */
+
+/* --- host_setup.c --- */
+
+void host_setup_begin(struct nvme_host *h);
+/* LIVE: are the namespaces that callers were told of the ones they were? If not the host is dead. */
+void host_namespaces_check(struct nvme_host *h);
+
+/* Pages of h->buf: NVME_HOST_BUF_*. */
+static inline uint64_t host_buf_dma(const struct nvme_host *h, unsigned page)
+{
+	return h->buf_dma + ((uint64_t)page << h->page_shift);
+}
+static inline void *host_buf(const struct nvme_host *h, unsigned page)
+{
+	return (char *)h->buf->addr + ((size_t)page << h->page_shift);
+}
+
 void host_dead(struct nvme_host *h, int error);
 
 #endif

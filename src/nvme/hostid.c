@@ -4,12 +4,14 @@
  * is there, else made from /etc/machine-id, else the same for all processes of this boot.
  */
 #include <ctype.h>
+#include <pthread.h>
 #include <stdio.h>
 
 #include "nvme/host.h"
 
 static char host_nqn[NVME_NQN_BYTES];
 static uint8_t host_id[16];
+static pthread_once_t made = PTHREAD_ONCE_INIT;
 
 /* The first line of @path without white space at its end. */
 static bool first_line(const char *path, char *buf, size_t size)
@@ -61,14 +63,12 @@ static void make(void)
 
 const char *nvme_host_nqn(void)
 {
-	if (!host_nqn[0])
-		make();
+	pthread_once(&made, make);
 	return host_nqn;
 }
 
 const uint8_t *nvme_host_id(void)
 {
-	if (!host_nqn[0])
-		make();
+	pthread_once(&made, make);
 	return host_id;
 }

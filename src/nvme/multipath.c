@@ -226,11 +226,36 @@ static const struct bdev_ops mp_ops = {.submit = mp_submit, .close = mp_close};
 
 /* --- opening --- */
 
+/* Paths lead to one namespace: of one subsystem, with the same ids and the same size. From then on
+ * each host sees to it that its own stays the same (H6 of host.h). */
+static int path_same(const struct path *first, const struct path *p, const char *spec,
+                     struct pst_err *err)
+{
+	struct nvme_host *a = first->nb->host, *b = p->nb->host;
+	const struct nvme_identity *was = nvme_identity_find(a, first->nb->ns.nsid);
+	const struct nvme_identity *is = nvme_identity_find(b, p->nb->ns.nsid);
+	char expected[NVME_IDENTITY_TEXT], there[NVME_IDENTITY_TEXT];
+
+	if (!nvme_ctrlr_same(a->id, b->id)) {
+		nvme_ctrlr_text(expected, sizeof(expected), a->id);
+		nvme_ctrlr_text(there, sizeof(there), b->id);
+		return err_set(err, -EINVAL,
+		               "multipath: '%s' is another subsystem: expected %s; there is %s",
+		               spec, expected, there);
+	}
+	if (was && is && nvme_identity_same(was, is) && was->blocks == is->blocks)
+		return 0;
+	nvme_identity_text(expected, sizeof(expected), was);
+	nvme_identity_text(there, sizeof(there), is);
+	return err_set(err, -EINVAL,
+	               "multipath: '%s' is another namespace: expected %s; there is %s", spec,
+	               expected, there);
+}
+
 static int path_add(struct multipath *mp, const char *spec, const struct bdev_open_opts *opts,
                     struct pst_err *err)
 {
 	struct path *p = &mp->path[mp->paths];
-	const struct nvme_bdev *first = mp->path[0].nb;
 	int rc = bdev_open(&p->bdev, spec, mp->bdev.loop, opts, err);
 
 	if (rc)
@@ -241,12 +266,7 @@ static int path_add(struct multipath *mp, const char *spec, const struct bdev_op
 		return err_set(err, -EINVAL, "multipath: '%s' is no NVMe device", spec);
 	p->nb->multipath = true;
 	p->nb->host->patient = true;
-	if (mp->paths == 1)
-		return 0;
-	if (memcmp(first->ns.nguid, p->nb->ns.nguid, sizeof(first->ns.nguid)) != 0 ||
-	    first->ns.blocks != p->nb->ns.blocks || first->ns.block_bytes != p->nb->ns.block_bytes)
-		return err_set(err, -EINVAL, "multipath: '%s' is another namespace", spec);
-	return 0;
+	return mp->paths == 1 ? 0 : path_same(&mp->path[0], p, spec, err);
 }
 
 static int take_policy(struct multipath *mp, const char **rest, struct pst_err *err)

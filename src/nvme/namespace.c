@@ -32,22 +32,59 @@ static int namespace_parse(const struct nvme_host *h, uint32_t nsid, const struc
 	return 0;
 }
 
-int nvme_host_namespace(struct nvme_host *h, uint32_t nsid, struct pst_nvme_namespace *ret_ns)
+/* The descriptors' part of @i. A controller that has no such list (before NVMe 1.3) adds nothing. */
+static int namespace_ids(struct nvme_host *h, uint32_t nsid, void *page, struct nvme_identity *i)
+{
+	struct nvme_cmd cmd = {.opc = NVME_ADMIN_IDENTIFY,
+	                       .nsid = le32_make(nsid),
+	                       .cdw10 = le32_make(NVME_CNS_NS_DESC)};
+	uint16_t status = 0;
+	int rc = nvme_host_admin(h, &cmd, page, NVME_IDENTIFY_BYTES, NULL, &status);
+
+	if (!rc)
+		nvme_identity_take_ids(i, page);
+	return rc && status && !nvme_status_retry(status) ? 0 : rc;
+}
+
+static int namespace_read(struct nvme_host *h, uint32_t nsid, void *page,
+                          struct pst_nvme_namespace *ret_ns)
 {
 	struct nvme_cmd cmd = {.opc = NVME_ADMIN_IDENTIFY,
 	                       .nsid = le32_make(nsid),
 	                       .cdw10 = le32_make(NVME_CNS_NS)};
-	struct nvme_id_ns *id;
+	struct pst_nvme_namespace ns;
+	struct nvme_identity i;
+	unsigned resets;
+	int rc;
+
+	do { /* what a reset came between may be of two namespaces */
+		resets = h->resets;
+		rc = nvme_host_admin(h, &cmd, page, NVME_IDENTIFY_BYTES, NULL, NULL);
+		if (!rc)
+			rc = namespace_parse(h, nsid, page, &ns);
+		if (rc)
+			return rc;
+		nvme_identity_take(&i, nsid, page);
+		rc = namespace_ids(h, nsid, page, &i);
+	} while (!rc && h->resets != resets);
+	if (!rc)
+		rc = nvme_identity_keep(h, &i);
+	if (!rc)
+		*ret_ns = ns;
+	return rc;
+}
+
+int nvme_host_namespace(struct nvme_host *h, uint32_t nsid, struct pst_nvme_namespace *ret_ns)
+{
+	void *page;
 	int rc;
 
 	if (!nsid || nsid == NVME_NSID_ALL)
 		return -ENOENT;
-	id = mem_alloc(sizeof(*id));
-	if (!id)
+	page = mem_alloc(NVME_IDENTIFY_BYTES);
+	if (!page)
 		return -ENOMEM;
-	rc = nvme_host_admin(h, &cmd, id, sizeof(*id), NULL, NULL);
-	if (!rc)
-		rc = namespace_parse(h, nsid, id, ret_ns);
-	mem_free(id);
+	rc = namespace_read(h, nsid, page, ret_ns);
+	mem_free(page);
 	return rc;
 }

@@ -90,13 +90,28 @@ void ns_update_all(struct nvme_ctrlr *c)
 	}
 }
 
-/* The same name and number give the same UUID at every start; a host knows the namespace again. */
-static void uuid_make(uint8_t uuid[16], const char *nqn, uint32_t nsid)
+static uint64_t text_hash(uint64_t h, const char *text)
 {
+	for (; *text; text++)
+		h = hash_u64(h ^ (uint8_t)*text);
+	return hash_u64(h);
+}
+
+/* The same NQN, number and device give the same UUID at every start: a host knows the namespace
+ * again, and knows another device from it. A device is its string without options; a file, the name
+ * that it really has. */
+static void uuid_make(uint8_t uuid[16], const char *nqn, uint32_t nsid, const char *device)
+{
+	size_t scheme = strncmp(device, "uring:", 6) == 0 ? 6 : 0;
+	char name[sizeof(((struct bdev_info *)0)->name)], *real;
 	uint64_t half[2];
 
-	half[0] = hash_u64(crc32c(0, nqn, strlen(nqn)) | (uint64_t)nsid << 32);
-	half[1] = hash_u64(half[0] ^ crc32c(1, nqn, strlen(nqn)));
+	device += scheme;
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(device, "?"), device);
+	real = realpath(name, NULL);
+	for (unsigned i = 0; i < 2; i++)
+		half[i] = text_hash(text_hash(nsid + ((uint64_t)i << 32), nqn), real ? real : name);
+	free(real);
 	memcpy(uuid, half, 16);
 	uuid[6] = (uint8_t)((uuid[6] & 0x0f) | 0x80); /* version 8: custom */
 	uuid[8] = (uint8_t)((uuid[8] & 0x3f) | 0x80);
@@ -152,7 +167,7 @@ int nvme_subsys_ns_add(struct nvme_subsys *s, struct bdev *b, const struct nvme_
 	list_init(&ns->gate);
 	memcpy(ns->uuid, opts->uuid, sizeof(ns->uuid));
 	if (!memcmp(ns->uuid, none, sizeof(none)))
-		uuid_make(ns->uuid, s->nqn, nsid);
+		uuid_make(ns->uuid, s->nqn, nsid, b->info.name);
 	s->ns[nsid - 1] = ns;
 	ns_update(ns);
 	ns_changed(ns, NULL);

@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <sys/random.h>
 
 /* --- ANA states as text --- */
 
@@ -168,20 +169,38 @@ void nvme_target_free(struct nvme_target *t)
 	mem_free(t);
 }
 
+/* Memory is empty at every start: a host must not take it for what it wrote to before. */
+static int uuid_of_memory(const char *spec, struct nvme_ns_opts *o)
+{
+	static const uint8_t none[16];
+
+	if (strncmp(spec, "mem:", 4) != 0 || memcmp(o->uuid, none, sizeof(none)) != 0)
+		return 0;
+	if (getrandom(o->uuid, sizeof(o->uuid), 0) != (ssize_t)sizeof(o->uuid))
+		return -EIO;
+	o->uuid[6] = (uint8_t)((o->uuid[6] & 0x0f) | 0x40); /* version 4: random */
+	o->uuid[8] = (uint8_t)((o->uuid[8] & 0x3f) | 0x80);
+	return 0;
+}
+
 int nvme_target_add(struct nvme_target *t, const char *spec, const struct nvme_ns_opts *opts,
                     struct pst_err *err)
 {
 	struct bdev_open_opts bo = {.read_only = opts->read_only};
+	struct nvme_ns_opts no = *opts;
 	struct bdev *b;
 	int rc;
 
 	if (t->bdevs == NVME_SUBSYS_NS_MAX)
 		return err_set(err, -ENOSPC, "a target has at most %u namespaces",
 		               NVME_SUBSYS_NS_MAX);
+	rc = uuid_of_memory(spec, &no);
+	if (rc)
+		return err_set(err, rc, "no random bytes for a UUID");
 	rc = bdev_open(&b, spec, t->loop, &bo, err);
 	if (rc)
 		return rc;
-	rc = nvme_subsys_ns_add(t->subsys, b, opts, NULL, err);
+	rc = nvme_subsys_ns_add(t->subsys, b, &no, NULL, err);
 	if (rc) {
 		bdev_close(b);
 		return rc;

@@ -373,6 +373,40 @@ def test_tcp_reconnect():
         assert p.wait(40) == 1, p.stderr.read()
 
 
+def test_identity():
+    """What answers after a lost connection is used only if it is what was there before."""
+    one = ["--uuid", "1=00112233-4455-6677-8899-aabbccddeeff"]
+    two = ["--uuid", "1=ffeeddccbbaa99887766554433221100"]
+    with Bench() as b:
+        port = free_port()
+        # There before; there after; what is said of it.
+        for image, before, size, options, after, say in (
+                ("a.img", one, 16, "?block=4096", one + ["--serial", "OTHER"], "serial number OTHER"),
+                ("a.img", one, 16, "?block=4096", two, "UUID ffeeddccbbaa99887766554433221100"),
+                ("b.img", [], 16, "?block=4096", [], "NGUID"),
+                ("b.img", one, 8, "?block=4096", one, "2048 blocks of 4096"),
+                ("b.img", one, 16, "?block=512", one, "32768 blocks of 512"),
+                ("b.img", one, 32, "?block=4096", one, None)):
+            b.file("a.img", 16 << 20)
+            t, dev = tcp_target(b, "a.img?block=4096", *before, port=port)
+            p = b.begin("perf", dev, "--rw", "randwrite", "--rate", "2000", "--force", "--runtime",
+                        "60" if say else "4")
+            wait_for(lambda: any(h["commands"] > 100 for h in hosts(b, "ctl")))
+            t.kill()
+            t.wait()
+            b.file(image, 0)
+            b.file(image, size << 20)
+            t, _ = tcp_target(b, image + options, *after, port=port)
+            assert p.wait(60) == (1 if say else 0), p.stderr.read()
+            said = p.stderr.read()
+            stop(t)
+            if not say:
+                assert (b.dir / image).read_bytes().strip(b"\0"), "nothing was written"
+                continue
+            assert "expected" in said and say in said, said
+            assert not (b.dir / image).read_bytes().strip(b"\0"), "it was written to"
+
+
 def test_tcp_silence():
     """Who stops answering is noticed, by either side."""
     with Bench() as b:
@@ -542,6 +576,24 @@ def test_multipath_dead():
         wait_for(lambda: sum(h["commands"] for h in hosts(b, "two")) > before + 500)
         assert p.wait(60) == 0, p.stderr.read()
         stop(two)
+
+
+def test_multipath_identity():
+    """Paths to other namespaces are refused, however alike."""
+    with Bench() as b:
+        b.file("d.img", 32 << 20)
+        b.file("e.img", 32 << 20)
+        one = b.target("d.img", "--loop", "one", "--nqn", NQN, "--read-only")
+        for image, more, say in (("./d.img", [], None),
+                                 ("d.img", ["--serial", "OTHER"], "another subsystem: expected"),
+                                 ("d.img", ["--nqn", NQN + "2"], "another subsystem: expected"),
+                                 ("e.img", [], "another namespace: expected")):
+            two = b.target(image, "--loop", "two", "--nqn", NQN, "--read-only", *more)
+            args = ["perf", "multipath:round-robin:nvme+loop:one|nvme+loop:two", "--rw", "randread",
+                    "--runtime", "0.2"]
+            b.fails(*args, say=say) if say else b.ok(*args)
+            stop(two)
+        stop(one)
 
 
 def test_multipath_back():
