@@ -79,9 +79,10 @@ wait $! || true
 
 say "killed with commands under way: usable again at once"
 for _ in 1 2 3; do
-	"$PENSTOCK" perf "nvme:$addr" --rw randrw --force --verify --iosize 64k --qdepth 64 --runtime 60 &
-	wait_for 10 "its I/O" bash -c "grep -q vfio /proc/$!/maps"
-	sleep 0.5
+	: >/tmp/said
+	"$PENSTOCK" perf "nvme:$addr" --rw randrw --force --verify --iosize 64k --qdepth 64 --runtime 60 \
+		--progress 2>/tmp/said &
+	at_work /tmp/said
 	kill -9 $!
 	wait $! || true
 	perf "" --runtime 0.2

@@ -48,8 +48,8 @@ PENSTOCK_STORE="local:/dev/nvme0n1" "$PENSTOCK" get t:/data /tmp/back
 cmp /tmp/data /tmp/back
 
 say "killed with commands under way: the physical function does not care"
-"$PENSTOCK" perf "nvme:$vf" --rw randrw --force --verify --iosize 64k --runtime 60 &
-sleep 2
+"$PENSTOCK" perf "nvme:$vf" --rw randrw --force --verify --iosize 64k --runtime 60 --progress 2>/tmp/said &
+at_work /tmp/said
 kill -9 $!
 wait $! || true
 "$PENSTOCK" perf "nvme:$vf" --rw randrw --verify --force --size 64m --runtime 1

@@ -78,14 +78,15 @@ umount /mnt
 say "ANA: a second path, and failover"
 connect 4421
 nvme list-subsys
+before=$(sent 1) other=$(sent 2)
 fio --name=v --filename="$dev" --rw=randrw --bs=4k --direct=1 --size=8m --iodepth=4 --ioengine=libaio \
 	--verify=crc32c --verify_fatal=1 --time_based --runtime=6 --output=fio.out &
 fio=$!
-sleep 2
+wait_for 20 "fio's I/O" commands 1 $((before + 200))
 "$PENSTOCK" nvme ana lab 1:1=inaccessible 2:1=optimized
-sleep 1
-nvme list-subsys "$dev" | tee log
-grep -q inaccessible log || fail "list-subsys does not show the state"
+wait_for 20 "the state in list-subsys" bash -c "nvme list-subsys $dev | grep -q inaccessible"
+nvme list-subsys "$dev"
+wait_for 20 "I/O by the other path" commands 2 $((other + 200))
 wait $fio || { cat fio.out; fail "an error in failover"; }
 nvme disconnect -n $nqn
 kill $target

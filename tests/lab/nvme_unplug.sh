@@ -51,8 +51,8 @@ ends()
 }
 
 say "the kernel wants it back"
-"$PENSTOCK" perf "nvme:$first" --rw randrw --force --verify --runtime 60 >/tmp/said 2>&1 &
-sleep 2
+"$PENSTOCK" perf "nvme:$first" --rw randrw --force --verify --runtime 60 --progress >/tmp/said 2>&1 &
+at_work /tmp/said
 echo "$first" >/sys/bus/pci/drivers/vfio-pci/unbind
 ends 5 "No such device"
 [ ! -e "/sys/bus/pci/devices/$first/driver" ] || fail "it still has a driver"
@@ -60,8 +60,9 @@ ends 5 "No such device"
 "$PENSTOCK" perf "nvme:$first" --rw randrw --force --verify --runtime 0.5
 
 say "pulled out, under perf"
-"$PENSTOCK" perf "nvme:$first" --rw randrw --force --verify --queues 2 --runtime 60 >/tmp/said 2>&1 &
-sleep 2
+: >/tmp/said
+"$PENSTOCK" perf "nvme:$first" --rw randrw --force --verify --queues 2 --runtime 60 --progress >/tmp/said 2>&1 &
+at_work /tmp/said
 pull "$first"
 ends 5 "No such device"
 wait_for 10 "the kernel's end of it" test ! -e "/sys/bus/pci/devices/$first"
@@ -72,8 +73,9 @@ export PENSTOCK_STORE="local:nvme:$second"
 "$PENSTOCK" format "nvme:$second"
 "$PENSTOCK" container create t
 head -c 300M /dev/zero >/tmp/large
-"$PENSTOCK" put /tmp/large t:/large >/tmp/said 2>&1 &
-sleep 1.5
+: >/tmp/said
+"$PENSTOCK" put /tmp/large t:/large --progress >/tmp/said 2>&1 &
+wait_for 30 "its first data" grep -q " of 300" /tmp/said
 pull "$second"
 ends 10 "penstock: put:"
 wait_for 10 "the kernel's end of it" test ! -e "/sys/bus/pci/devices/$second"

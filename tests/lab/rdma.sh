@@ -5,10 +5,12 @@
 rdma_up
 export FI_UNIVERSE_SIZE=16
 
-# both CLIENT_ARGS... -- COMMAND...: a server, and a client of it with more arguments.
+# both PORT CLIENT_ARGS... -- COMMAND...: a server, which listens at the TCP port PORT for who comes, and
+# a client of it with more arguments.
 both()
 {
-	local args=() server
+	local args=() server port=$1
+	shift
 	while [ "$1" != -- ]; do
 		args+=("$1")
 		shift
@@ -16,16 +18,16 @@ both()
 	shift
 	"$@" >/tmp/server 2>&1 &
 	server=$!
-	sleep 1
+	wait_for 30 "the server" bash -c "ss -Hltn 'sport = :$port' | grep -q LISTEN"
 	timeout 60 "$@" "${args[@]}" || fail "the client ended badly; the server: $(cat /tmp/server)"
 	wait "$server" || fail "the server ended badly: $(cat /tmp/server)"
 }
 
 say "verbs"
 ibv_devinfo -d rxe0 | grep -E "state|transport"
-both "$RDMA_ADDR" -- timeout 60 ibv_rc_pingpong -d rxe0 -g 1 -n 200 -c
+both 18515 "$RDMA_ADDR" -- timeout 60 ibv_rc_pingpong -d rxe0 -g 1 -n 200 -c
 
 say "libfabric"
 fi_info -p 'verbs;ofi_rxm' -t FI_EP_RDM | grep -m 3 -E "provider|fabric|domain"
-both "$RDMA_ADDR" -- timeout 60 fi_pingpong -p 'verbs;ofi_rxm' -e rdm -c -I 50 -S 4096
-both "$RDMA_ADDR" -- timeout 60 fi_pingpong -p 'verbs;ofi_rxm' -e rdm -c -I 20 -S 262144
+both 47592 "$RDMA_ADDR" -- timeout 60 fi_pingpong -p 'verbs;ofi_rxm' -e rdm -c -I 50 -S 4096
+both 47592 "$RDMA_ADDR" -- timeout 60 fi_pingpong -p 'verbs;ofi_rxm' -e rdm -c -I 20 -S 262144

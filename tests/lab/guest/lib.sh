@@ -43,6 +43,25 @@ wait_for()
 	done
 }
 
+# at_work FILE: FILE is what `penstock perf --progress` says; it has counted completions.
+at_work()
+{
+	wait_for 30 "the first completions" grep -qE ' [1-9][0-9]* IOPS' "$1"
+}
+
+# sent PORT: commands of the hosts that are there, by that port of our target (--control lab).
+sent()
+{
+	"$PENSTOCK" nvme ana lab --json | python3 -c "import json, sys
+print(sum(h['commands'] for h in json.load(sys.stdin)['hosts'] if h['port'] == $1))"
+}
+
+# commands PORT COUNT: whether there have been as many.
+commands()
+{
+	[ "$(sent "$1")" -ge "$2" ]
+}
+
 # refused WORDS COMMAND...: it must fail, and say so in these words.
 refused()
 {
