@@ -45,6 +45,11 @@ struct mem_domain {
 int mem_region_new(struct mem_region **ret_region, enum mem_kind kind, size_t len_bytes);
 /* A region over memory of the caller's, which outlives it. */
 int mem_region_wrap(struct mem_region **ret_region, void *addr, size_t len_bytes);
+/* Other memory for a MEM_SHARED @r, at the same address and with the same contents: who has mapped the
+ * old one keeps it, and nothing that is written there shows here any more. Registrations go on to name
+ * the old memory: for a domain that makes its own anew. On failure (-ENOMEM, memfd's) all is as it
+ * was. */
+int mem_region_renew(struct mem_region *r);
 void mem_region_free(struct mem_region *r); /* ends its registrations; accepts NULL */
 
 /* Registers @r with @d (once; again is 0 at once). -ENOSPC when MEM_DOMAINS_MAX is reached. */

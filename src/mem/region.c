@@ -119,6 +119,26 @@ int mem_region_wrap(struct mem_region **ret_region, void *addr, size_t len_bytes
 	return 0;
 }
 
+int mem_region_renew(struct mem_region *r)
+{
+	struct mem_region now = {.kind = MEM_SHARED, .len_bytes = r->len_bytes, .fd = -1};
+	int rc = r->kind == MEM_SHARED ? map_shared(&now) : -EINVAL;
+
+	if (rc)
+		return rc;
+	memcpy(now.addr, r->addr, r->len_bytes);
+	if (mremap(now.addr, r->len_bytes, r->len_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, r->addr) ==
+	    MAP_FAILED) {
+		rc = -errno;
+		munmap(now.addr, r->len_bytes);
+		close(now.fd);
+		return rc;
+	}
+	close(r->fd);
+	r->fd = now.fd;
+	return 0;
+}
+
 void mem_region_free(struct mem_region *r)
 {
 	if (!r)

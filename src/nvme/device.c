@@ -72,3 +72,8 @@ int nvme_device_common(struct nvme_device *d, struct options *o, struct pst_err 
 	d->host.timeout_ms = (uint32_t)timeout;
 	return 0;
 }
+
+uint32_t nvme_device_patience(const struct nvme_device *d)
+{
+	return MIN(MAX(2 * d->reconnect_s / (d->host.resets_max + 1), 4u), 255u);
+}

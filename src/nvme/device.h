@@ -31,7 +31,8 @@ struct nvme_device {
 	/* tcp: spec is HOST:PORT */
 	char subnqn[224];
 	bool hdgst, ddgst;
-	uint32_t kato_ms, reconnect_s;
+	uint32_t kato_ms;
+	uint32_t reconnect_s; /* how long to look for a target that was lost; loop, too */
 	/* pcie */
 	bool interrupts; /* of I/O queues: sleep for completions; else they are polled */
 };
@@ -61,6 +62,10 @@ int nvme_device_attach(struct nvme_host **ret_host, const struct nvme_device *d,
 int nvme_device_common(struct nvme_device *d, struct options *o, struct pst_err *err);
 int nvme_device_ranged(struct options *o, const char *key, uint64_t min, uint64_t max,
                        uint64_t *val, struct pst_err *err);
+
+/* For carriers: how long one of the driver's tries may take (as CAP.TO has it, in 500 ms), so that all
+ * of them together take d->reconnect_s. */
+uint32_t nvme_device_patience(const struct nvme_device *d);
 
 /* For carriers: bdev_driver.open of their scheme (bdev_nvme.c). */
 int nvme_bdev_open(struct bdev **ret_bdev, const struct nvme_carrier *carrier, const char *rest,

@@ -137,17 +137,18 @@ void local_unlisten(const char *name, int fd, int lock)
 	close(lock);
 }
 
-int local_connect(const char *name, int *ret_fd, struct pst_err *err)
+static int connect_to(const char *name, bool now, int *ret_fd, struct pst_err *err)
 {
 	struct sockaddr_un a;
 	int fd, rc = address(name, false, &a, err);
 
 	if (rc)
 		return rc;
-	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | (now ? SOCK_NONBLOCK : 0), 0);
 	if (fd < 0)
 		return err_set(err, -errno, "a socket: %s", strerror(errno));
-	if (connect(fd, (const struct sockaddr *)&a, sizeof(a))) {
+	if (connect(fd, (const struct sockaddr *)&a, sizeof(a)) ||
+	    (now && fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK))) {
 		rc = errno == ECONNREFUSED ? -ENOENT : -errno;
 		close(fd);
 		return err_set(err, rc, "%s: %s", a.sun_path,
@@ -155,6 +156,16 @@ int local_connect(const char *name, int *ret_fd, struct pst_err *err)
 	}
 	*ret_fd = fd;
 	return 0;
+}
+
+int local_connect(const char *name, int *ret_fd, struct pst_err *err)
+{
+	return connect_to(name, false, ret_fd, err);
+}
+
+int local_connect_now(const char *name, int *ret_fd, struct pst_err *err)
+{
+	return connect_to(name, true, ret_fd, err);
 }
 
 int local_peer(int fd, uid_t *ret_uid, pid_t *ret_pid)

@@ -30,6 +30,8 @@ int local_listen(const char *name, int *ret_fd, int *ret_lock, struct pst_err *e
 void local_unlisten(const char *name, int fd, int lock);
 /* Connected to @name. -ENOENT: nobody listens there. Blocks, briefly. */
 int local_connect(const char *name, int *ret_fd, struct pst_err *err);
+/* The same without waiting: -EAGAIN when too many others do. */
+int local_connect_now(const char *name, int *ret_fd, struct pst_err *err);
 /* Who is at the other end. 0, or getsockopt's error. */
 int local_peer(int fd, uid_t *ret_uid, pid_t *ret_pid);
 

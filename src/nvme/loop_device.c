@@ -10,6 +10,8 @@ static const char help[] =
         "nvme+loop:NAME         a namespace of the target NAME, another process of this machine\n"
         "                       (penstock nvme target ... --loop NAME)\n"
         "  nsid=N               which namespace (1)\n"
+        "  reconnect=SECONDS    how long to look for a target that is lost before it counts as\n"
+        "                       gone (60); 0: not at all\n"
         "  hostnqn=NQN          who we say we are, to a target\n"
         "  lba=512|4096         bytes of a logical block (SPEC's)\n"
         "  mdts=SIZE            largest transfer of one command, 4k to 4m (128k)\n"
@@ -55,12 +57,18 @@ static int spec_rest(struct nvme_device *d, const struct options *o, struct pst_
 static int take_name(struct nvme_device *d, struct options *o, struct pst_err *err)
 {
 	static const char *const spec_only[] = {"lba", "strict", "faults"};
+	uint64_t reconnect = 60;
+	int rc;
 
 	if (!local_name_ok(o->base))
 		return err_set(err, -EINVAL,
 		               "nvme+loop: '%s' is neither a device (SCHEME:..., /path or ./path) "
 		               "nor a target's name",
 		               o->base);
+	rc = nvme_device_ranged(o, "reconnect", 0, 500, &reconnect, err);
+	if (rc)
+		return rc;
+	d->reconnect_s = (uint32_t)reconnect;
 	for (unsigned i = 0; i < ARRAY_LEN(spec_only); i++) {
 		if (options_str(o, spec_only[i]))
 			return err_set(err, -EINVAL, "nvme+loop: %s is the target's to say",

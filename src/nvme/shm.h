@@ -92,11 +92,13 @@ int shm_msg_recv(int fd, struct shm_msg *m, int *ret_fds, unsigned *fd_count, in
 /* Maps a memfd that is sealed against shrinking and has @len bytes. -EPERM: not sealed so. */
 int shm_map_fd(int fd, size_t len, void **ret_mem);
 
-/* --- shm_host.c --- */
+/* --- shm_link.c --- */
 
 /* The way to the controller that the target @d->name makes for us. Blocks. */
 int nvme_shm_connect(struct nvme_transport **ret_t, const struct nvme_device *d, struct loop *loop,
                      struct pst_err *err);
+/* --- shm_control.c --- */
+
 /* For managers: says @command to the target @name, and takes its answer. 0, -ENOENT (no target), or
  * what it answered, with a sentence in @err. */
 int nvme_shm_control(const char *name, const char *command, char *ret_text, size_t size,

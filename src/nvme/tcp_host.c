@@ -559,7 +559,7 @@ int nvme_tcp_connect(struct nvme_transport **ret_t, const struct nvme_device *d,
 	h->ddgst = d->ddgst;
 	h->kato_ms = d->kato_ms;
 	/* The driver waits CAP.TO for each of its tries. */
-	h->cap_to = (uint32_t)MIN(MAX(2 * d->reconnect_s / (d->host.resets_max + 1), 4u), 255u);
+	h->cap_to = nvme_device_patience(d);
 	rc = first_connect(h, err);
 	if (rc) {
 		tcp_close(&h->t);

@@ -27,14 +27,22 @@ if [ "$LAB_BOOT" = 1 ]; then
 	store_killed
 
 	say "the target killed while it writes: a pause"
-	"$PENSTOCK" put -r /tmp/files t:/pause >/tmp/said 2>&1 &
+	mkdir /tmp/many
+	for n in 1 2 3 4; do
+		cp -r /tmp/files /tmp/many/$n
+	done
+	"$PENSTOCK" put -r /tmp/many t:/pause >/tmp/said 2>&1 &
 	put=$!
-	wait_for 30 "its I/O" commands 1 300
+	wait_for 60 "its I/O" commands 1 50
 	kill -9 $target
 	wait $target || true
+	kill -0 $put || fail "it was done too soon: $(cat /tmp/said)"
 	serve
 	wait $put || fail "$(cat /tmp/said)"
-	same t:/pause
+	rm -rf /tmp/back
+	"$PENSTOCK" -q get -r t:/pause /tmp/back
+	diff -r /tmp/many /tmp/back
+	rm -r /tmp/back /tmp/many
 	"$PENSTOCK" -q rm -r t:/pause
 
 	store_power_cut

@@ -202,17 +202,100 @@ def test_loop_killed_target():
     with Bench() as b:
         b.file("d.img", 64 << 20)
         t = b.target("d.img", "--loop", "one")
-        p = b.begin("perf", "nvme+loop:one", "--rw", "randread", "--qdepth", "64", "--runtime", "60")
+        p = b.begin("perf", "nvme+loop:one?reconnect=0", "--rw", "randread", "--qdepth", "64", "--runtime", "60")
         wait_for(lambda: any(h["commands"] > 1000 for h in hosts(b, "one")))
         t.kill()
         assert p.wait(20) == 1, p.stderr.read()
         t = b.target("d.img", "--loop", "one")
         b.ok("perf", "nvme+loop:one", "--rw", "read", "--runtime", "0.2")
-        p = b.begin("perf", "nvme+loop:one?timeout=400", "--rw", "randread", "--runtime", "600")
+        p = b.begin("perf", "nvme+loop:one?timeout=400&reconnect=0", "--rw", "randread", "--runtime", "600")
         wait_for(lambda: any(h["commands"] > 100 for h in hosts(b, "one")))
         t.send_signal(signal.SIGTERM)  # in good order, with a host there
         assert t.wait(20) == 0
         assert p.wait(20) == 1
+
+
+def test_loop_reconnect():
+    """A target that is killed and comes back is a pause for its host; one that does not is an error, and
+    so is one that comes back with something else."""
+    with Bench() as b:
+        b.file("d.img", 64 << 20)
+        b.file("e.img", 64 << 20)
+        t = b.target("d.img", "--loop", "one")
+        p = b.begin("perf", "nvme+loop:one", "--rw", "randrw", "--qdepth", "16", "--queues", "2", "--runtime",
+                    "5", "--verify", "--force", "--size", "32m")
+        for how in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
+            wait_for(lambda: any(h["commands"] > 500 for h in hosts(b, "one")))
+            t.send_signal(how)
+            t.wait()
+            time.sleep(0.3)
+            t = b.target("d.img", "--loop", "one")
+        assert p.wait(60) == 0, p.stderr.read()
+        p = b.begin("perf", "nvme+loop:one?reconnect=2", "--rw", "randread", "--runtime", "60")
+        wait_for(lambda: any(h["commands"] > 500 for h in hosts(b, "one")))
+        t.kill()
+        assert p.wait(30) == 1, p.stderr.read()
+        t = b.target("d.img", "--loop", "one")
+        p = b.begin("perf", "nvme+loop:one", "--rw", "randwrite", "--rate", "2000", "--runtime", "60", "--force")
+        wait_for(lambda: any(h["commands"] > 500 for h in hosts(b, "one")))
+        t.kill()
+        t.wait()
+        t = b.target("e.img", "--loop", "one")
+        assert p.wait(30) == 1
+        assert "another namespace is there now" in p.stderr.read()
+        assert not (b.dir / "e.img").read_bytes().strip(b"\0"), "it was written to"
+        stop(t)
+
+
+def test_loop_stopped_target():
+    """A target that hangs and is let go of: what it still does, when it wakes, harms nobody."""
+    with Bench() as b:
+        b.file("d.img", 64 << 20)
+        t = b.target("d.img", "--loop", "one")
+        p = b.begin("perf", "nvme+loop:one?timeout=400&reconnect=16", "--rw", "randrw", "--verify", "--force",
+                    "--qdepth", "64", "--size", "32m", "--runtime", "6")
+        wait_for(lambda: any(h["commands"] > 1000 for h in hosts(b, "one")))
+        t.send_signal(signal.SIGSTOP)
+        said = ""
+        while "its function was reset" not in said:
+            said = p.stderr.readline()
+            assert said, p.wait()
+        t.send_signal(signal.SIGCONT)
+        wait_for(lambda: any(h["commands"] > 1000 for h in hosts(b, "one")) or p.poll() is not None)
+        assert p.wait(60) == 0, p.stderr.read()
+        stop(t)
+
+
+def test_loop_store_reconnect():
+    """A store on a target that is killed under it, again and again, goes on as if nothing had been."""
+    rnd = random.Random(8)
+    with Bench() as b:
+        b.file("d.img", 256 << 20)
+        t = b.target("d.img", "--loop", "one")
+        store = "local:nvme+loop:one"
+        b.ok("format", "nvme+loop:one", "--force")
+        b.ok("-s", store, "container", "create", "t")
+        tree = b.dir / "tree"
+        tree.mkdir()
+        for i in range(60):
+            (tree / ("f%d" % i)).write_bytes(rnd.randbytes(rnd.randrange(1500000)))
+        p = b.begin("-s", store, "put", "-r", tree, "t:/a")
+        kills = 0
+        while kills < 3 and p.poll() is None:
+            try:
+                wait_for(lambda: any(h["commands"] > 20 for h in hosts(b, "one")), 5)
+            except AssertionError:
+                break  # it is done
+            t.kill()
+            t.wait()
+            kills += p.poll() is None
+            t = b.target("d.img", "--loop", "one")
+        assert p.wait(120) == 0, p.stderr.read()
+        assert kills, "it was done before the first kill"
+        b.ok("-s", store, "get", "-r", "t:/a", "back")
+        subprocess.run(["diff", "-r", tree, b.dir / "back"], check=True)
+        b.ok("fsck", "nvme+loop:one")
+        stop(t)
 
 
 def test_loop_faults():

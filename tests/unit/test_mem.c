@@ -73,6 +73,37 @@ static void test_shared_is_sealed(void **state)
 }
 
 /* Huge pages that are there are used; those that are not are an error. Nothing in between. */
+/* Who has the old memory mapped neither sees nor changes the new one. */
+static void test_renew(void **state)
+{
+	struct mem_region *r;
+	uint8_t *other, *at;
+
+	assert_int_equal(mem_region_new(&r, MEM_SHARED, 10000), 0);
+	at = r->addr;
+	at[9999] = 7;
+	other = mmap(NULL, r->len_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, r->fd, 0);
+	assert_ptr_not_equal(other, MAP_FAILED);
+	assert_int_equal(mem_region_renew(r), 0);
+	assert_ptr_equal(r->addr, at);
+	assert_int_equal(at[9999], 7);
+	other[9999] = 8;
+	other[0] = 1;
+	assert_int_equal(at[9999], 7);
+	assert_int_equal(at[0], 0);
+	munmap(other, r->len_bytes);
+	other = mmap(NULL, r->len_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, r->fd, 0);
+	assert_ptr_not_equal(other, MAP_FAILED);
+	at[1] = 3;
+	assert_int_equal(other[1], 3); /* the new one can be shared, too */
+	assert_int_not_equal(ftruncate(r->fd, 0), 0);
+	munmap(other, r->len_bytes);
+	mem_region_free(r);
+	assert_int_equal(mem_region_new(&r, MEM_HOST, 4096), 0);
+	assert_int_equal(mem_region_renew(r), -EINVAL);
+	mem_region_free(r);
+}
+
 static void test_huge_is_huge_or_an_error(void **state)
 {
 	struct mem_region *r = NULL;
@@ -256,6 +287,7 @@ int main(void)
 	        cmocka_unit_test(test_host),
 	        cmocka_unit_test(test_bad_arguments),
 	        cmocka_unit_test(test_shared_is_sealed),
+	        cmocka_unit_test(test_renew),
 	        cmocka_unit_test(test_huge_is_huge_or_an_error),
 	        cmocka_unit_test(test_wrap_is_not_unmapped),
 	        cmocka_unit_test(test_registration),
