@@ -13,7 +13,7 @@ export PENSTOCK_STORE="local:$DEVICE?interrupts=1"
 make_files
 if [ "$LAB_BOOT" = 1 ]; then
 	store_made
-	store_killed
+	store_killed 3
 	store_power_cut
 fi
 store_after_power_cut

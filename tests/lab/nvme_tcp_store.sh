@@ -24,11 +24,11 @@ export PENSTOCK_STORE="local:$DEVICE?ddgst=1"
 make_files
 if [ "$LAB_BOOT" = 1 ]; then
 	store_made
-	store_killed
+	store_killed 1
 
 	say "the target killed while it writes: a pause"
 	mkdir /tmp/many
-	for n in 1 2 3 4; do
+	for n in 1 2 3; do
 		cp -r /tmp/files /tmp/many/$n
 	done
 	"$PENSTOCK" put -r /tmp/many t:/pause >/tmp/said 2>&1 &

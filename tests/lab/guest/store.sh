@@ -32,12 +32,13 @@ store_made()
 	"$PENSTOCK" status
 }
 
+# store_killed COUNT
 store_killed()
 {
 	local kills=0 delay_ms=1500 n=0
 
 	say "killed while it writes"
-	while [ "$kills" -lt 3 ]; do
+	while [ "$kills" -lt "$1" ]; do
 		n=$((n + 1))
 		[ "$n" -lt 20 ] || fail "it is done too soon, always"
 		"$PENSTOCK" -q put -r /tmp/files "t:/killed$n" &
