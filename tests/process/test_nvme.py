@@ -357,9 +357,16 @@ NQN = "nqn.2026-11.io.penstock:test"
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """None that the kernel gives to who connects: a host that looks for its target could get just that one,
+    and be connected to itself."""
+    first = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", random.randrange(1024, first)))
+                return s.getsockname()[1]
+            except OSError:
+                pass
 
 
 def tcp_target(b, *args, port=0):
