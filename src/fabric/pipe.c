@@ -80,6 +80,8 @@ static void bell_ring(struct pipe *p)
 	p->ringing = true;
 	p->ring_again = false;
 	p->c.count.doorbells++;
+	/* Who sleeps takes a while to wake, and this turn may take a while to end. */
+	loop_submit(p->c.loop);
 }
 
 /* After a word was written to the peer's inbox: rule 3's second half on this side. */
@@ -222,10 +224,14 @@ int pipe_receive(struct pipe *p)
 		c->count.bytes_in += len;
 		count++;
 		c->handlers->msg(c, p->copy, (uint32_t)len);
+		/* The transfer that it asked for goes on before the next message's is copied. */
+		if (unlikely(!list_empty(&p->finished)))
+			count += pipe_xfers_finish(p);
 		if (unlikely(p->state != PIPE_UP))
 			return count;
 	}
 	done_tell(p);
+	loop_heard(c->loop);
 	return count;
 }
 
@@ -439,7 +445,10 @@ bool pipe_loop_sleeps(struct loop_poller *lp)
 
 void pipe_bell_ready(struct loop_fd *f, uint32_t revents)
 {
-	pipe_activate(container_of(f, struct pipe, bell));
+	struct pipe *p = container_of(f, struct pipe, bell);
+
+	loop_heard(p->c.loop);
+	pipe_activate(p);
 }
 
 const struct chan_ops pipe_ops = {

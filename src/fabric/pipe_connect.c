@@ -158,6 +158,7 @@ static int agree(struct pipe *p, const struct pipe_frame *f)
 		return -EPROTO;
 	p->credits = p->credits_max = credits;
 	p->room = p->out.ring_bytes;
+	p->c.inline_max = MIN(PIPE_INLINE_MAX, p->c.msg_max - p->c.msg_max / 8);
 	p->need_max = PIPE_HEAD + (uint32_t)ALIGN_UP(p->c.msg_max, 8);
 	p->windows_max = MIN(p->opts.windows_max, p->out.windows);
 	p->lists_free = p->out.lists ? (uint32_t)((1ull << p->out.lists) - 1) : 0;
@@ -376,7 +377,6 @@ static int pipe_new(struct pipe **ret_p, struct loop *loop, const struct fabric_
 	p->c.traits = FABRIC_WRITE_THEN_MSG | FABRIC_PRIVATE | FABRIC_SAME_HOST;
 	p->c.msg_max = opts->msg_max;
 	p->c.xfers_max = opts->xfers_max;
-	p->c.inline_max = 512;
 	p->opts = *opts;
 	p->out_bell = p->inbox_fd = p->bell.fd = -1;
 	p->bell.ready = pipe_bell_ready;

@@ -41,6 +41,8 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the layout is little-
 #define PIPE_ALIGN         65536u /* of the ring: no page is larger */
 #define PIPE_RING_MIN      65536u
 #define PIPE_RING_MAX      (64u << 20)
+#define PIPE_RING_MSGS     32u    /* of the longest, in a ring that is not as large as may be */
+#define PIPE_INLINE_MAX    8192u  /* two copies more cost less than a window does */
 #define PIPE_WINDOWS_LIMIT 16384u /* of one end */
 #define PIPE_LISTS         32u    /* windows of several pieces, of one end */
 #define PIPE_LIST_PIECES   64u

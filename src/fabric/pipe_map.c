@@ -76,12 +76,12 @@ struct pipe_piece *pipe_list(const struct pipe_map *m, uint32_t list)
 	return (struct pipe_piece *)(void *)at + (size_t)list * PIPE_LIST_PIECES;
 }
 
-/* A ring holds a few of the largest messages; many of the usual ones. */
+/* A ring holds some of the largest messages; dozens of those that carry a block. */
 static uint32_t ring_bytes_for(uint32_t msg_max)
 {
 	uint32_t bytes = PIPE_RING_MIN;
 
-	while (bytes < PIPE_RING_MAX && bytes / 8 < msg_max)
+	while (bytes < PIPE_RING_MAX && bytes / PIPE_RING_MSGS < msg_max)
 		bytes *= 2;
 	return bytes;
 }

@@ -92,6 +92,11 @@ void loop_clock_read(struct loop *loop)
 	}
 }
 
+void loop_heard(struct loop *loop)
+{
+	loop->heard = true;
+}
+
 uint64_t loop_now(const struct loop *loop)
 {
 	return loop->now_ns;
@@ -273,14 +278,15 @@ static uint64_t sleep_ns(struct loop *loop, uint64_t deadline_ns, uint64_t idle_
 }
 
 /*
- * Spinning is for the inbox: it spares a sender the wake-up and the loop the way back. It is worth
- * it as long as messages tend to come within spin_ns. For what the kernel tells (requests, sockets)
+ * Spinning is for the inbox, and for what comes by memory shared with another process (loop_heard()):
+ * it spares a sender the wake-up and the loop the way back. It is worth it as long as messages tend
+ * to come within spin_ns. For what the kernel tells (requests, sockets)
  * it would only burn the time that they take; and the kernel likes to run the peer that a packet
  * woke on the very processor where its sender ran and, it thinks, is about to sleep.
  */
 static void spin_learn(struct loop *loop, uint64_t idle_ns, bool by_message)
 {
-	if (!by_message || idle_ns > loop->opts.spin_ns)
+	if (!(by_message || loop->heard) || idle_ns > loop->opts.spin_ns)
 		loop->spin_budget_ns /= 2;
 	else
 		loop->spin_budget_ns =
@@ -328,7 +334,7 @@ static int turn_real(struct loop *loop, uint64_t timeout_ns)
 	loop_clock_read(loop);
 	deadline = add_sat(loop->now_ns, timeout_ns);
 	idle_since = loop->now_ns;
-	loop->spin_applies = false;
+	loop->spin_applies = loop->heard = false;
 	for (;;) {
 		count = pass(loop, &message);
 		r = ring_turn(loop, count ? 0 : sleep_ns(loop, deadline, idle_since), &interrupted);

@@ -82,6 +82,9 @@ struct loop_poller {
 	struct list link;
 };
 void loop_poller_add(struct loop *loop, struct loop_poller *p);
+/* A poller has found what another process wrote into memory that both share, or was woken for it:
+ * what a loop spins for before it sleeps, as it does for its inbox. */
+void loop_heard(struct loop *loop);
 void loop_poller_del(struct loop *loop, struct loop_poller *p);
 
 /* --- timers: one-shot --- */
@@ -119,6 +122,9 @@ struct loop_io {
  * in simulation. done() runs once per completion, more often for a multishot request.
  */
 struct io_uring_sqe *loop_sqe(struct loop *loop, struct loop_io *io);
+/* Hands what is queued on the ring to the kernel now, and not at the turn's end: for what others
+ * wait for while this thread goes on with something long. If that fails it stays queued. */
+void loop_submit(struct loop *loop);
 struct io_uring *loop_ring(struct loop *loop); /* NULL in simulation */
 unsigned loop_ring_inflight(const struct loop *loop);
 /* Its registered files and buffers: see loop/slots.h. NULL in simulation. */

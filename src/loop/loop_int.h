@@ -30,6 +30,7 @@ struct loop {
 	uint64_t real_read_ns;   /* when that was last looked up */
 	uint64_t spin_budget_ns; /* how much of spin_ns has been paying off lately */
 	bool spin_applies;       /* the last idle pass waited for what spinning may catch */
+	bool heard;              /* it came, in this turn: loop_heard() */
 
 	struct list parts;
 	struct list pollers;

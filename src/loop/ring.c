@@ -20,10 +20,10 @@
 /* Completion entries per submission entry: bounds what may be in flight. */
 #define CQ_FACTOR 4
 /*
- * What completions' callbacks submit goes out in groups of this many, while more completions wait.
- * A device delivers dozens at a time; if all that follows from them waited for the last one's
- * callback, the device would have nothing to do meanwhile: that cost a third of the random reads at
- * depth 32 that four at a time allow.
+ * What callbacks submit goes out in groups of this many, while they go on: completions' callbacks and
+ * those of pollers, to which a peer's requests come by the dozen. A device delivers dozens at a time;
+ * if all that follows from them waited for the last one's callback, the device would have nothing to
+ * do meanwhile: that cost a third of the random reads at depth 32 that four at a time allow.
  */
 #define SUBMIT_EARLY 4
 
@@ -136,7 +136,18 @@ struct io_uring_sqe *loop_sqe(struct loop *loop, struct loop_io *io)
 	 * the queue has no room for. */
 	if (unlikely(loop->inflight - loop->inflight_fds >= loop->inflight_max))
 		return NULL;
+	/* All entries before this one are filled in. */
+	if (loop->in_turn && io_uring_sq_ready(&loop->ring) >= SUBMIT_EARLY)
+		loop_submit(loop);
 	return ring_sqe(loop, io);
+}
+
+void loop_submit(struct loop *loop)
+{
+	loop_assert(loop);
+	/* Before the first turn there is no one to submit to. */
+	if (loop->ring_up && loop->bound && io_uring_sq_ready(&loop->ring))
+		(void)io_uring_submit(&loop->ring);
 }
 
 struct io_uring *loop_ring(struct loop *loop)

@@ -640,7 +640,7 @@ static void test_golden_pipe(void **state)
 	static const uint8_t want[64] = {
 	        0x50, 0x53, 0x2d, 0x50, 0x49, 0x50, 0x45, 0x31, 1, 0,  1, 0, 0, 0, 0, 0,
 	        0,    0,    0,    0,    0,    0,    0,    0,    0, 16, 0, 0, 8, 0, 0, 0,
-	        16,   0,    0,    0,    32,   0,    0,    0,    0, 0,  1, 0, 0, 0, 1, 0,
+	        16,   0,    0,    0,    32,   0,    0,    0,    0, 0,  2, 0, 0, 0, 1, 0,
 	};
 	struct raw_server *s = server("pipe", false);
 	struct raw_pipe p = {.fd = -1, .its_bell = -1};

@@ -316,13 +316,60 @@ static void test_fd_many(void **state)
 	loop_free(loop);
 }
 
+/* --- what shall not wait for the end of the turn --- */
+
+struct early {
+	struct loop_poller poller;
+	struct loop_io io;
+	struct loop *loop;
+	int p[2];
+	bool written;
+	unsigned polls, came;
+};
+
+static void early_done(struct loop_io *io, int res, uint32_t cqe_flags)
+{
+	container_of(io, struct early, io)->written = res == 1;
+}
+
+static int early_poll(struct loop_poller *poller)
+{
+	struct early *e = container_of(poller, struct early, poller);
+	char byte;
+
+	if (e->polls++)
+		return 0;
+	io_uring_prep_write(loop_sqe(e->loop, &e->io), e->p[1], "a", 1, 0);
+	e->came = read(e->p[0], &byte, 1) == 1; /* not yet */
+	assert_int_equal(e->came, 0);
+	loop_submit(e->loop);
+	e->came = read(e->p[0], &byte, 1) == 1;
+	return 1;
+}
+
+static void test_submit_early(void **state)
+{
+	struct early e = {.poller.poll = early_poll, .io.done = early_done, .loop = make_real()};
+
+	loop_submit(e.loop); /* nothing is queued, nothing is bound */
+	assert_int_equal(pipe2(e.p, O_NONBLOCK), 0);
+	loop_poller_add(e.loop, &e.poller);
+	while (!e.written)
+		assert_true(loop_turn(e.loop, UINT64_MAX) >= 0);
+	assert_int_equal(e.came, 1);
+	loop_poller_del(e.loop, &e.poller);
+	close(e.p[0]);
+	close(e.p[1]);
+	loop_free(e.loop);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_fd_level),         cmocka_unit_test(test_fd_delete_inside),
 	        cmocka_unit_test(test_fd_edge),          cmocka_unit_test(test_fd_no_spin),
 	        cmocka_unit_test(test_fd_edge_overflow), cmocka_unit_test(test_fd_silent),
-	        cmocka_unit_test(test_fd_many),
+	        cmocka_unit_test(test_fd_many),          cmocka_unit_test(test_submit_early),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
