@@ -99,6 +99,14 @@ def wait_for(what, seconds=20):
         time.sleep(0.01)
 
 
+def busy(b, name, p):
+    """Waits until a host of the target is at work. False: @p, which is to be at work, is done; on a slow
+    machine that may be before all that was meant to happen meanwhile."""
+    wait_for(lambda: p.poll() is not None or any(h["commands"] > 500 for h in hosts(b, name)))
+    assert not p.poll(), p.stderr.read()
+    return p.poll() is None
+
+
 # --- the loop between processes -----------------------------------------------------------------
 
 
@@ -224,8 +232,8 @@ def test_loop_reconnect():
         t = b.target("d.img", "--loop", "one")
         p = b.begin("perf", "nvme+loop:one", "--rw", "randrw", "--qdepth", "16", "--queues", "2", "--runtime",
                     "5", "--verify", "--force", "--size", "32m")
-        for how in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
-            wait_for(lambda: any(h["commands"] > 500 for h in hosts(b, "one")))
+        for n, how in enumerate((signal.SIGKILL, signal.SIGTERM, signal.SIGKILL)):
+            assert busy(b, "one", p) or n
             t.send_signal(how)
             t.wait()
             time.sleep(0.3)
@@ -450,8 +458,8 @@ def test_tcp_reconnect():
         t, dev = tcp_target(b, "d.img", port=port)
         p = b.begin("perf", dev + "?ddgst=1", "--rw", "randrw", "--qdepth", "16", "--runtime", "5",
                     "--verify", "--force", "--size", "32m")
-        for _ in range(2):
-            wait_for(lambda: any(h["commands"] > 500 for h in hosts(b, "ctl")))
+        for n in range(2):
+            assert busy(b, "ctl", p) or n
             t.kill()
             t.wait()
             time.sleep(0.3)
