@@ -3,8 +3,6 @@
  * perf - measure devices: options, and the results in words and as JSON.
  */
 #include <errno.h>
-#include <inttypes.h>
-#include <jansson.h>
 #include <sched.h>
 
 #include "cli/bench.h"
@@ -33,8 +31,8 @@ static const struct cli_opt opts[] = {
         [OPT_RW] = {0, "rw", "MODE", "read, write, randread, randwrite or randrw"},
         [OPT_IOSIZE] = {0, "iosize", "SIZE", "bytes of each command (4k)"},
         [OPT_QDEPTH] = {0, "qdepth", "N", "commands under way, of each queue (32)"},
-        [OPT_QUEUES] = {0, "queues", "N", "queues of each device (1)"},
-        [OPT_CPUS] = {0, "cpus", "LIST", "run only on these processors, as in 0-3,6 (any)"},
+        [OPT_QUEUES] = {0, "queues", "N", "queues of each device, of each thread (1)"},
+        [OPT_CPUS] = {0, "cpus", "LIST", "a thread on each of these processors, as 0-3,6 (one)"},
         [OPT_BATCH] = {0, "batch", "N", "commands for one ring of the doorbell (1)"},
         [OPT_RUNTIME] = {0, "runtime", "SECONDS", "of the measurement (10)"},
         [OPT_MIX] = {0, "mix", "N", "percent of reads in randrw (70)"},
@@ -114,20 +112,25 @@ static bool parse_cpus(const char *list, cpu_set_t *set)
 	}
 }
 
-/* Here and for what is started later: threads of the kernel's for our rings, a target's in this
- * process. */
-static int take_cpus(struct cli *cli, const char *value)
+static int take_cpus(struct cli *cli, const char *value, struct perf_params *p)
 {
-	cpu_set_t set;
+	cpu_set_t may;
 
-	if (!parse_cpus(value, &set))
+	if (!parse_cpus(value, &p->cpus)) {
 		cli_usage(cli, "--cpus %s: not a list of processors, as 0-3,6", value);
-	else if (sched_setaffinity(0, sizeof(set), &set))
-		cli_usage(cli, "--cpus %s: %s", value,
-		          errno == EINVAL ? "there is no such processor" : strerror(errno));
-	else
-		return 0;
-	return -1;
+		return -1;
+	}
+	sched_getaffinity(0, sizeof(may), &may);
+	CPU_AND(&may, &may, &p->cpus);
+	if (!CPU_EQUAL(&may, &p->cpus)) {
+		cli_usage(cli, "--cpus %s: not all of them are there for this process", value);
+		return -1;
+	}
+	if (CPU_COUNT(&p->cpus) > (int)PERF_THREADS_MAX) {
+		cli_usage(cli, "--cpus %s: more than %u", value, PERF_THREADS_MAX);
+		return -1;
+	}
+	return 0;
 }
 
 static int take(struct cli *cli, int opt, const char *value, struct perf_params *p)
@@ -142,12 +145,13 @@ static int take(struct cli *cli, int opt, const char *value, struct perf_params 
 	case OPT_QUEUES:
 		return cli_number(cli, "queues", value, 1, 64, &p->queues);
 	case OPT_CPUS:
-		return take_cpus(cli, value);
+		return take_cpus(cli, value, p);
 	case OPT_BATCH:
 		return cli_number(cli, "batch", value, 1, PST_NVME_ENTRIES_MAX - 1, &p->batch);
 	case OPT_RUNTIME:
 		return take_seconds(cli, value, &p->runtime_s);
 	case OPT_MIX:
+		p->mixed = true;
 		return cli_number(cli, "mix", value, 0, 100, &p->mix);
 	case OPT_VERIFY:
 		p->verify = true;
@@ -169,7 +173,7 @@ static int take(struct cli *cli, int opt, const char *value, struct perf_params 
 	}
 }
 
-static int check(struct cli *cli, const struct perf_params *p)
+static int check(struct cli *cli, const struct perf_params *p, unsigned threads)
 {
 	if (!p->rw)
 		return cli_usage(cli, "--rw is needed");
@@ -177,220 +181,169 @@ static int check(struct cli *cli, const struct perf_params *p)
 		return cli_usage(cli, "--iosize: a multiple of 512, at most 64m");
 	if (p->batch > p->qdepth)
 		return cli_usage(cli, "--batch: more than --qdepth");
+	if (p->mixed && !(p->reads && p->writes))
+		return cli_usage(cli, "--mix: only --rw randrw mixes");
+	if (p->rate && p->rate < threads)
+		return cli_usage(cli, "--rate: less than one for each of the threads");
 	if (p->verify && !p->writes && !p->prepare)
 		return cli_usage(cli, "--verify of reads needs --prepare: it checks what it wrote");
 	return CLI_OK;
 }
 
-/* --- results --- */
+/* --- the threads --- */
 
-static double us(uint64_t ns)
+static int open_devices(struct perf *perf)
 {
-	return (double)ns / 1e3;
-}
-
-static json_t *lat_json(const struct hist *h)
-{
-	json_t *buckets = json_array();
-
-	for (unsigned i = 0; i < HIST_BUCKETS; i++)
-		if (h->bucket[i])
-			json_array_append_new(buckets,
-			                      json_pack("[I, I]", (json_int_t)hist_bucket_top(i),
-			                                (json_int_t)h->bucket[i]));
-	return json_pack("{s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:o}", "count",
-	                 (json_int_t)h->count, "min", h->count ? us(h->min) : 0.0, "mean",
-	                 hist_mean(h) / 1e3, "p50", us(hist_percentile(h, 0.5)), "p90",
-	                 us(hist_percentile(h, 0.9)), "p99", us(hist_percentile(h, 0.99)), "p999",
-	                 us(hist_percentile(h, 0.999)), "p9999", us(hist_percentile(h, 0.9999)),
-	                 "max", us(h->max), "histogram_ns", buckets);
-}
-
-static json_t *queue_json(const struct perf *perf, const struct perf_queue *q)
-{
-	uint64_t ios = q->read_lat.count + q->write_lat.count;
-	json_t *o = json_pack("{s:i, s:I, s:f, s:f, s:I}", "queue", (int)q->index + 1, "ios",
-	                      (json_int_t)ios, "iops", (double)ios / perf->seconds, "bytes_per_s",
-	                      (double)ios * (double)perf->p.iosize / perf->seconds, "retries",
-	                      (json_int_t)q->retries);
-
-	if (q->read_lat.count)
-		json_object_set_new(o, "read_latency_us", lat_json(&q->read_lat));
-	if (q->write_lat.count)
-		json_object_set_new(o, "write_latency_us", lat_json(&q->write_lat));
-	return o;
-}
-
-static json_t *to_json(const struct perf *perf, const struct hist *reads, const struct hist *writes)
-{
-	const struct perf_params *p = &perf->p;
-	uint64_t ios = reads->count + writes->count;
-	double cpu = perf->cpu_user_s + perf->cpu_sys_s;
-	json_t *devices = json_array();
-	json_t *o = json_pack("{s:s, s:I, s:I, s:I, s:I, s:f, s:I, s:f, s:f, s:f, s:f, s:I}", "rw",
-	                      p->rw, "iosize_bytes", (json_int_t)p->iosize, "qdepth",
-	                      (json_int_t)p->qdepth, "queues", (json_int_t)p->queues, "batch",
-	                      (json_int_t)p->batch, "seconds", perf->seconds, "ios",
-	                      (json_int_t)ios, "iops", (double)ios / perf->seconds, "bytes_per_s",
-	                      (double)ios * (double)p->iosize / perf->seconds, "cpu_seconds", cpu,
-	                      "cpu_us_per_io", ios ? cpu * 1e6 / (double)ios : 0.0, "errors",
-	                      (json_int_t)perf->errors);
-
-	json_object_set_new(o, "verified",
-	                    json_pack("{s:b, s:I, s:I, s:I, s:I}", "asked", p->verify, "reads",
-	                              (json_int_t)perf->verified, "prepared_bytes",
-	                              (json_int_t)perf->prepared_bytes, "read_again_bytes",
-	                              (json_int_t)perf->checked_bytes, "wrong",
-	                              (json_int_t)perf->verify_errors));
-	if (reads->count)
-		json_object_set_new(o, "read_latency_us", lat_json(reads));
-	if (writes->count)
-		json_object_set_new(o, "write_latency_us", lat_json(writes));
-	for (unsigned n = 0; n < perf->dev_count; n++) {
-		json_t *queues = json_array();
-
-		for (unsigned i = 0; i < p->queues; i++)
-			json_array_append_new(queues, queue_json(perf, &perf->devs[n].queues[i]));
-		json_array_append_new(
-		        devices, json_pack("{s:s, s:s, s:o}", "device", perf->devs[n].name, "path",
-		                           perf->devs[n].nvme ? "nvme" : "bdev", "queues", queues));
-	}
-	json_object_set_new(o, "devices", devices);
-	if (p->reset_ms)
-		json_object_set_new(o, "resets", json_integer((json_int_t)perf->resets));
-	return o;
-}
-
-static void print_lat(const char *what, const struct hist *h)
-{
-	if (h->count)
-		printf("%-8s mean %.1f  p50 %.1f  p90 %.1f  p99 %.1f  p99.9 %.1f  max %.1f us\n",
-		       what, hist_mean(h) / 1e3, us(hist_percentile(h, 0.5)),
-		       us(hist_percentile(h, 0.9)), us(hist_percentile(h, 0.99)),
-		       us(hist_percentile(h, 0.999)), us(h->max));
-}
-
-static void print_queues(const struct perf *perf)
-{
-	printf("%-32s %5s %12s %10s %10s %10s\n", "device", "queue", "IOPS", "mean us", "p99 us",
-	       "retries");
-	for (unsigned n = 0; n < perf->dev_count; n++)
-		for (unsigned i = 0; i < perf->p.queues; i++) {
-			const struct perf_queue *q = &perf->devs[n].queues[i];
-			struct hist all = q->read_lat;
-
-			hist_merge(&all, &q->write_lat);
-			printf("%-32s %5u %12.0f %10.1f %10.1f %10" PRIu64 "\n", perf->devs[n].name,
-			       i + 1, (double)all.count / perf->seconds, hist_mean(&all) / 1e3,
-			       us(hist_percentile(&all, 0.99)), q->retries);
-		}
-}
-
-static void print_results(const struct perf *perf, const struct hist *reads,
-                          const struct hist *writes)
-{
-	const struct perf_params *p = &perf->p;
-	uint64_t ios = reads->count + writes->count;
-	double cpu = perf->cpu_user_s + perf->cpu_sys_s;
-	char size[32], rate[32], again[32];
-
-	printf("%s %s, depth %" PRIu64 ", %" PRIu64 " queues, batch %" PRIu64 ": %" PRIu64
-	       " in %.2f s\n",
-	       p->rw, format_size(p->iosize, size, sizeof(size)), p->qdepth, p->queues, p->batch,
-	       ios, perf->seconds);
-	printf("rate     %.0f IOPS, %s/s\n", (double)ios / perf->seconds,
-	       format_size((uint64_t)((double)ios * (double)p->iosize / perf->seconds), rate,
-	                   sizeof(rate)));
-	print_lat("reads", reads);
-	print_lat("writes", writes);
-	printf("cpu      %.2f s user, %.2f s system, %.3f us per I/O\n", perf->cpu_user_s,
-	       perf->cpu_sys_s, ios ? cpu * 1e6 / (double)ios : 0.0);
-	if (p->verify)
-		printf("verified %" PRIu64 " reads, %s at the end, %" PRIu64 " wrong\n",
-		       perf->verified, format_size(perf->checked_bytes, again, sizeof(again)),
-		       perf->verify_errors);
-	if (p->reset_ms)
-		printf("resets   %" PRIu64 "\n", perf->resets);
-	if (perf->dev_count * p->queues > 1)
-		print_queues(perf);
-}
-
-static int results(struct perf *perf)
-{
-	struct hist *reads = mem_alloc(2 * sizeof(*reads)), *writes;
 	int status = CLI_OK;
 
-	if (!reads)
-		return cli_fail(perf->cli, -ENOMEM, "the results");
-	writes = reads + 1;
-	hist_init(reads);
-	hist_init(writes);
-	for (unsigned n = 0; n < perf->dev_count; n++)
-		for (unsigned i = 0; i < perf->p.queues; i++) {
-			hist_merge(reads, &perf->devs[n].queues[i].read_lat);
-			hist_merge(writes, &perf->devs[n].queues[i].write_lat);
-		}
-	if (perf->cli->json)
-		status = cli_print_json(perf->cli, to_json(perf, reads, writes));
-	else
-		print_results(perf, reads, writes);
-	mem_free(reads);
-	return status;
-}
-
-/* --- the run --- */
-
-static int run_devices(struct perf *perf, char **names)
-{
-	int status = CLI_OK, rc;
-
-	perf->devs = mem_calloc(perf->dev_count, sizeof(*perf->devs));
+	perf->devs = mem_calloc(perf->all->dev_count, sizeof(*perf->devs));
 	if (!perf->devs)
 		return cli_fail(perf->cli, -ENOMEM, "memory");
+	perf->dev_count = perf->all->dev_count;
 	for (unsigned n = 0; n < perf->dev_count; n++) {
 		perf->devs[n].perf = perf;
 		perf->devs[n].index = n;
 	}
 	for (unsigned n = 0; n < perf->dev_count && status == CLI_OK; n++)
-		status = perf_dev_open(&perf->devs[n], names[n]);
-	if (status == CLI_OK) {
-		status = perf_run(perf);
-		rc = perf->seconds > 0 ? results(perf) : CLI_OK;
-		status = status == CLI_OK ? rc : status;
-	}
+		status = perf_dev_open(&perf->devs[n], perf->all->names[n]);
+	return status;
+}
+
+static void close_devices(struct perf *perf)
+{
 	for (unsigned n = 0; n < perf->dev_count; n++)
 		perf_dev_close(&perf->devs[n]);
 	loop_free(perf->loop);
+}
+
+static void free_devices(struct perf *perf)
+{
+	for (unsigned n = 0; n < perf->dev_count; n++)
+		perf_dev_free(&perf->devs[n]);
 	mem_free(perf->devs);
-	return status;
+}
+
+/* Here and for what is started later: threads of the kernel's for our rings, a target's in this
+ * process. */
+static int stay(struct perf *perf)
+{
+	cpu_set_t set;
+
+	if (perf->cpu < 0)
+		return CLI_OK;
+	CPU_ZERO(&set);
+	CPU_SET((size_t)perf->cpu, &set);
+	if (sched_setaffinity(0, sizeof(set), &set))
+		return cli_fail(perf->cli, -errno, "processor %d", perf->cpu);
+	return CLI_OK;
+}
+
+static void *run_thread(void *arg)
+{
+	struct perf *perf = arg;
+	int status = stay(perf);
+
+	if (status == CLI_OK)
+		status = open_devices(perf);
+	if (!perf_meet(perf, status == CLI_OK))
+		status = CLI_FAILED;
+	else
+		status = perf_run(perf);
+	perf->status = status;
+	close_devices(perf);
+	return NULL;
+}
+
+static void perf_init(struct perf *perf, struct perf_all *all, const struct perf_params *p,
+                      unsigned thread)
+{
+	uint64_t rest = p->rate % all->threads;
+
+	perf->all = all;
+	perf->cli = all->cli;
+	perf->thread = thread;
+	perf->p = *p;
+	perf->p.rate = p->rate / all->threads + (thread < rest);
+	perf->cpu = -1;
+	for (unsigned i = 0, n = 0; i < CPU_SETSIZE && CPU_COUNT(&p->cpus); i++) {
+		if (CPU_ISSET(i, &p->cpus) && n++ == thread)
+			perf->cpu = (int)i;
+	}
+}
+
+/* The first is this thread. */
+static int run_threads(struct perf_all *all)
+{
+	unsigned n = 1;
+	int rc = pthread_barrier_init(&all->meeting, NULL, all->threads);
+
+	if (rc)
+		return cli_fail(all->cli, -rc, "threads");
+	while (n < all->threads && !rc) {
+		rc = pthread_create(&all->perf[n].pthread, NULL, run_thread, &all->perf[n]);
+		n += !rc;
+	}
+	if (rc) { /* who is there waits for those who are not */
+		cli_fail(all->cli, -rc, "threads");
+		exit(CLI_FAILED);
+	}
+	run_thread(&all->perf[0]);
+	for (unsigned i = 1; i < all->threads; i++)
+		pthread_join(all->perf[i].pthread, NULL);
+	pthread_barrier_destroy(&all->meeting);
+	return CLI_OK;
+}
+
+static int run_all(struct perf_all *all, const struct perf_params *p)
+{
+	bool measured = true;
+	int status, rc;
+
+	all->perf = mem_calloc(all->threads, sizeof(*all->perf));
+	if (!all->perf)
+		return cli_fail(all->cli, -ENOMEM, "memory");
+	for (unsigned i = 0; i < all->threads; i++)
+		perf_init(&all->perf[i], all, p, i);
+	status = run_threads(all);
+	for (unsigned i = 0; i < all->threads; i++) {
+		measured = measured && all->perf[i].seconds > 0;
+		status = status == CLI_OK ? all->perf[i].status : status;
+	}
+	rc = measured ? perf_report(all) : CLI_OK;
+	for (unsigned i = 0; i < all->threads; i++)
+		free_devices(&all->perf[i]);
+	mem_free(all->perf);
+	return status == CLI_OK ? rc : status;
 }
 
 static int run(struct cli *cli, int argc, char **argv)
 {
-	struct perf perf = {.cli = cli,
-	                    .p = {.iosize = 4096,
-	                          .qdepth = 32,
-	                          .queues = 1,
-	                          .batch = 1,
-	                          .runtime_s = 10,
-	                          .mix = 70,
-	                          .seed = 1}};
+	struct perf_params p = {.iosize = 4096,
+	                        .qdepth = 32,
+	                        .queues = 1,
+	                        .batch = 1,
+	                        .runtime_s = 10,
+	                        .mix = 70,
+	                        .seed = 1};
+	struct perf_all all = {.cli = cli};
 	const char *value;
 	int opt, status;
 
 	while ((opt = cli_option(cli, argc, argv, &value)) >= 0)
-		if (take(cli, opt, value, &perf.p) < 0)
+		if (take(cli, opt, value, &p) < 0)
 			return CLI_USAGE;
 	if (opt == -2)
 		return cli_end_status(cli);
 	status = cli_operand_count(cli, 1, 64);
+	all.names = cli->args;
+	all.dev_count = (unsigned)cli->arg_count;
+	all.threads = MAX((unsigned)CPU_COUNT(&p.cpus), 1u);
 	if (status == CLI_OK)
-		status = check(cli, &perf.p);
+		status = check(cli, &p, all.threads);
 	if (status != CLI_OK)
 		return status;
-	bench_pattern_init(perf.p.seed);
-	perf.dev_count = (unsigned)cli->arg_count;
-	return run_devices(&perf, cli->args);
+	bench_pattern_init(p.seed);
+	return run_all(&all, &p);
 }
 
 const struct cli_command cmd_perf = {
@@ -405,8 +358,16 @@ const struct cli_command cmd_perf = {
                 "other one by its requests; `penstock help devices` lists them.\n"
                 "\n"
                 "Every command has a buffer of its own and a place that may be anywhere on the\n"
-                "device. One thread drives all devices and queues. The clock is read once for a\n"
-                "batch, so that a latency is off by at most what a batch takes to be built.\n"
+                "device. The clock is read once for a batch, so that a latency is off by at most\n"
+                "what a batch takes to be built.\n"
+                "\n"
+                "One thread drives all devices and queues; with --cpus there is one on each of\n"
+                "those processors. Each opens the devices for itself (a controller, queues and a\n"
+                "ring of its own) and works on its part of their blocks. A device that lives in\n"
+                "this process (mem:, null:, nvme+loop: of such) is another one for each thread, "
+                "and\n"
+                "one that can be opened only once (a file that is written to, nvme:) takes one\n"
+                "thread. --rate is for all of them together, the other options for each.\n"
                 "\n"
                 "Writing destroys what the devices hold: one whose beginning is not empty is\n"
                 "refused without --force. With --verify what was written is checked, when it is\n"
@@ -418,7 +379,9 @@ const struct cli_command cmd_perf = {
                 "32\n"
                 "  penstock perf /dev/nvme1n1 --rw randread --qdepth 64 --json\n"
                 "  penstock perf scratch.img --rw randrw --mix 70 --verify --size 256m --force\n"
-                "  penstock perf nvme+loop:mem:64m --rw randwrite --queues 4 --rate 100000\n",
+                "  penstock perf nvme+loop:mem:64m --rw randwrite --queues 4 --rate 100000\n"
+                "  penstock perf nvme+tcp://127.0.0.1:4420/nqn.2026-11.a:b --rw randread --cpus "
+                "0-3\n",
         .opts = opts,
         .flags = CLI_JSON | CLI_PROGRESS | CLI_NO_STORE,
         .run = run,

@@ -1,12 +1,20 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * perf - measuring devices: what to do, and what came out. perf_dev.c submits to block devices and to
- * NVMe queues, perf_run.c keeps them busy and judges the data, cmd_perf.c talks to people.
+ * NVMe queues, perf_run.c keeps them busy and judges the data, perf_report.c shows the results,
+ * cmd_perf.c takes the options and starts the threads.
+ *
+ * A thread (struct perf) shares nothing with others but their meetings: it opens the devices for
+ * itself, with its own loop, controllers and queues, and works on its own part of their blocks.
  *
  * Data is bench_pattern.c's: it names its device, place and write.
  */
 #ifndef CLI_PERF_H
 #define CLI_PERF_H
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 
 #include "base/hist.h"
 #include "bdev/bdev.h"
@@ -18,7 +26,8 @@ struct perf_params {
 	bool reads, writes, random;
 	uint64_t iosize, qdepth, queues, batch, size, rate, seed, mix, reset_ms;
 	double runtime_s;
-	bool verify, prepare, force;
+	bool verify, prepare, force, mixed;
+	cpu_set_t cpus; /* a thread on each; none: one thread anywhere */
 };
 
 struct perf;
@@ -48,15 +57,17 @@ struct perf_queue {
 	uint64_t next_block; /* sequential: each queue has its part */
 	struct pst_nvme_queue *nvme;
 	struct hist read_lat, write_lat; /* ns */
-	uint64_t retries;
+	uint64_t retries, issued;        /* issued: while it is measured */
 };
 
 struct perf_dev {
 	struct perf *perf;
 	const char *name;
 	unsigned index;
-	uint64_t blocks, size_bytes;
+	uint64_t first, blocks; /* this thread's part */
+	uint64_t size_bytes;
 	uint32_t align;
+	bool is_nvme;
 	/* One of these: */
 	struct bdev *bdev;
 	struct pst_nvme *nvme;
@@ -70,7 +81,26 @@ struct perf_dev {
 	uint8_t *busy;      /* verify: blocks with a command under way */
 };
 
+#define PERF_THREADS_MAX 256u
+
+/* What the threads have in common. */
+struct perf_all {
+	struct cli *cli;
+	char **names; /* of the devices */
+	unsigned threads, dev_count;
+	struct perf *perf; /* one for each thread; the first one is the main thread's */
+	pthread_barrier_t meeting;
+	atomic_bool failed; /* before the measurement: nobody goes on */
+	double cpu_user_s, cpu_sys_s;
+};
+
 struct perf {
+	struct perf_all *all;
+	unsigned thread;
+	int cpu; /* the processor that it stays on; -1: any */
+	pthread_t pthread;
+	int status;                /* its end */
+	atomic_uint_fast64_t done; /* for the line of progress */
 	struct cli *cli;
 	struct perf_params p;
 	struct loop *loop; /* of block devices */
@@ -78,16 +108,19 @@ struct perf {
 	unsigned dev_count;
 	struct rng rng;
 	/* results */
-	double seconds, cpu_user_s, cpu_sys_s;
+	double seconds;
 	uint64_t errors, verify_errors, verified, issued;
 	uint64_t prepared_bytes, checked_bytes, resets;
 };
 
 /* --- perf_dev.c --- */
 
-/* CLI_OK, or a status with the message printed. */
+/* On the thread that works on it. CLI_OK, or a status with the message printed. */
 int perf_dev_open(struct perf_dev *d, const char *name);
-void perf_dev_close(struct perf_dev *d); /* accepts one that was not opened; nothing is under way */
+/* On the same thread: all but what there is to tell of its queues. Accepts one that was not opened;
+ * nothing is under way. */
+void perf_dev_close(struct perf_dev *d);
+void perf_dev_free(struct perf_dev *d);
 /* Sends the last @count of q->ready. Returns how many went. */
 unsigned perf_send(struct perf_queue *q, unsigned count);
 /* Lets devices work, and moves what completed to q->came. -ENODEV when a device is gone. */
@@ -100,7 +133,15 @@ uint64_t perf_dev_resets(const struct perf_dev *d);
 
 /* --- perf_run.c --- */
 
-/* All of it: prepare, measure, verify again. CLI_OK or CLI_FAILED, with the message printed. */
+/* All of it: prepare, measure, verify again. CLI_OK or CLI_FAILED, with the message printed. All
+ * threads come to the same meetings in it. */
 int perf_run(struct perf *perf);
+/* Waits for the other threads. False: one of them (@ok is false) can't go on, so nobody does. */
+bool perf_meet(struct perf *perf, bool ok);
+
+/* --- perf_report.c --- */
+
+/* The results of all threads. CLI_OK or CLI_FAILED. */
+int perf_report(const struct perf_all *all);
 
 #endif

@@ -62,7 +62,10 @@ static int open_bdev(struct perf_dev *d)
 	if (!rc)
 		rc = bdev_open(&d->bdev, d->name, perf->loop, &opts, &err);
 	if (rc)
-		return cli_fail(perf->cli, 0, "%s: %s", d->name, err.text);
+		return cli_fail(perf->cli, 0, "%s: %s%s", d->name, err.text,
+		                rc == -EBUSY && perf->all->threads > 1
+		                        ? " (each thread of --cpus opens it)"
+		                        : "");
 	d->size_bytes = d->bdev->info.size_bytes;
 	d->align = d->bdev->info.block_bytes;
 	return CLI_OK;
@@ -158,14 +161,16 @@ int perf_dev_open(struct perf_dev *d, const char *name)
 	d->queues = mem_calloc(p->queues, sizeof(*d->queues));
 	if (!d->queues)
 		return cli_fail(cli, -ENOMEM, "memory");
-	status = is_nvme(name) ? open_nvme(d) : open_bdev(d);
+	d->is_nvme = is_nvme(name);
+	status = d->is_nvme ? open_nvme(d) : open_bdev(d);
 	if (status != CLI_OK)
 		return status;
 	if (p->iosize % d->align)
 		return cli_fail(cli, 0, "%s: has blocks of %u bytes: --iosize is no multiple", name,
 		                d->align);
 	bytes = p->size ? MIN(p->size, d->size_bytes) : d->size_bytes;
-	d->blocks = bytes / p->iosize;
+	d->blocks = bytes / p->iosize / d->perf->all->threads;
+	d->first = d->blocks * d->perf->thread;
 	if (d->blocks < 2 * p->qdepth * p->queues)
 		return cli_fail(cli, 0, "%s: too small for so many commands of this size", name);
 	rc = make_queues(d);
@@ -185,9 +190,13 @@ void perf_dev_close(struct perf_dev *d)
 	pst_nvme_close(d->nvme);
 	bdev_close(d->bdev);
 	mem_region_free(d->region);
-	mem_free(d->queues);
 	mem_free(d->generation);
 	mem_free(d->busy);
+}
+
+void perf_dev_free(struct perf_dev *d)
+{
+	mem_free(d->queues);
 }
 
 bool perf_dev_reset(struct perf_dev *d)
@@ -215,7 +224,7 @@ static unsigned send_bdev(struct perf_queue *q, unsigned count)
 		struct perf_req *r = q->ready[--q->ready_count];
 
 		r->io.op = r->write ? BDEV_WRITE : BDEV_READ;
-		r->io.off_bytes = r->block * r->io.len_bytes;
+		r->io.off_bytes = (q->dev->first + r->block) * r->io.len_bytes;
 		bdev_submit(q->dev->bdev, &r->io);
 	}
 	return count;
@@ -235,7 +244,8 @@ static unsigned send_nvme(struct perf_queue *q, unsigned count)
 	for (unsigned i = 0; i < count; i++) {
 		struct perf_req *r = q->ready[--q->ready_count];
 
-		pst_nvme_batch_put(&b, r->write ? &write : &read, r, r->block * blocks, r->dma);
+		pst_nvme_batch_put(&b, r->write ? &write : &read, r,
+		                   (q->dev->first + r->block) * blocks, r->dma);
 	}
 	pst_nvme_batch_end(&b);
 	return count;

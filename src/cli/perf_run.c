@@ -2,7 +2,7 @@
 /*
  * perf_run - keeps the devices busy for as long as asked, and judges what comes back.
  *
- * One thread drives everything. The clock is read once per batch that is sent and once per turn that
+ * Each thread drives its own queues. The clock is read once per batch that is sent and once per turn that
  * reaps, not per command: a latency is off by at most what one such step takes.
  *
  * With verify a block has at most one command under way, each write has a generation of its own, and
@@ -21,7 +21,7 @@
 struct run {
 	struct perf *perf;
 	uint64_t now, start, end, progress_ns, line_ns, reset_ns;
-	uint64_t done, line_done;
+	uint64_t done, line_done; /* line_done: of all threads */
 	uint32_t generation;
 	/* A pass over all blocks, in order: prepare (writes) and the last verification (reads). */
 	bool pass, pass_writes;
@@ -70,6 +70,13 @@ static bool is_write(struct run *run)
 	return p->writes;
 }
 
+static uint64_t off_of(const struct perf_req *r)
+{
+	const struct perf_dev *d = r->q->dev;
+
+	return (d->first + r->block) * d->perf->p.iosize;
+}
+
 /* Fills in the request; false when there is nothing more to do now. */
 static bool prepare(struct run *run, struct perf_queue *q, struct perf_req *r)
 {
@@ -85,26 +92,28 @@ static bool prepare(struct run *run, struct perf_queue *q, struct perf_req *r)
 		d->busy[r->block] = 1;
 	if (r->write) {
 		r->generation = ++run->generation ? run->generation : ++run->generation;
-		bench_fill(r->buf, p->iosize, d->index, r->block * p->iosize, r->generation);
+		bench_fill(r->buf, p->iosize, d->index, off_of(r), r->generation);
 	}
 	return true;
 }
 
-/* Commands that the rate allows now. */
-static unsigned allowance(const struct run *run)
+/* Commands that the rate allows now: each queue has its share. */
+static unsigned allowance(const struct run *run, const struct perf_queue *q)
 {
-	uint64_t rate = run->perf->p.rate, due;
+	const struct perf *perf = run->perf;
+	double share = (double)perf->p.rate / (double)(perf->dev_count * perf->p.queues);
+	uint64_t due;
 
-	if (!rate || !run->measuring)
+	if (!perf->p.rate || !run->measuring)
 		return UINT32_MAX;
-	due = (uint64_t)((double)(run->now - run->start) / 1e9 * (double)rate) + 1;
-	return due > run->perf->issued ? (unsigned)MIN(due - run->perf->issued, UINT32_MAX) : 0;
+	due = (uint64_t)((double)(run->now - run->start) / 1e9 * share) + 1;
+	return due > q->issued ? (unsigned)MIN(due - q->issued, UINT32_MAX) : 0;
 }
 
 static void submit(struct run *run, struct perf_queue *q)
 {
 	const struct perf_params *p = &run->perf->p;
-	unsigned left = MIN(q->ready_count, allowance(run));
+	unsigned left = MIN(q->ready_count, allowance(run, q));
 
 	/* Whole batches, unless there is nothing else to wait for. */
 	if (left < p->batch && q->inflight && !p->rate)
@@ -120,6 +129,7 @@ static void submit(struct run *run, struct perf_queue *q)
 			q->ready[q->ready_count - 1 - i]->start_ns = run->now;
 		sent = n ? perf_send(q, n) : 0;
 		run->perf->issued += sent;
+		q->issued += run->measuring ? sent : 0;
 		/* What did not go (a controller that is being reset) is made anew later. */
 		for (unsigned i = 0; i < n - sent; i++)
 			if (q->dev->busy)
@@ -135,7 +145,7 @@ static void submit(struct run *run, struct perf_queue *q)
 static void judge(struct run *run, struct perf_req *r)
 {
 	struct perf_dev *d = r->q->dev;
-	uint64_t off = r->block * run->perf->p.iosize;
+	uint64_t off = off_of(r);
 	uint32_t want = d->generation ? d->generation[r->block] : 0, got = 0;
 
 	if (!want)
@@ -168,7 +178,7 @@ static void complete(struct run *run, struct perf_req *r)
 	}
 	if (r->status && run->perf->errors++ < 10)
 		cli_fail(run->perf->cli, r->status, "%s: byte %llu", d->name,
-		         (unsigned long long)(r->block * run->perf->p.iosize));
+		         (unsigned long long)off_of(r));
 	if (d->generation && r->write)
 		d->generation[r->block] = r->status ? 0 : r->generation;
 	else if (!r->status)
@@ -199,18 +209,23 @@ static void receive(struct run *run, struct perf_dev *d)
 
 static void live_line(struct run *run)
 {
-	double s = (double)(run->now - run->line_ns) / 1e9;
-	double iops = (double)(run->done - run->line_done) / s;
+	const struct perf_all *all = run->perf->all;
+	double s = (double)(run->now - run->line_ns) / 1e9, iops;
+	uint64_t done = 0;
 	char rate[32];
 
+	atomic_store_explicit(&run->perf->done, run->done, memory_order_relaxed);
 	if (!run->line || run->now - run->line_ns < LINE_NS)
 		return;
+	for (unsigned i = 0; i < all->threads; i++)
+		done += atomic_load_explicit(&all->perf[i].done, memory_order_relaxed);
+	iops = (double)(done - run->line_done) / s;
 	format_size((uint64_t)(iops * (double)run->perf->p.iosize), rate, sizeof(rate));
 	fprintf(stderr, "%s%.0f s of %.0f  %.0f IOPS  %s/s%s",
 	        isatty(STDERR_FILENO) ? "\r\033[K" : "", (double)(run->now - run->start) / 1e9,
 	        run->perf->p.runtime_s, iops, rate, isatty(STDERR_FILENO) ? "" : "\n");
 	run->line_ns = run->now;
-	run->line_done = run->done;
+	run->line_done = done;
 }
 
 static unsigned inflight(const struct perf *perf)
@@ -266,6 +281,7 @@ static void reset_now_and_then(struct run *run)
 static int measure(struct run *run)
 {
 	struct perf *perf = run->perf;
+	struct perf_all *all = perf->all;
 	struct rusage before, after;
 
 	run->measuring = true;
@@ -279,8 +295,11 @@ static int measure(struct run *run)
 	}
 	getrusage(RUSAGE_SELF, &after);
 	perf->seconds = (double)(run->now - run->start) / 1e9;
-	perf->cpu_user_s = (double)(cpu_ns(&after.ru_utime) - cpu_ns(&before.ru_utime)) / 1e9;
-	perf->cpu_sys_s = (double)(cpu_ns(&after.ru_stime) - cpu_ns(&before.ru_stime)) / 1e9;
+	if (!perf->thread) { /* the process's, while all of them measured */
+		all->cpu_user_s =
+		        (double)(cpu_ns(&after.ru_utime) - cpu_ns(&before.ru_utime)) / 1e9;
+		all->cpu_sys_s = (double)(cpu_ns(&after.ru_stime) - cpu_ns(&before.ru_stime)) / 1e9;
+	}
 	run->measuring = false; /* what is still under way does not count */
 	if (run->line && isatty(STDERR_FILENO))
 		fputs("\r\033[K", stderr);
@@ -365,20 +384,51 @@ static int guard(struct perf *perf, struct perf_dev *d)
 	                d->name);
 }
 
+static bool guard_all(struct perf *perf)
+{
+	const struct perf_params *p = &perf->p;
+
+	for (unsigned n = 0; n < perf->dev_count; n++)
+		if ((p->writes || p->prepare) && !p->force && guard(perf, &perf->devs[n]) != CLI_OK)
+			return false;
+	return true;
+}
+
+bool perf_meet(struct perf *perf, bool ok)
+{
+	struct perf_all *all = perf->all;
+
+	if (!ok)
+		atomic_store(&all->failed, true);
+	if (all->threads > 1)
+		pthread_barrier_wait(&all->meeting);
+	ok = !atomic_load(&all->failed);
+	/* Once more, so that no failure of later on is taken for one of now. */
+	if (all->threads > 1)
+		pthread_barrier_wait(&all->meeting);
+	return ok;
+}
+
 int perf_run(struct perf *perf)
 {
 	const struct perf_params *p = &perf->p;
 	struct run run = {.perf = perf};
 	int rc = 0;
 
-	run.line = !perf->cli->quiet && (isatty(STDERR_FILENO) || perf->cli->progress);
-	rng_seed(&perf->rng, p->seed);
-	for (unsigned n = 0; n < perf->dev_count; n++)
-		if ((p->writes || p->prepare) && !p->force && guard(perf, &perf->devs[n]) != CLI_OK)
-			return CLI_FAILED;
+	run.line = !perf->thread && !perf->cli->quiet &&
+	           (isatty(STDERR_FILENO) || perf->cli->progress);
+	rng_seed(&perf->rng, p->seed + perf->thread);
+	/* All look before anybody writes. */
+	if (!perf_meet(perf, guard_all(perf)))
+		return CLI_FAILED;
 	if (p->prepare)
 		rc = pass(&run, true, &perf->prepared_bytes);
 	perf->issued = 0;
+	if (!perf_meet(perf, !rc) && !rc)
+		return CLI_FAILED;
+	run.line_done = 0;
+	for (unsigned i = 0; i < perf->all->threads; i++)
+		run.line_done += atomic_load(&perf->all->perf[i].done);
 	if (!rc)
 		rc = measure(&run);
 	if (!rc && p->verify)

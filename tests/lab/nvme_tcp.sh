@@ -80,7 +80,7 @@ connect 4421
 nvme list-subsys
 before=$(sent 1) other=$(sent 2)
 fio --name=v --filename="$dev" --rw=randrw --bs=4k --direct=1 --size=8m --iodepth=4 --ioengine=libaio \
-	--verify=crc32c --verify_fatal=1 --time_based --runtime=6 --output=fio.out &
+	--verify=crc32c --verify_fatal=1 --time_based --runtime=25 --output=fio.out &
 fio=$!
 wait_for 20 "fio's I/O" commands 1 $((before + 200))
 "$PENSTOCK" nvme ana lab 1:1=inaccessible 2:1=optimized

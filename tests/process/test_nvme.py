@@ -620,6 +620,35 @@ def test_tcp_lies():
         stop(t)
 
 
+def test_perf_threads():
+    """Threads of perf, each with controllers and queues of its own, verify each their part."""
+    cpus = sorted(os.sched_getaffinity(0))[:2]
+    many = ",".join(map(str, cpus))
+    with Bench() as b:
+        b.file("d.img", 64 << 20)
+        t, dev = tcp_target(b, "d.img", "--loop", "one")
+        for device in (dev, "nvme+loop:one", "mem:64m"):
+            got = json.loads(b.ok("perf", device, "--rw", "randrw", "--mix", "30", "--verify", "--runtime", "1",
+                                  "--force", "--queues", "2", "--qdepth", "8", "--cpus", many, "--json"))
+            queues = got["devices"][0]["queues"]
+            assert got["threads"] == len(cpus) and got["verified"]["wrong"] == 0, got
+            assert got["verified"]["reads"] and got["verified"]["read_again_bytes"]
+            assert [(q["cpu"], q["queue"]) for q in queues] == [(c, n) for c in cpus for n in (1, 2)]
+            assert all(q["ios"] for q in queues) and sum(q["ios"] for q in queues) == got["ios"]
+        got = json.loads(b.ok("perf", dev, "mem:16m", "--rw", "randread", "--rate", "400", "--runtime", "2",
+                              "--cpus", many, "--json"))
+        rows = [q["ios"] for d in got["devices"] for q in d["queues"]]
+        assert got["ios"] <= 810 and max(rows) <= 800 / len(rows) + 2, got
+        b.fails("perf", "d.img", dev, "--rw", "randread", "--cpus", many, say="d.img")  # the target has it
+        b.fails("perf", "mem:16m", "--rw", "randread", "--cpus", "0-1000", say="--cpus", status=2)
+        b.fails("perf", "mem:16m", "--rw", "randread", "--mix", "30", say="--mix", status=2)
+        if len(cpus) > 1:
+            b.file("e.img", 16 << 20)
+            b.fails("perf", "e.img", "--rw", "randwrite", "--cpus", many, say="each thread of --cpus")
+            b.ok("perf", "e.img", "--rw", "randread", "--cpus", many, "--runtime", "0.2")
+        stop(t)
+
+
 def test_multipath():
     """Two ports of one target: ANA states change, and one path dies, while data is verified."""
     with Bench() as b:
