@@ -236,6 +236,7 @@ static int path_same(const struct path *first, const struct path *p, const char 
 	const struct nvme_identity *is = nvme_identity_find(b, p->nb->ns.nsid);
 	char expected[NVME_IDENTITY_TEXT], there[NVME_IDENTITY_TEXT];
 
+	pst_assert(was && is); /* kept when the device was opened */
 	if (!nvme_ctrlr_same(a->id, b->id)) {
 		nvme_ctrlr_text(expected, sizeof(expected), a->id);
 		nvme_ctrlr_text(there, sizeof(there), b->id);
@@ -243,7 +244,7 @@ static int path_same(const struct path *first, const struct path *p, const char 
 		               "multipath: '%s' is another subsystem: expected %s; there is %s",
 		               spec, expected, there);
 	}
-	if (was && is && nvme_identity_same(was, is) && was->blocks == is->blocks)
+	if (nvme_identity_same(was, is) && was->blocks == is->blocks)
 		return 0;
 	nvme_identity_text(expected, sizeof(expected), was);
 	nvme_identity_text(there, sizeof(there), is);
