@@ -143,6 +143,7 @@ struct chan_ops {
 	int (*window_open)(struct chan *c, struct chan_window *w);
 	void (*window_close)(struct chan *c, struct chan_window *w);
 	void (*close)(struct chan *c);
+	void (*flush)(struct chan *c); /* fabric_flush_none: it does not hold anything back */
 };
 
 /* The head of every provider's channel. */
@@ -174,6 +175,14 @@ static inline int chan_send(struct chan *c, const struct iovec *iov, unsigned co
 {
 	return c->ops->send(c, iov, count);
 }
+/* What was sent leaves now, and not with the rest of the turn: before something that takes long. No
+ * callback runs from inside. */
+static inline void chan_flush(struct chan *c)
+{
+	c->ops->flush(c);
+}
+void fabric_flush_none(
+        struct chan *c); /* for providers whose messages are gone when they are sent */
 /*
  * Starts a transfer of x->iov into, or from, the peer's window x->desc at x->off; done() will run
  * once: 0; -EACCES (the peer has no such window, or not with this right: where that does not take

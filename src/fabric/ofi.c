@@ -639,4 +639,5 @@ const struct chan_ops ofi_ops = {
         .window_open = ofi_window_open,
         .window_close = ofi_window_close,
         .close = ofi_close,
+        .flush = fabric_flush_none,
 };

@@ -458,4 +458,5 @@ const struct chan_ops pipe_ops = {
         .window_open = pipe_window_open,
         .window_close = pipe_window_close,
         .close = pipe_close,
+        .flush = fabric_flush_none,
 };

@@ -273,4 +273,5 @@ const struct chan_ops sim_ops = {
         .window_open = sim_window_open,
         .window_close = sim_window_close,
         .close = sim_close,
+        .flush = fabric_flush_none,
 };

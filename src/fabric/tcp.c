@@ -400,6 +400,15 @@ static void tcp_close(struct chan *c)
 	tcp_soon(t);
 }
 
+static void tcp_flush(struct chan *c)
+{
+	struct tcp *t = container_of(c, struct tcp, c);
+
+	loop_assert(c->loop);
+	if (t->state == TCP_UP && !t->status)
+		net_sock_flush(t->sock);
+}
+
 const struct chan_ops tcp_ops = {
         .send = tcp_send,
         .write = tcp_write,
@@ -407,6 +416,7 @@ const struct chan_ops tcp_ops = {
         .window_open = tcp_window_open,
         .window_close = tcp_window_close,
         .close = tcp_close,
+        .flush = tcp_flush,
 };
 
 const struct net_handlers tcp_handlers = {

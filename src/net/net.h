@@ -236,6 +236,8 @@ int net_sock_send(struct net_sock *s, struct net_send *m);
 /* The same with a copy: the memory is the caller's again on return. For small things: each byte is
  * copied. -ENOMEM too. All or nothing. */
 int net_sock_write(struct net_sock *s, const struct iovec *iov, unsigned iov_count);
+/* Offers the kernel what is queued now, and not at the turn's end. Not with TLS. */
+void net_sock_flush(struct net_sock *s);
 size_t net_sock_queued(const struct net_sock *s); /* bytes that the kernel has not yet */
 
 struct net_count {

@@ -324,6 +324,24 @@ int net_sock_write(struct net_sock *s, const struct iovec *iov, unsigned iov_cou
 	return 0;
 }
 
+/* N1: what follows from it, an error's end too, is seen to by the turn, which was asked for when it was
+ * queued. */
+void net_sock_flush(struct net_sock *s)
+{
+	struct gather g;
+	ssize_t r;
+
+	loop_assert(s->loop);
+	if (s->state != NET_UP || s->tls || s->zc || s->tx_blocked || list_empty(&s->queue))
+		return;
+	gather(s, &g);
+	r = send_msg(s, &g);
+	if (r < 0)
+		return;
+	s->tx_blocked = (size_t)r < g.bytes;
+	send_advance(s, (size_t)r);
+}
+
 size_t net_sock_queued(const struct net_sock *s)
 {
 	return s->queued;

@@ -172,13 +172,20 @@ WIRE_ASSERT(__builtin_offsetof(struct wire_desc, region) == 28, "region is at 28
 /* --- in and out: a copy where the machine is little-endian, swaps elsewhere --- */
 
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-#define WIRE_SWAP16(x) ((void)0)
-#define WIRE_SWAP32(x) ((void)0)
-#define WIRE_SWAP64(x) ((void)0)
+#define WIRE_SWAP16(x)            ((void)0)
+#define WIRE_SWAP32(x)            ((void)0)
+#define WIRE_SWAP64(x)            ((void)0)
+#define WIRE_SWAP_AT(type, to, m) ((void)0)
 #else
 #define WIRE_SWAP16(x) ((x) = __builtin_bswap16(x))
 #define WIRE_SWAP32(x) ((x) = __builtin_bswap32(x))
 #define WIRE_SWAP64(x) ((x) = __builtin_bswap64(x))
+#define WIRE_SWAP_AT(type, to, m)                          \
+	do {                                               \
+		struct type copy = *(m);                   \
+		type##_swap(&copy);                        \
+		__builtin_memcpy(to, &copy, sizeof(copy)); \
+	} while (0)
 #endif
 
 static inline void wire_req_swap(struct wire_req *m)
@@ -245,9 +252,8 @@ static inline void wire_note_swap(struct wire_note *m)
 	}                                                                   \
 	static inline void type##_put(void *to, const struct type *m)       \
 	{                                                                   \
-		struct type copy = *m;                                      \
-		type##_swap(&copy);                                         \
-		__builtin_memcpy(to, &copy, sizeof(copy));                  \
+		__builtin_memcpy(to, m, sizeof(*m));                        \
+		WIRE_SWAP_AT(type, to, m);                                  \
 	}
 WIRE_INOUT(wire_req)
 WIRE_INOUT(wire_resp)

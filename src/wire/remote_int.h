@@ -136,7 +136,10 @@ struct remote {
 	bool kicked;
 	struct rng rng;
 	struct remote_figures fig;
-	uint8_t head[sizeof(struct wire_req) + sizeof(struct wire_desc)];
+	struct { /* of the message that is being made */
+		struct wire_req req;
+		uint8_t desc[sizeof(struct wire_desc)];
+	} head;
 	uint8_t body[WIRE_BODY_MAX];
 };
 

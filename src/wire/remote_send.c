@@ -346,7 +346,7 @@ static int send_inline(struct rreq *r, const struct wire_op *w, unsigned head_le
 	unsigned n = 0;
 	int rc;
 
-	iov[n++] = (struct iovec){.iov_base = rm->head, .iov_len = head_len};
+	iov[n++] = (struct iovec){.iov_base = &rm->head, .iov_len = head_len};
 	if (r->body_len)
 		iov[n++] = (struct iovec){.iov_base = rm->body, .iov_len = r->body_len};
 	if (r->payload) {
@@ -390,48 +390,55 @@ static bool fits(const struct rreq *r)
 	       (r->payload <= ch->inline_max || r->payload <= 512);
 }
 
+/* The message is made where it is sent from, by this machine's bytes until it is whole. */
 static int message(struct rreq *r, const struct wire_op *w)
 {
 	struct remote *rm = r->rm;
+	struct wire_req *m = &rm->head.req;
 	unsigned head_len = sizeof(struct wire_req);
 	bool in_window = false;
-	struct wire_req m;
+	uint8_t what;
 	int rc = 0;
 
-	head_fill(&m, r, w);
-	m.len = r->payload;
+	head_fill(m, r, w);
+	m->len = r->payload;
 	if (to_server(w)) {
 		if (r->payload) {
-			m.what |= WIRE_CRC;
-			m.crc = crc_of(r, w);
+			m->what |= WIRE_CRC;
+			m->crc = crc_of(r, w);
 		}
 		if (!fits(r)) {
-			m.what |= WIRE_WINDOW | WIRE_PULL;
+			m->what |= WIRE_WINDOW | WIRE_PULL;
 			rc = r->win_open ? 0 : window_out(r, w);
 		}
 	} else if (w->is & WIRE_OP_TOKEN && !fits(r)) { /* two long paths */
-		m.what |= WIRE_WINDOW | WIRE_PULL;
+		m->what |= WIRE_WINDOW | WIRE_PULL;
 		rc = r->win_open ? 0 : window_out(r, w);
 	} else {
-		m.len = answer_len(r, w, &in_window);
-		if (m.len && !(r->op->flags & PST_F_NOVERIFY))
-			m.what |= WIRE_CRC;
+		m->len = answer_len(r, w, &in_window);
+		if (m->len && !(r->op->flags & PST_F_NOVERIFY))
+			m->what |= WIRE_CRC;
 		if (in_window) {
-			m.what |= WIRE_WINDOW;
-			rc = r->win_open ? 0 : window_in(r, w, m.len);
+			m->what |= WIRE_WINDOW;
+			rc = r->win_open ? 0 : window_in(r, w, m->len);
 		}
 	}
 	if (unlikely(rc < 0))
 		return rc;
-	wire_req_put(rm->head, &m);
-	if (m.what & WIRE_WINDOW) {
-		desc_put(rm->head + sizeof(m), &r->win.desc);
+	what = m->what;
+	wire_req_swap(m);
+	if (what & WIRE_WINDOW) {
+		desc_put(rm->head.desc, &r->win.desc);
 		head_len += sizeof(struct wire_desc);
 	}
-	if (m.what & WIRE_PULL) {
-		struct iovec iov = {rm->head, head_len};
+	if (what & WIRE_PULL) {
+		struct iovec iov = {&rm->head, head_len};
 
-		return chan_send(rm->chan, &iov, 1);
+		rc = chan_send(rm->chan, &iov, 1);
+		/* Whoever has more of these to send is busy with their data for a while. */
+		if (rc == 0)
+			chan_flush(rm->chan);
+		return rc;
 	}
 	return send_inline(r, w, head_len);
 }

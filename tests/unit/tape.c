@@ -162,6 +162,7 @@ static const struct chan_ops ops = {
         .window_open = window_open,
         .window_close = window_close,
         .close = tape_close,
+        .flush = fabric_flush_none,
 };
 
 static struct tape *tape_new(struct loop *loop)
