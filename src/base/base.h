@@ -162,6 +162,9 @@ typedef uint64_t le64;
 
 /* CRC32C (Castagnoli, RFC 3720 appendix B.4), of @len bytes, continuing from @crc (0 to begin). */
 uint32_t crc32c(uint32_t crc, const void *buf, size_t len);
+/* Of two pieces one behind the other, from the checksum of each; the second is CRC_PIECE long. */
+#define CRC_PIECE 4096u
+uint32_t crc32c_join(uint32_t first, uint32_t second);
 
 /* --- randomness: xoshiro256**, seeded, for simulation, sampling and back-off; not for secrets ---
  */

@@ -10,6 +10,31 @@
 
 #define CRC_CALL_MAX (1u << 30) /* its length is an int */
 
+/*
+ * What CRC_PIECE bytes of zero make of a remainder, by its bytes: division is linear, so the
+ * remainder of all is that of what stands in front, moved on, and that of what is behind it.
+ */
+static uint32_t moved[4][256];
+
+__attribute__((constructor)) static void moved_init(void)
+{
+	static const uint8_t zeroes[CRC_PIECE];
+
+	for (unsigned bit = 0; bit < 32; bit++) {
+		uint32_t *t = moved[bit / 8], to = ~crc32c(~(1u << bit), zeroes, sizeof(zeroes));
+
+		for (unsigned v = 1u << bit % 8; v < 256; v++)
+			if (v >> bit % 8 & 1)
+				t[v] ^= to;
+	}
+}
+
+uint32_t crc32c_join(uint32_t first, uint32_t second)
+{
+	return moved[0][first & 255] ^ moved[1][first >> 8 & 255] ^ moved[2][first >> 16 & 255] ^
+	       moved[3][first >> 24] ^ second;
+}
+
 uint32_t crc32c(uint32_t crc, const void *buf, size_t len)
 {
 	/* ISA-L only reads, though its prototype lacks the const. */

@@ -174,6 +174,17 @@ struct pst_op {
 	const struct iovec *iov;
 	uint32_t iov_count;
 	struct mem_region *region;
+	/*
+	 * READ, WRITE: checksums (CRC32C) of the data, one for each 4096 bytes of it from its
+	 * beginning, or NULL. WRITE: the submitter has made them of these very bytes, which nobody
+	 * changes; len is a multiple of 4096. A store may keep them instead of making its own (our
+	 * engine does for what does not go through its journal), and so what is damaged on the way
+	 * to the device is found by who reads it. READ: room for len / 4096
+	 * of them. csum_made: they are what the data was verified by, all of them; else the store
+	 * can't tell.
+	 */
+	uint32_t *csum;
+	bool csum_made;
 
 	/* BATCH */
 	struct pst_mut *muts;

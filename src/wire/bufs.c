@@ -24,6 +24,11 @@ int wire_bufs_init(struct wire_bufs *b, enum mem_kind kind, const unsigned count
 	rc = mem_region_new(&b->region, kind, total);
 	if (rc < 0)
 		return rc;
+	b->csum = mem_alloc(total / 4096 * sizeof(*b->csum));
+	if (!b->csum) {
+		wire_bufs_done(b);
+		return -ENOMEM;
+	}
 	at = b->region->addr;
 	for (unsigned i = 0; i < WIRE_BUF_CLASSES; i++) {
 		b->cls[i].begin = at;
@@ -31,6 +36,7 @@ int wire_bufs_init(struct wire_bufs *b, enum mem_kind kind, const unsigned count
 		b->cls[i].end = at;
 		b->cls[i].bytes = class_bytes[i];
 		b->cls[i].count = counts[i];
+		b->max = counts[i] ? class_bytes[i] : b->max;
 		b->cls[i].free = mem_alloc((counts[i] + 1) * sizeof(unsigned));
 		if (!b->cls[i].free) {
 			wire_bufs_done(b);
@@ -49,6 +55,8 @@ void wire_bufs_done(struct wire_bufs *b)
 		mem_free(b->cls[i].free);
 		b->cls[i].free = NULL;
 	}
+	mem_free(b->csum);
+	b->csum = NULL;
 	mem_region_free(b->region);
 	b->region = NULL;
 }
@@ -89,16 +97,6 @@ void wire_bufs_put(struct wire_bufs *b, void *buf)
 	pst_assert_slow(b->cls[i].out);
 	b->cls[i].free[b->cls[i].count - b->cls[i].out--] =
 	        (unsigned)((size_t)((uint8_t *)buf - b->cls[i].begin) / b->cls[i].bytes);
-}
-
-size_t wire_bufs_max(const struct wire_bufs *b)
-{
-	size_t max = 0;
-
-	for (unsigned i = 0; i < WIRE_BUF_CLASSES; i++)
-		if (b->cls[i].count)
-			max = b->cls[i].bytes;
-	return max;
 }
 
 size_t wire_bufs_size(const struct wire_bufs *b, const void *buf)

@@ -78,8 +78,7 @@ static bool slow_may(struct wire_listener *l, uint64_t now)
 	return true;
 }
 
-static void slow_tell(struct sreq *r, enum wire_class class, const uint64_t ns[WIRE_PHASES],
-                      uint64_t now)
+static void slow_tell(struct sreq *r, enum wire_class class, uint64_t now)
 {
 	const struct pst_op *op = &r->s.op;
 	const struct session *s = r->conn->sc.session;
@@ -97,11 +96,12 @@ static void slow_tell(struct sreq *r, enum wire_class class, const uint64_t ns[W
 	log_warn("slow op: total=%.3fms queue=%.3fms in=%.3fms store=%.3fms out=%.3fms op=%s "
 	         "opcode=%u status=%d cont=%u %s off=%" PRIu64 " len=%" PRIu64
 	         " tenant=%u session=%" PRIx64 " who=%s peer=%s untold=%" PRIu64,
-	         (double)(now - r->mark.born) / 1e6, (double)ns[WIRE_PHASE_QUEUE] / 1e6,
-	         (double)ns[WIRE_PHASE_IN] / 1e6, (double)ns[WIRE_PHASE_STORE] / 1e6,
-	         (double)ns[WIRE_PHASE_OUT] / 1e6, wire_class_name(class), op->opcode,
-	         r->resp.status, op->cont, where, op->off, op->len, op->tenant,
-	         s ? session_number(s) : 0, s ? session_ident(s)->who : "-",
+	         (double)(now - r->mark.born) / 1e6,
+	         (double)(r->mark.admitted - r->mark.born) / 1e6,
+	         (double)(r->mark.run - r->mark.admitted) / 1e6,
+	         (double)(r->mark.done - r->mark.run) / 1e6, (double)(now - r->mark.done) / 1e6,
+	         wire_class_name(class), op->opcode, r->resp.status, op->cont, where, op->off,
+	         op->len, op->tenant, s ? session_number(s) : 0, s ? session_ident(s)->who : "-",
 	         r->conn->chan ? r->conn->chan->peer.addr : "-", l->slow_untold);
 	l->slow_untold = 0;
 }
@@ -115,18 +115,14 @@ void figures_answered(struct sreq *r)
 	enum wire_class class =
 	        classes[r->s.op.opcode] ? classes[r->s.op.opcode] - 1u : WIRE_CLASS_OTHER;
 	struct wire_class_figures *f = &l->class[class];
-	uint64_t now = r->mark.waited ? loop_now(l->loop) : r->mark.done;
-	uint64_t ns[WIRE_PHASES] = {
-	        [WIRE_PHASE_QUEUE] = r->mark.admitted - r->mark.born,
-	        [WIRE_PHASE_IN] = r->mark.run - r->mark.admitted,
-	        [WIRE_PHASE_STORE] = r->mark.done - r->mark.run,
-	        [WIRE_PHASE_OUT] = now - r->mark.done,
-	};
+	uint64_t now = unlikely(r->mark.waited) ? loop_now(l->loop) : r->mark.done;
 
 	if (unlikely(!w || w->is & WIRE_OP_STEADY || r->resp.what & WIRE_AGAIN))
 		return;
-	for (unsigned i = 0; i < WIRE_PHASES; i++)
-		f->phase_ns[i] += ns[i];
+	f->phase_ns[WIRE_PHASE_QUEUE] += r->mark.admitted - r->mark.born;
+	f->phase_ns[WIRE_PHASE_IN] += r->mark.run - r->mark.admitted;
+	f->phase_ns[WIRE_PHASE_STORE] += r->mark.done - r->mark.run;
+	f->phase_ns[WIRE_PHASE_OUT] += now - r->mark.done;
 	hist_add(&f->latency, now - r->mark.born);
 	if (unlikely(r->resp.status < 0))
 		f->errors++;
@@ -134,7 +130,7 @@ void figures_answered(struct sreq *r)
 		f->bytes_in += r->len;
 	f->bytes_out += r->resp.len;
 	if (unlikely(l->opts.slow_ns && now - r->mark.born >= l->opts.slow_ns))
-		slow_tell(r, class, ns, now);
+		slow_tell(r, class, now);
 }
 
 /* --- channels --- */

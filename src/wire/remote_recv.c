@@ -199,6 +199,23 @@ static bool crc_good(const struct rreq *r, uint32_t crc)
 	return !(r->resp.what & WIRE_CRC) || crc == r->resp.crc;
 }
 
+/* Data into the op's memory, unless it is there already. Is it what was sent? */
+static bool data_take(const struct rreq *r, const uint8_t *from)
+{
+	const struct pst_op *op = r->op;
+	const struct iovec *iov = op->iov;
+	uint32_t len = r->resp.len;
+
+	if (likely(op->iov_count == 1)) {
+		if (from)
+			memcpy(iov->iov_base, from, len);
+		return !(r->resp.what & WIRE_CRC) || crc32c(0, iov->iov_base, len) == r->resp.crc;
+	}
+	if (from)
+		scatter(op, from, len);
+	return !(r->resp.what & WIRE_CRC) || crc_scattered(op, len) == r->resp.crc;
+}
+
 /* The payload lies in our memory, which nobody else changes any more. */
 static void payload_finish(struct rreq *r, const uint8_t *from)
 {
@@ -207,12 +224,10 @@ static void payload_finish(struct rreq *r, const uint8_t *from)
 	uint32_t len = r->resp.len;
 
 	if (w->is & WIRE_OP_DATA_OUT) {
-		if (from)
-			scatter(op, from, len);
-		if (!crc_good(r, crc_scattered(op, len)))
-			bad_crc(r);
-		else
+		if (likely(data_take(r, from)))
 			complete(r);
+		else
+			bad_crc(r);
 		return;
 	}
 	if (!crc_good(r, crc32c(0, from, len))) {

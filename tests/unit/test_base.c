@@ -63,6 +63,25 @@ static void test_crc32c_lengths_and_pieces(void **state)
 	assert_int_equal(crc32c(0, buf, sizeof(buf)), crc32c_slow(0, buf, sizeof(buf)));
 }
 
+static void test_crc32c_join(void **state)
+{
+	static uint8_t buf[1000 + 2 * CRC_PIECE];
+	struct rng r;
+
+	rng_seed(&r, 2);
+	for (size_t i = 0; i < sizeof(buf); i++)
+		buf[i] = (uint8_t)rng_next(&r);
+	for (size_t first = 0; first <= 1000; first += 125) {
+		uint32_t a = crc32c(0, buf, first), b = crc32c(0, buf + first, CRC_PIECE);
+		uint32_t c = crc32c(0, buf + first + CRC_PIECE, CRC_PIECE);
+
+		assert_int_equal(crc32c_join(a, b), crc32c(0, buf, first + CRC_PIECE));
+		assert_int_equal(crc32c_join(crc32c_join(a, b), c),
+		                 crc32c(0, buf, first + 2 * CRC_PIECE));
+	}
+	assert_int_equal(crc32c_join(0, 0x12345678), 0x12345678); /* nothing in front */
+}
+
 /* --- randomness --- */
 
 static void test_rng_is_fixed(void **state)
@@ -512,6 +531,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_crc32c_vectors),
 	        cmocka_unit_test(test_crc32c_lengths_and_pieces),
+	        cmocka_unit_test(test_crc32c_join),
 	        cmocka_unit_test(test_rng_is_fixed),
 	        cmocka_unit_test(test_rng_below),
 	        cmocka_unit_test(test_rng_chance),

@@ -100,7 +100,11 @@ static void bad_block(struct part *p, uint32_t i, int status, const char *what)
 
 static void verify(struct part *p)
 {
+	uint32_t *keep = p->op->csum_made ? p->op->csum + (p->lblk - state(p->op)->first) : NULL;
+
 	for (uint32_t i = 0; i < p->blocks; i++) {
+		if (keep)
+			keep[i] = p->csum[i];
 		if (crc32c(0, p->buf + (size_t)i * BLOCK_BYTES, BLOCK_BYTES) == p->csum[i])
 			continue;
 		p->shard->l->stat.csum_errors++;
@@ -246,7 +250,9 @@ static inline __attribute__((always_inline)) int part_start(struct shard *s, str
 	p->pending = 1;
 	p->dio.done = part_read;
 	r->pending++;
-	if (p->verify) {
+	if (unlikely(!p->verify)) {
+		op->csum_made = false;
+	} else {
 		if (h->has_csum && lblk == 0 && !(op->flags & PST_F_CSUM_PAGE)) {
 			p->known[0] = 1;
 			p->csum[0] = h->csum;
@@ -275,6 +281,8 @@ static int read_extent(struct shard *s, struct pst_op *op, const struct head *h,
 
 		if (j) {
 			memcpy(r->buf + (lblk - r->first) * BLOCK_BYTES, j->data, BLOCK_BYTES);
+			if (op->csum_made)
+				op->csum[lblk - r->first] = j->csum;
 		} else {
 			int err;
 
@@ -314,6 +322,7 @@ static enum pst_outcome go_on(struct shard *s, struct pst_op *op, const struct b
 			e = &scratch;
 		if (!e || e->lblk > r->next) {
 			to = e ? MIN(to, e->lblk) : to;
+			op->csum_made = false; /* of nothing there are none */
 			memset(r->buf + (r->next - r->first) * BLOCK_BYTES, 0,
 			       (to - r->next) * BLOCK_BYTES);
 			r->next = to;
@@ -393,6 +402,7 @@ static enum pst_outcome read_begin(struct shard *s, struct pst_op *op, const str
 	memset(r, 0, sizeof(*r));
 	r->first = r->next = op->off / BLOCK_BYTES;
 	r->end = DIV_ROUND_UP(op->off + op->ret_len, BLOCK_BYTES);
+	op->csum_made = op->csum && (op->off | op->ret_len) % BLOCK_BYTES == 0;
 	if (direct(s->l, op, r->end - r->first)) {
 		r->buf = op->iov[0].iov_base;
 	} else {
