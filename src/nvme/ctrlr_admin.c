@@ -11,29 +11,29 @@ static bool is_target(const struct nvme_req *r, uint16_t sqid, uint16_t cid)
 	return r->sq->qid == sqid && le16_get(r->cmd.cid) == cid;
 }
 
-static struct nvme_req *find(struct list *l, uint16_t sqid, uint16_t cid)
+/* Lists of namespaces have commands of other controllers, too, with the same numbers. */
+static struct nvme_req *find(struct list *l, const struct nvme_ctrlr *c, uint16_t sqid,
+                             uint16_t cid)
 {
 	struct nvme_req *r;
 
 	list_for_each (r, l, link) {
-		if (is_target(r, sqid, cid))
+		if (r->c == c && is_target(r, sqid, cid))
 			return r;
 	}
 	return NULL;
 }
 
-static struct nvme_req *find_waiting(struct nvme_ctrlr *c, uint16_t sqid, uint16_t cid)
+struct nvme_req *find_waiting(struct nvme_ctrlr *c, uint16_t sqid, uint16_t cid)
 {
-	struct nvme_req *r = find(&c->events_wanted, sqid, cid);
+	struct nvme_req *r = find(&c->events_wanted, c, sqid, cid);
 
 	if (!r)
-		r = find(&c->delayed, sqid, cid);
+		r = find(&c->delayed, c, sqid, cid);
 	for (unsigned i = 0; i < NVME_SUBSYS_NS_MAX && !r; i++) {
 		struct nvme_ns *ns = c->subsys->ns[i];
 
-		r = ns ? find(&ns->gate, sqid, cid) : NULL;
-		if (r && r->c != c)
-			r = NULL; /* another controller's command has the same numbers */
+		r = ns ? find(&ns->gate, c, sqid, cid) : NULL;
 	}
 	return r;
 }
@@ -54,7 +54,7 @@ static uint16_t abort_command(struct nvme_req *r)
 		c->aer_count--;
 	list_del(&target->link);
 	loop_timer_disarm(c->subsys->loop, &target->timer);
-	target->place = REQ_WORKING;
+	req_move(target, REQ_WORKING);
 	target->fault = FAULT_NONE;
 	r->dw0 = 0;
 	req_complete(target, NVME_SC_ABORTED);

@@ -26,7 +26,7 @@ static void events_send(struct nvme_ctrlr *c)
 		r = list_first(&c->events_wanted, struct nvme_req, link);
 		list_del(&r->link);
 		c->aer_count--;
-		r->place = REQ_WORKING;
+		req_move(r, REQ_WORKING);
 		r->dw0 = NVME_EVENT_MAKE(e.type, e.info, e.page);
 		req_complete(r, 0);
 	}
@@ -38,7 +38,7 @@ uint16_t event_wait(struct nvme_req *r)
 
 	if (c->aer_count == AER_MAX)
 		return ERR(NVME_SC_ASYNC_LIMIT);
-	r->place = REQ_EVENT;
+	req_move(r, REQ_EVENT);
 	r->iov_count = 0; /* it waits for long, and touches no memory */
 	list_push(&c->events_wanted, &r->link);
 	c->aer_count++;

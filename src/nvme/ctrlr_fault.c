@@ -220,7 +220,7 @@ static void delay_over(struct loop_timer *t)
 	struct nvme_req *r = container_of(t, struct nvme_req, timer);
 
 	list_del(&r->link);
-	r->place = REQ_WORKING;
+	req_move(r, REQ_WORKING);
 	if (ctrlr_lives(r->c))
 		req_post(r, true);
 	else
@@ -243,7 +243,7 @@ bool fault_after(struct nvme_req *r)
 		req_drop(r); /* no memory for a timer: later than asked for, for ever */
 		return true;
 	}
-	r->place = REQ_DELAYED;
+	req_move(r, REQ_DELAYED);
 	list_push(&c->delayed, &r->link);
 	return true;
 }

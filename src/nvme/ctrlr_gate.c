@@ -16,7 +16,7 @@ static bool may_pass(const struct nvme_ns *ns, const struct nvme_req *r)
 
 static void pass(struct nvme_ns *ns, struct nvme_req *r)
 {
-	r->place = REQ_WORKING;
+	req_move(r, REQ_WORKING);
 	r->ns = ns;
 	if (r->holds) {
 		ns->holder = r;
@@ -53,7 +53,7 @@ static void come(struct nvme_req *r, struct nvme_ns *ns, void (*run)(struct nvme
 		pass(ns, r);
 		return;
 	}
-	r->place = REQ_AT_GATE;
+	req_move(r, REQ_AT_GATE);
 	list_push(&ns->gate, &r->link);
 }
 

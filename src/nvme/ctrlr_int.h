@@ -98,6 +98,7 @@ struct ctrlr_sq {
 	uint32_t head, tail; /* tail: the last good one */
 	uint32_t db_seen;
 	uint32_t taken;
+	uint32_t held;            /* of those, the ones whose place is not REQ_WORKING */
 	struct nvme_req *fused;   /* the first half, until the second is taken */
 	struct nvme_req *deleter; /* Delete I/O Submission Queue that waits for taken to be 0 */
 };
@@ -315,6 +316,12 @@ static inline void cqe_write(struct nvme_ctrlr *c, const struct ctrlr_sq *sq, st
 		c->irqs_due = cq->notify = true;
 }
 
+static inline void req_move(struct nvme_req *r, enum req_place place)
+{
+	r->sq->held += (uint32_t)(place != REQ_WORKING) - (uint32_t)(r->place != REQ_WORKING);
+	r->place = (uint8_t)place;
+}
+
 static inline void req_return(struct nvme_ctrlr *c, struct ctrlr_sq *sq, struct nvme_req *r)
 {
 	struct nvme_req **pool = sq->pool;
@@ -378,7 +385,8 @@ static inline void *dma_get(const struct nvme_ctrlr *c, uint64_t addr, size_t le
 
 /* A Read, and a Write, not fused, with PRPs, out of an I/O queue, without a fault plan. */
 void plain_read(struct nvme_ctrlr *c, struct nvme_req *r);
-void plain_write(struct nvme_ctrlr *c, struct nvme_req *r);
+/* False: it was passed on. */
+bool plain_write(struct nvme_ctrlr *c, struct nvme_req *r);
 
 /* --- ctrlr_io.c, ctrlr_rmw.c (also DSM), ctrlr_gate.c --- */
 
@@ -409,6 +417,8 @@ void gate_leave(struct nvme_req *r); /* called by req_complete and req_drop */
 /* --- ctrlr_admin.c, ctrlr_format.c, ctrlr_identify.c, ctrlr_feature.c, ctrlr_log.c, _event.c --- */
 
 void admin_start(struct nvme_req *r);
+/* The command with this id that waits: for an event, at a gate, delayed on purpose. NULL: none. */
+struct nvme_req *find_waiting(struct nvme_ctrlr *c, uint16_t sqid, uint16_t cid);
 uint16_t identify(struct nvme_req *r);
 uint16_t format_start(struct nvme_req *r);
 void features_reset(struct nvme_ctrlr *c);

@@ -104,7 +104,7 @@ void plain_read(struct nvme_ctrlr *c, struct nvme_req *r)
 	bdev_submit(ns->bdev, &r->io);
 }
 
-void plain_write(struct nvme_ctrlr *c, struct nvme_req *r)
+bool plain_write(struct nvme_ctrlr *c, struct nvme_req *r)
 {
 	struct nvme_ns *ns;
 	uint64_t len;
@@ -112,7 +112,7 @@ void plain_write(struct nvme_ctrlr *c, struct nvme_req *r)
 	if (unlikely(!plain_prepare(c, r, &ns, &len) || ns->read_only || ns->holder ||
 	             !list_empty(&ns->gate))) {
 		io_start(r);
-		return;
+		return false;
 	}
 	c->writes++;
 	c->bytes_written += len;
@@ -124,4 +124,5 @@ void plain_write(struct nvme_ctrlr *c, struct nvme_req *r)
 	r->io.flags = likely(c->feat.write_cache) ? 0 : BDEV_FUA;
 	r->io.done = plain_write_done;
 	bdev_submit(ns->bdev, &r->io);
+	return true;
 }

@@ -22,7 +22,7 @@ static void req_clean(struct nvme_req *r)
 	r->other = NULL;
 	r->dw0 = 0;
 	r->fault = FAULT_NONE;
-	r->place = REQ_WORKING;
+	req_move(r, REQ_WORKING);
 }
 
 void req_drop(struct nvme_req *r)
@@ -213,10 +213,40 @@ static __attribute__((noinline)) void fuse(struct nvme_req *r)
 		io_start(r);
 }
 
+/*
+ * Another command with the id of @r that is held: it waits for an event, for its other half, at a
+ * gate, for the deletion of a queue, formats, or is delayed on purpose. That is all that can be under
+ * way on the admin queue. On I/O queues commands that are with their device are not looked for: their
+ * ids would have to be kept, at a cost to each, and a host that repeats one mixes up its own answers.
+ */
+static __attribute__((noinline, cold)) bool cid_is_held(const struct nvme_req *r)
+{
+	const struct ctrlr_sq *sq = r->sq;
+	const struct nvme_req *held[3 + NVME_SUBSYS_NS_MAX + NVME_CTRLR_QUEUES_MAX];
+	struct nvme_ctrlr *c = r->c;
+	unsigned n = 0;
+
+	held[n++] = find_waiting(c, sq->qid, le16_get(r->cmd.cid));
+	held[n++] = sq->fused;
+	for (unsigned i = 0; i < NVME_SUBSYS_NS_MAX; i++)
+		held[n++] = c->subsys->ns[i] ? c->subsys->ns[i]->holder : NULL;
+	for (unsigned i = 0; i <= NVME_CTRLR_QUEUES_MAX; i++)
+		held[n++] = c->sqs[i] ? c->sqs[i]->deleter : NULL;
+	while (n--) {
+		if (held[n] && held[n]->sq == sq && held[n]->cmd.cid == r->cmd.cid)
+			return true;
+	}
+	return false;
+}
+
 void cmd_start(struct nvme_req *r)
 {
 	struct ctrlr_sq *sq = r->sq;
 
+	if (unlikely(sq->held || sq->fused || !sq->qid) && cid_is_held(r)) {
+		req_complete(r, ERR(NVME_SC_CID_CONFLICT));
+		return;
+	}
 	if (unlikely(r->c->plan) && fault_before(r))
 		return;
 	if (unlikely(!sq->qid))
@@ -230,7 +260,7 @@ void cmd_start(struct nvme_req *r)
 /* No command of this queue is in need of cmd_start() for what it is not. */
 static inline bool sq_is_plain(const struct nvme_ctrlr *c, const struct ctrlr_sq *sq)
 {
-	return sq->qid && !sq->fused && !c->plan;
+	return sq->qid && !sq->fused && !sq->held && !c->plan;
 }
 
 /* Opcode, and flags of 0: not fused, with PRPs. */
@@ -261,7 +291,8 @@ static unsigned sq_take(struct nvme_ctrlr *c, struct ctrlr_sq *sq, unsigned max)
 		if (likely(plain && cmd_kind(&r->cmd) == NVME_IO_READ)) {
 			plain_read(c, r);
 		} else if (likely(plain && cmd_kind(&r->cmd) == NVME_IO_WRITE)) {
-			plain_write(c, r);
+			if (unlikely(!plain_write(c, r)))
+				plain = sq_is_plain(c, sq); /* it may wait at a gate */
 		} else {
 			cmd_start(r);
 			plain = sq_is_plain(c, sq);

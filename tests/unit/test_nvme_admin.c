@@ -231,6 +231,59 @@ static void test_ana_log(void **state)
 	rig_free(r);
 }
 
+/* An id is taken while its command is held: on the admin queue that is as long as it is under way. */
+static void test_cid_conflict(void **state)
+{
+	struct rig *r = rig_two();
+	struct nvme_cmd aer = rig_cmd(NVME_ADMIN_ASYNC_EVENT, 0),
+	                id = rig_cmd(NVME_ADMIN_IDENTIFY, 0);
+	struct nvme_cmd read = rig_rw(NVME_IO_READ, 1, 0, 1, 0, 0), first, second;
+	struct nvme_cqe cqe;
+	uint16_t cid;
+
+	id.cdw10 = le32_make(NVME_CNS_CTRLR);
+	id.prp1 = read.prp1 = le64_make(rig_addr(r, rig_mem(r, 4096, 4096)));
+	cid = rig_submit(&r->admin, &aer);
+	rig_run(r, 2);
+	r->admin.next_cid = cid;
+	assert_int_equal(admin(r, id), DNR(NVME_SC_CID_CONFLICT));
+	assert_int_equal(admin(r, id), 0); /* another id */
+	assert_int_equal(admin(r, id), 0);
+	r->admin.next_cid = cid;
+	rig_submit(&r->admin, &aer);
+	cqe = rig_wait(r, &r->admin);
+	assert_int_equal(le16_get(cqe.cid), cid);
+	assert_int_equal(rig_status(cqe), DNR(NVME_SC_CID_CONFLICT));
+
+	/* I/O: one that is held back on purpose, and the first half of two. */
+	assert_int_equal(nvme_ctrlr_faults(r->ctrlr, "delay:ms=50,count=1", NULL), 0);
+	cid = rig_submit(&r->io, &read);
+	rig_run(r, 3);
+	assert_int_equal(nvme_ctrlr_faults(r->ctrlr, NULL, NULL), 0); /* as all are, again */
+	r->io.next_cid = cid;
+	rig_submit(&r->io, &read);
+	rig_submit(&r->io, &read);
+	cqe = rig_wait(r, &r->io);
+	assert_int_equal(rig_status(cqe), DNR(NVME_SC_CID_CONFLICT));
+	assert_int_equal(le16_get(cqe.cid), cid);
+	assert_int_equal(rig_status(rig_wait(r, &r->io)), 0);
+	cqe = rig_wait(r, &r->io); /* the first one's own end */
+	assert_int_equal(rig_status(cqe), 0);
+	assert_int_equal(le16_get(cqe.cid), cid);
+	r->io.next_cid = cid;
+	assert_int_equal(rig_exec(r, &r->io, &read, NULL), 0); /* free again */
+	first = rig_rw(NVME_IO_COMPARE, 1, 0, 1, le64_get(read.prp1), 0);
+	first.flags = NVME_CMD_FUSE_FIRST;
+	second = rig_rw(NVME_IO_WRITE, 1, 0, 1, le64_get(read.prp1), 0);
+	second.flags = NVME_CMD_FUSE_SECOND;
+	r->io.next_cid = 77;
+	rig_put(&r->io, &first);
+	r->io.next_cid = 77;
+	rig_submit(&r->io, &second);
+	assert_int_equal(rig_status(rig_wait(r, &r->io)), DNR(NVME_SC_CID_CONFLICT));
+	rig_free(r);
+}
+
 static void test_events(void **state)
 {
 	struct rig *r = rig_two();
@@ -446,9 +499,9 @@ int main(void)
 	        cmocka_unit_test(test_identify_ctrlr), cmocka_unit_test(test_identify_ns),
 	        cmocka_unit_test(test_identify_more),  cmocka_unit_test(test_logs),
 	        cmocka_unit_test(test_ana_log),        cmocka_unit_test(test_events),
-	        cmocka_unit_test(test_plan_syntax),    cmocka_unit_test(test_faults),
-	        cmocka_unit_test(test_fault_fatal),    cmocka_unit_test(test_fault_remove),
-	        cmocka_unit_test(test_alloc_failures),
+	        cmocka_unit_test(test_cid_conflict),   cmocka_unit_test(test_plan_syntax),
+	        cmocka_unit_test(test_faults),         cmocka_unit_test(test_fault_fatal),
+	        cmocka_unit_test(test_fault_remove),   cmocka_unit_test(test_alloc_failures),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
