@@ -162,6 +162,7 @@ struct pst_store_status {
 	uint64_t
 	        refused[PST_SCARCE_KINDS]; /* changes that ended with -ENOSPC, by enum pst_scarce */
 	uint32_t refused_last;             /* enum pst_scarce: of the last of them */
+	char sealed[32]; /* what the channel is sealed with: "aes-256-gcm"; "": it is not */
 };
 
 /*

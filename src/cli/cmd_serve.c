@@ -20,6 +20,7 @@ enum {
 	OPT_CHANNELS,
 	OPT_SOCKET,
 	OPT_INSECURE,
+	OPT_SEAL,
 	OPT_TLS_CERT,
 	OPT_TLS_KEY,
 	OPT_TLS_CA,
@@ -45,6 +46,9 @@ static const struct cli_opt opts[] = {
                         "$XDG_RUNTIME_DIR/penstock)"},
         [OPT_INSECURE] = {0, "insecure", NULL,
                           "whoever can reach it may do everything, and see it on the way"},
+        [OPT_SEAL] = {0, "seal", "WHEN",
+                      "channels without TLS are sealed: auto (where others could read; default), "
+                      "required (all but the pipe), or off"},
         [OPT_TLS_CERT] = {0, "tls-cert", "FILE", "tcp speaks TLS 1.3 with this certificate (PEM)"},
         [OPT_TLS_KEY] = {0, "tls-key", "FILE", "its key (PEM, not encrypted)"},
         [OPT_TLS_CA] = {0, "tls-ca", "FILE",
@@ -120,10 +124,11 @@ static int announce(struct cli *cli, const struct server *s)
 		json_t *doors = json_array();
 
 		for (unsigned i = 0; i < s->door_count; i++)
-			json_array_append_new(doors, json_pack("{s:s, s:s, s:b}", "channel",
-			                                       s->door[i].provider, "address",
-			                                       s->door[i].addr, "tls",
-			                                       (int)s->door[i].tls));
+			json_array_append_new(doors,
+			                      json_pack("{s:s, s:s, s:b, s:b}", "channel",
+			                                s->door[i].provider, "address",
+			                                s->door[i].addr, "tls", (int)s->door[i].tls,
+			                                "sealed", (int)s->door[i].sealed));
 		if (cli_print_json(cli, json_pack("{s:o, s:s?, s:i}", "listening", doors, "metrics",
 		                                  server_metrics_addr(s), "pid", (int)getpid())) !=
 		    CLI_OK)
@@ -132,7 +137,9 @@ static int announce(struct cli *cli, const struct server *s)
 		printf("serving at");
 		for (unsigned i = 0; i < s->door_count; i++)
 			printf("%s %s (%s%s)", i ? "," : "", s->door[i].addr, s->door[i].provider,
-			       s->door[i].tls ? "+tls" : "");
+			       s->door[i].tls      ? "+tls"
+			       : s->door[i].sealed ? "+sealed"
+			                           : "");
 		if (server_metrics_addr(s))
 			printf(", %s (metrics)", server_metrics_addr(s));
 		printf("\n");
@@ -195,6 +202,7 @@ static int take_option(struct cli *cli, struct asked *a, int opt, const char *va
 	        [OPT_LOG_LEVEL] = &o->log_level, [OPT_TLS_CERT] = &o->tls_cert,
 	        [OPT_TLS_KEY] = &o->tls_key,     [OPT_TLS_CA] = &o->tls_ca,
 	        [OPT_METRICS] = &o->metrics,     [OPT_CONTROL] = &o->control,
+	        [OPT_SEAL] = &o->seal,
 	};
 	uint64_t ms;
 
@@ -292,7 +300,9 @@ const struct cli_command cmd_serve = {
                 "SIGINT), with one line on stdout when it is ready. Clients name it\n"
                 "pst://HOST[:PORT]. On this host they come over shared memory (the channel\n"
                 "pipe), as the user that they are: the server's own may do everything. An\n"
-                "address that other hosts can reach wants TLS, or --insecure in so many words.\n"
+                "address that other hosts can reach wants TLS; without it the channels there are\n"
+                "sealed (AES-256-GCM, under keys that follow from a capability's token, which\n"
+                "clients then need and never show), or open with --insecure in so many words.\n"
                 "\n"
                 "Over tcp a client is known by its certificate (--tls-ca: it must show one), by\n"
                 "a capability's token, or not at all: then it is refused. The PEM files are read\n"
@@ -300,7 +310,7 @@ const struct cli_command cmd_serve = {
                 "\n"
                 "RDMA: --channels pipe,tcp,ofi:verbs; ofi:tcp does the same over sockets, where "
                 "there\n"
-                "is no NIC. It listens two ports above, and has no encryption of its own.\n"
+                "is no NIC. It listens two ports above, and is sealed where others could read it.\n"
                 "\n"
                 "A client's options follow a '?': channel=pipe, tcp or ofi:PROVIDER (default: the\n"
                 "best of pipe and tcp that both ends can use; status says which), socket=PATH, "
@@ -310,7 +320,10 @@ const struct cli_command cmd_serve = {
                 "(faster, but a crash of the server loses what was not flushed). TLS: tls-ca=FILE\n"
                 "(the server's authority) or tls=yes (the system's list), tls-cert=FILE and\n"
                 "tls-key=FILE (the client's own), tls-name=NAME (in the server's certificate, if\n"
-                "it isn't HOST). insecure=yes shows a token even where others can read it.\n"
+                "it isn't HOST). seal=auto (default: who has a token seals what others could "
+                "read),\n"
+                "required (everything) or off. insecure=yes shows a token even where others can\n"
+                "read it.\n"
                 "\n"
                 "With --config the options stand in a YAML file, and more of them: limits, shares\n"
                 "and rates of tenants. The annotated example is serve.yaml among the installed\n"
@@ -325,6 +338,8 @@ const struct cli_command cmd_serve = {
                 "      --tls-key srv.key --tls-ca ca.pem\n"
                 "  penstock -s 'pst://srv?tls-ca=ca.pem&tls-cert=me.pem&tls-key=me.key' ls "
                 "train:/\n"
+                "  penstock serve /dev/nvme0n1 --listen 0.0.0.0:7440 --channels "
+                "pipe,tcp,ofi:verbs\n"
                 "  penstock serve /dev/nvme0n1 --listen 0.0.0.0:7440 --insecure\n",
         .opts = opts,
         .flags = CLI_JSON | CLI_NO_STORE,

@@ -81,6 +81,7 @@ static json_t *to_json(const struct pst_store_status *s)
 	json_object_set_new(o, "devices", devices);
 	json_set_text(o, "label", s->label);
 	json_set_text(o, "channel", s->channel);
+	json_set_text(o, "sealed", s->sealed);
 	return o;
 }
 
@@ -109,6 +110,8 @@ static void print_status(const struct pst_store_status *s)
 		printf("channel     %s, connected %" PRIu64 " time%s%s\n",
 		       cli_name(s->channel, text, sizeof(text)), s->connects, PLURAL(s->connects),
 		       s->fallbacks ? ", NOT THE FIRST CHOICE" : "");
+	if (s->sealed[0])
+		printf("sealed      %s\n", cli_name(s->sealed, text, sizeof(text)));
 	if (s->stopped)
 		printf("STOPPED     %s\n", s->stopped_why);
 	for (unsigned i = 0; i < s->devices && i < PST_DEVICES_MAX; i++) {

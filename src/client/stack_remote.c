@@ -15,7 +15,8 @@
  * TLS of the channel tcp: tls-ca=FILE (who vouches for the server), or tls=yes for the system's list
  * of authorities; tls-cert=FILE and tls-key=FILE (who we are); tls-name=NAME (the server's, where its
  * certificate is for another one than HOST). A pipe needs none of it: the kernel vouches for its
- * ends. insecure=yes shows a token even where others can read it.
+ * ends. Without TLS a token's holder seals what others could read (wire/seal.h): seal=auto, the default;
+ * required: every channel; off: none. insecure=yes shows a token even where others can read it.
  */
 #include "client/stack.h"
 
@@ -90,6 +91,19 @@ static int seconds(struct options *o, const char *key, uint64_t *ns, struct pst_
 	return rc;
 }
 
+static int seal_parse(struct remote_name *n, const char *text, struct pst_err *err)
+{
+	if (!text || !strcmp(text, "auto"))
+		n->opts.seal = SEAL_AUTO;
+	else if (!strcmp(text, "required"))
+		n->opts.seal = SEAL_REQUIRED;
+	else if (!strcmp(text, "off"))
+		n->opts.seal = SEAL_OFF;
+	else
+		return err_set(err, -EINVAL, "seal=%s: it is auto, required or off", text);
+	return 0;
+}
+
 /* Any option of TLS asks for it. */
 static int tls_parse(struct remote_name *n, struct options *o, struct pst_err *err)
 {
@@ -104,7 +118,9 @@ static int tls_parse(struct remote_name *n, struct options *o, struct pst_err *e
 	         n->opts.fabric.tls_name;
 	if (rc == 0 && n->tls && n->channel && strcmp(n->channel, "tcp"))
 		rc = err_set(err, -EINVAL, "channel=%s has no TLS: it is for tcp", n->channel);
-	return rc ? rc : options_bool(o, "insecure", &n->opts.insecure, err);
+	if (rc == 0)
+		rc = options_bool(o, "insecure", &n->opts.insecure, err);
+	return rc ? rc : seal_parse(n, options_str(o, "seal"), err);
 }
 
 static int take_options(struct remote_name *n, struct options *o, struct pst_err *err)

@@ -47,6 +47,7 @@
 #define FABRIC_ANY_MEMORY     (1u << 1) /* windows and transfers take memory of no region */
 #define FABRIC_PRIVATE        (1u << 2) /* nobody on the way can read or change it: one host, or TLS */
 #define FABRIC_SAME_HOST      (1u << 3)
+#define FABRIC_SEALED         (1u << 4) /* what passes is sealed by a channel on this one: see below */
 
 struct chan;
 struct fabric_listener;
@@ -108,6 +109,18 @@ struct fabric_desc {
 	uint32_t region; /* the provider's: which of the regions shown to the peer */
 };
 
+/*
+ * A channel with FABRIC_SEALED (wire/seal.h; no provider has it) encrypts what transfers move. The mark
+ * of each payload has to reach the other end in a message: which number it was sealed under, and
+ * its tag. A window that the peer reads has a mark for what lies before its cut and one for what lies
+ * behind it, and is read in just these parts. A window that the peer writes is written once, from
+ * its beginning; its owner sets mark[1] and mark_len before it closes it.
+ */
+struct chan_mark {
+	uint64_t number;
+	uint8_t tag[16];
+};
+
 #define FABRIC_PEER_READS  1u
 #define FABRIC_PEER_WRITES 2u
 
@@ -119,6 +132,11 @@ struct chan_window {
 	uint32_t rights;
 	struct mem_region *region;
 	void (*closed)(struct chan_window *w);
+	/* FABRIC_SEALED: */
+	uint64_t cut;             /* in, of one that the peer reads */
+	struct chan_mark mark[2]; /* out; of one that the peer writes: in, the second */
+	uint64_t mark_len;        /* in, there: bytes that it was written; 0: none came */
+	int status; /* out, there, when closed() runs: -EBADMSG: not what was sealed */
 	struct list link;
 	uint64_t priv[6];
 };
@@ -132,6 +150,10 @@ struct chan_xfer {
 	struct fabric_desc desc;   /* the peer's window */
 	uint64_t off;              /* in it */
 	uint64_t len;              /* the sum of iov */
+	/* FABRIC_SEALED: a write's memory may be written over (it must: else -ENOTSUP); the mark is
+	 * given to a read, whose done() has -EBADMSG where it does not fit, and got from a write. */
+	bool scratch;
+	struct chan_mark mark;
 	struct list link;
 	uint64_t priv[8];
 };

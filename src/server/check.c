@@ -12,7 +12,7 @@
 #include "wire/place.h"
 
 /* @what: "--listen" and the like, as the command line has it. Without @o anybody may reach it. */
-static int check_address(const struct server_opts *o, const char *what, const char *text,
+static int check_address(const struct server_opts *o, const char *what, const char *text, bool data,
                          struct pst_err *err)
 {
 	char host[256], port[16];
@@ -22,7 +22,7 @@ static int check_address(const struct server_opts *o, const char *what, const ch
 		return err_set(err, rc, "%s %s: write HOST:PORT", what, text);
 	if (strlen(port) > 5 || strtoul(port, NULL, 10) > 65535)
 		return err_set(err, -EINVAL, "%s %s: there is no port %s", what, text, port);
-	return o ? server_may_listen(o, what, text, host, err) : 0;
+	return o ? server_may_listen(o, what, text, host, data, err) : 0;
 }
 
 static int check_channels(const char *list, struct pst_err *err)
@@ -85,6 +85,7 @@ int server_check(const struct server_opts *o, const char *const *devices, unsign
                  struct pst_err *err)
 {
 	enum pst_log_level level;
+	enum seal_policy seal;
 	int rc = 0;
 
 	if (!device_count)
@@ -93,12 +94,14 @@ int server_check(const struct server_opts *o, const char *const *devices, unsign
 		return err_set(err, -EINVAL, "--log-level %s: write error, warning, info or debug",
 		               o->log_level);
 	rc = check_tls(o, err);
+	if (rc == 0)
+		rc = server_seal(&seal, o, err);
 	for (unsigned i = 0; rc == 0 && i < o->listen_count; i++)
-		rc = check_address(o, "--listen", o->listen[i], err);
+		rc = check_address(o, "--listen", o->listen[i], true, err);
 	if (rc == 0 && o->control && strcmp(o->control, "none"))
-		rc = check_address(o, "--control", o->control, err);
+		rc = check_address(o, "--control", o->control, false, err);
 	if (rc == 0 && o->metrics)
-		rc = check_address(NULL, "--metrics", o->metrics, err);
+		rc = check_address(NULL, "--metrics", o->metrics, false, err);
 	if (rc == 0)
 		rc = check_channels(o->channels, err);
 	if (rc == 0)

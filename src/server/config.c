@@ -27,7 +27,7 @@ struct raw_tenant {
 struct raw {
 	char **devices, **listen, **channels;
 	unsigned devices_count, listen_count, channels_count;
-	char *socket, *insecure, *poll, *control, *metrics, *audit_log, *log_level, *slow_op;
+	char *socket, *insecure, *seal, *poll, *control, *metrics, *audit_log, *log_level, *slow_op;
 	struct {
 		char *cert, *key, *ca;
 	} tls;
@@ -106,6 +106,7 @@ static const cyaml_schema_field_t top_fields[] = {
         CYAML_FIELD_SEQUENCE("channels", OPTIONAL, struct raw, channels, &text_value, 0, 8),
         TEXT("socket", struct raw, socket),
         TEXT("insecure", struct raw, insecure),
+        TEXT("seal", struct raw, seal),
         TEXT("poll", struct raw, poll),
         TEXT("control", struct raw, control),
         TEXT("metrics", struct raw, metrics),
@@ -307,6 +308,7 @@ static int take_all(const struct teller *t, const struct setting *s, unsigned co
 static const struct setting settings[] = {
         AT("socket", socket, opts.socket, KIND_TEXT, 0, 0),
         AT("insecure", insecure, opts.insecure, KIND_BOOL, 0, 0),
+        AT("seal", seal, opts.seal, KIND_TEXT, 0, 0),
         AT("poll", poll, poll, KIND_BOOL, 0, 0),
         AT("control", control, opts.control, KIND_TEXT, 0, 0),
         AT("metrics", metrics, opts.metrics, KIND_TEXT, 0, 0),
@@ -526,6 +528,7 @@ void config_override(struct server_opts *o, const struct server_opts *over)
 	        {&o->metrics, over->metrics},     {&o->audit_log, over->audit_log},
 	        {&o->log_level, over->log_level}, {&o->tls_cert, over->tls_cert},
 	        {&o->tls_key, over->tls_key},     {&o->tls_ca, over->tls_ca},
+	        {&o->seal, over->seal},
 	};
 
 	for (unsigned i = 0; i < ARRAY_LEN(texts); i++)

@@ -22,7 +22,7 @@ static const struct server_door *data_door(const struct server *s)
 }
 
 /*
- * The port after the data plane's, or any where the kernel chose that one, too (the next may be
+ * The port after the data plane's (on this host's own address, where the data plane is sealed), or any where the kernel chose that one, too (the next may be
  * somebody else's). No tcp there, none here: buf is "".
  */
 static int beside(const struct server *s, const struct server_opts *o, char *buf, size_t len,
@@ -44,6 +44,9 @@ static int beside(const struct server *s, const struct server_opts *o, char *buf
 		               "there is no port after %s for the control plane: say --control "
 		               "HOST:PORT, or none",
 		               port);
+	/* It is not sealed: without TLS it stays at home, as the line of where it listens says. */
+	if (!o->insecure && !o->tls_cert && !wire_place_is_loopback(host))
+		(void)snprintf(host, sizeof(host), "%s", strchr(host, ':') ? "::1" : "127.0.0.1");
 	(void)snprintf(buf, len, strchr(host, ':') ? "[%s]:%lu" : "%s:%lu", host, number);
 	return 0;
 }
@@ -59,7 +62,7 @@ static int address(const struct server *s, const struct server_opts *o, char *bu
 	rc = wire_place_split(o->control, host, sizeof(host), port, sizeof(port));
 	if (rc < 0)
 		return err_set(err, rc, "--control %s: write HOST:PORT", o->control);
-	rc = server_may_listen(o, "--control", o->control, host, err);
+	rc = server_may_listen(o, "--control", o->control, host, false, err);
 	if (rc == 0)
 		(void)snprintf(buf, len, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
 	return rc;
@@ -72,7 +75,10 @@ static void endpoints(const struct server *s, struct grpc_front_opts *g)
 		unsigned k = g->endpoints++;
 
 		(void)snprintf(g->endpoint[k].channel, sizeof(g->endpoint[k].channel), "%s%s",
-		               s->door[i].provider, s->door[i].tls ? "+tls" : "");
+		               s->door[i].provider,
+		               s->door[i].tls      ? "+tls"
+		               : s->door[i].sealed ? "+sealed"
+		                                   : "");
 		(void)snprintf(g->endpoint[k].address, sizeof(g->endpoint[k].address), "%s",
 		               s->door[i].addr);
 	}

@@ -30,6 +30,17 @@ static bool wanted(const struct server_opts *o, const char *name)
 	}
 }
 
+/* Of an address without TLS: do all who come there have to seal? */
+static bool must_seal(const struct server *s, const char *addr)
+{
+	char host[256], port[16];
+
+	return s->seal == SEAL_REQUIRED ||
+	       (s->seal == SEAL_AUTO &&
+	        wire_place_split(addr, host, sizeof(host), port, sizeof(port)) == 0 &&
+	        !wire_place_is_loopback(host));
+}
+
 static int door(struct server *s, const struct server_opts *o, const char *provider,
                 const char *addr, struct pst_err *err)
 {
@@ -41,6 +52,7 @@ static int door(struct server *s, const struct server_opts *o, const char *provi
 		return err_set(err, -E2BIG, "more than %d listeners", SERVER_DOORS_MAX);
 	d->provider = provider;
 	d->tls = s->tls && !strcmp(provider, "tcp");
+	d->sealed = !d->tls && strcmp(provider, "pipe") && must_seal(s, addr);
 	fo.tls = d->tls ? s->tls : NULL;
 	if (s->ofi[0])
 		fo.provider = s->ofi;
@@ -96,10 +108,10 @@ static int open_ofi(struct server *s, const struct server_opts *o, const char *t
 
 	if (rc < 0)
 		return rc;
-	if (!o->insecure && !wire_place_is_loopback(host))
+	if (s->seal == SEAL_OFF && !o->insecure && !wire_place_is_loopback(host))
 		return err_set(err, -EPERM,
 		               "--listen %s: others can reach that address, and ofi has no TLS: it "
-		               "wants --insecure",
+		               "wants sealing (no --seal off), or --insecure",
 		               text);
 	if (wire_place_ofi_port(mine, sizeof(mine), port) < 0)
 		return err_set(err, -EINVAL,
@@ -117,7 +129,7 @@ static int open_address(struct server *s, const struct server_opts *o, const cha
 
 	if (rc < 0)
 		return err_set(err, rc, "--listen %s: write HOST:PORT", text);
-	rc = server_may_listen(o, "--listen", text, host, err);
+	rc = server_may_listen(o, "--listen", text, host, true, err);
 	if (rc < 0)
 		return rc;
 	(void)snprintf(addr, sizeof(addr), strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
@@ -215,7 +227,9 @@ int server_open(struct server *s, struct loop *loop, const struct server_opts *o
 
 	memset(s, 0, sizeof(*s));
 	s->loop = loop;
-	rc = server_tls_new(&s->tls, o, err);
+	rc = server_seal(&s->seal, o, err);
+	if (rc == 0)
+		rc = server_tls_new(&s->tls, o, err);
 	if (rc < 0)
 		return rc;
 	rc = stack_open(&s->store, o->store, loop, &stack, err);
@@ -232,6 +246,7 @@ int server_open(struct server *s, struct loop *loop, const struct server_opts *o
 		rc = set_tenants(s, o, err);
 	if (rc == 0) {
 		lo.mem = MEM_SHARED; /* what all channels can register */
+		lo.seal = s->seal;
 		lo.figures = metrics_figures;
 		lo.figures_arg = s;
 		rc = wire_listener_new(&s->listener, s->table, &lo, err);

@@ -36,6 +36,8 @@ struct server_opts {
 	const char *channels; /* "pipe,tcp": which; NULL: all that this build has, but ofi */
 	const char *socket;   /* of the pipe; NULL: beside the first port */
 	bool insecure;        /* whoever comes may do everything */
+	/* "auto", "required", "off" (wire/seal.h); NULL: auto. Not required with @insecure. */
+	const char *seal;
 	/* PEM files. With a certificate and its key tcp speaks TLS and nothing else; with an authority
 	 * too, clients must show a certificate of it. Not with @insecure. */
 	const char *tls_cert, *tls_key, *tls_ca;
@@ -56,6 +58,7 @@ struct server_door {
 	const char *provider;
 	const char *addr; /* as it was given out: with the port that was chosen */
 	bool tls;
+	bool sealed; /* whoever comes that way must seal, or be refused */
 };
 
 struct server {
@@ -64,6 +67,7 @@ struct server {
 	struct session_table *table;
 	struct wire_listener *listener;
 	struct net_tls *tls; /* NULL: none */
+	enum seal_policy seal;
 	struct server_door door[SERVER_DOORS_MAX];
 	unsigned door_count;
 	char socket[256];
@@ -88,7 +92,7 @@ int server_check(const struct server_opts *opts, const char *const *devices, uns
 
 /*
  * Opens the store and its doors. Turns the loop. -EPERM: an address that others can reach, without
- * TLS or @insecure; the errors of stack_open(), session_table_open() and fabric_listen(), with a sentence.
+ * sealing, TLS or @insecure; the errors of stack_open(), session_table_open() and fabric_listen(), with a sentence.
  * On failure nothing stays open.
  */
 int server_open(struct server *s, struct loop *loop, const struct server_opts *opts,
@@ -100,12 +104,15 @@ int server_close(struct server *s, uint64_t wait_ns);
 
 /* --- tls.c: what the parts of the server share --- */
 
+/* What @o says of sealing. -EINVAL, with a sentence. */
+int server_seal(enum seal_policy *ret_policy, const struct server_opts *o, struct pst_err *err);
 /* Reads the files of TLS that @o names; if it names none, *@ret_tls stays. With a sentence. */
 int server_tls_new(struct net_tls **ret_tls, const struct server_opts *o, struct pst_err *err);
-/* May a door be opened at @host, which the option @option named as @text? -EPERM: others can reach
- * it, and nothing keeps them from reading and changing what passes there. */
+/* May a door be opened at @host, which the option @option named as @text? @data: one whose channels
+ * can be sealed. -EPERM: others can reach it, and nothing keeps them from reading and changing what
+ * passes there. */
 int server_may_listen(const struct server_opts *o, const char *option, const char *text,
-                      const char *host, struct pst_err *err);
+                      const char *host, bool data, struct pst_err *err);
 
 /* --- control.c --- */
 

@@ -91,6 +91,21 @@ int cap_token(struct session_table *t, uint64_t id, uint32_t rights, uint64_t ex
 	return 0;
 }
 
+int cap_token_bytes(const char *text, size_t len,
+                    uint8_t ret_bytes[TOKEN_HEAD_BYTES + TOKEN_SECRET_BYTES])
+{
+	uint8_t bytes[TOKEN_HEAD_BYTES + TOKEN_SECRET_BYTES];
+
+	_Static_assert(sizeof(bytes) == sizeof(struct token_bytes),
+	               "head and secret are all of it");
+	_Static_assert(TOKEN_HEAD_BYTES == TOKEN_MACED, "the secret is the MAC");
+	if (len != TOKEN_HEAD_LEN + TOKEN_BODY_LEN || memcmp(text, TOKEN_HEAD, TOKEN_HEAD_LEN) ||
+	    decode(text + TOKEN_HEAD_LEN, TOKEN_BODY_LEN, bytes, sizeof(bytes)))
+		return -EBADF;
+	memcpy(ret_bytes, bytes, sizeof(bytes));
+	return 0;
+}
+
 static int token_open(struct session_table *t, const char *text, size_t len, struct cap **ret_cap,
                       uint32_t *ret_rights)
 {
@@ -100,8 +115,7 @@ static int token_open(struct session_table *t, const char *text, size_t len, str
 	uint8_t mac[16];
 	int err;
 
-	if (len != TOKEN_HEAD_LEN + TOKEN_BODY_LEN || memcmp(text, TOKEN_HEAD, TOKEN_HEAD_LEN) ||
-	    decode(text + TOKEN_HEAD_LEN, TOKEN_BODY_LEN, (uint8_t *)&b, sizeof(b)))
+	if (cap_token_bytes(text, len, (uint8_t *)&b))
 		return -EBADF;
 	if (b.version != 1 || b.zero || b.zero2 || memcmp(b.store, t->uuid, sizeof(b.store)))
 		return -EBADF;
@@ -135,6 +149,48 @@ static void tell(struct session_table *t, const char *who, uint64_t cap, int sta
 	if (status)
 		t->fig.refused++;
 	audit_tell(t, &e);
+}
+
+static void tell_token(struct session_table *t, const struct token_bytes *b, int status)
+{
+	uint32_t cap = le32_get(b->cap);
+	char who[24];
+
+	(void)snprintf(who, sizeof(who), "token:%u", cap);
+	tell(t, who, cap, status);
+}
+
+int session_token_secret(struct session_table *t, const uint8_t head[TOKEN_HEAD_BYTES],
+                         uint8_t ret_secret[TOKEN_SECRET_BYTES])
+{
+	struct token_bytes b;
+	const struct cap *c;
+	int err = 0;
+
+	memcpy(&b, head, TOKEN_HEAD_BYTES);
+	c = cap_find(t, le32_get(b.cap));
+	if (b.version != 1 || b.zero || b.zero2 || memcmp(b.store, t->uuid, sizeof(b.store)))
+		err = -EBADF;
+	else if (!c || c->info.id == OWNER_CAP)
+		err = -EKEYREVOKED; /* as token_open() */
+	else
+		err = mac_16(t, c->key, head, TOKEN_HEAD_BYTES, ret_secret);
+	if (err)
+		tell_token(t, &b, err);
+	return err;
+}
+
+void session_token_forged(struct session_table *t, const uint8_t head[TOKEN_HEAD_BYTES])
+{
+	struct token_bytes b;
+
+	memcpy(&b, head, TOKEN_HEAD_BYTES);
+	tell_token(t, &b, -EBADF);
+}
+
+int session_random(struct session_table *t, void *buf, size_t len)
+{
+	return sys_random(t, buf, len);
 }
 
 /* One session, one tenant. */

@@ -153,6 +153,23 @@ int session_auth_peer(struct session_table *t, struct ident *id, uint32_t uid, u
 int session_auth_cert(struct session_table *t, struct ident *id, const char *name);
 /* A capability token's text. -EBADF: not one of ours, or forged; -EKEYEXPIRED; -EKEYREVOKED. */
 int session_auth_token(struct session_table *t, struct ident *id, const char *text, size_t len);
+/*
+ * For channels that are sealed with what a token has and does not show (wire/seal.h). A token is its head,
+ * which says which one it is, and a secret that follows from it by the capability's key.
+ * cap_token_bytes() takes a text apart: -EBADF. session_token_secret(): the secret that belongs to a
+ * head, whether the token still counts or not (who shows it is told); -EBADF, -EKEYREVOKED: there is
+ * none; audited. session_token_forged(): to be audited: who showed that head does not know its
+ * secret.
+ */
+#define TOKEN_HEAD_BYTES   24
+#define TOKEN_SECRET_BYTES 16
+int cap_token_bytes(const char *text, size_t len,
+                    uint8_t ret_bytes[TOKEN_HEAD_BYTES + TOKEN_SECRET_BYTES]);
+int session_token_secret(struct session_table *t, const uint8_t head[TOKEN_HEAD_BYTES],
+                         uint8_t ret_secret[TOKEN_SECRET_BYTES]);
+void session_token_forged(struct session_table *t, const uint8_t head[TOKEN_HEAD_BYTES]);
+/* Random bytes, or in simulation what follows from its seed. 0, or -errno. */
+int session_random(struct session_table *t, void *buf, size_t len);
 /* Of a table with open_access: everything. Else -EACCES. */
 int session_auth_open(struct session_table *t, struct ident *id);
 

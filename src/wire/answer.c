@@ -139,7 +139,8 @@ static void send_answer(struct sreq *r)
 {
 	uint32_t payload = r->resp.what & WIRE_PUSHED ? 0 : r->resp.len;
 	struct wire_resp head;
-	struct iovec iov[3] = {{&head, sizeof(head)}};
+	struct iovec iov[4] = {{&head, sizeof(head)}};
+	uint8_t mark[SEAL_MARK_BYTES];
 	unsigned n = 1;
 	int rc;
 
@@ -157,6 +158,10 @@ static void send_answer(struct sreq *r)
 		}
 	}
 	wire_resp_put(&head, &r->resp);
+	if (unlikely(r->resp.what & WIRE_MARKED)) {
+		seal_mark_put(mark, &r->x.mark);
+		iov[n++] = (struct iovec){mark, sizeof(mark)};
+	}
 	if (r->resp.body_len)
 		iov[n++] = (struct iovec){.iov_base = r->cold->body, .iov_len = r->resp.body_len};
 	if (payload)
@@ -205,7 +210,8 @@ static void push(struct sreq *r)
 	                          .iov_count = 1,
 	                          .region = r->conn->l->bufs.region,
 	                          .desc = r->desc,
-	                          .len = r->resp.len};
+	                          .len = r->resp.len,
+	                          .scratch = true};
 	rc = chan_write(ch, &r->x);
 	if (rc == -EAGAIN) {
 		wait_for_room(r);
@@ -220,7 +226,7 @@ static void push(struct sreq *r)
 	}
 	r->pushing = true;
 	r->mark.waited = true; /* where the answer waits for it */
-	r->resp.what |= WIRE_PUSHED;
+	r->resp.what |= ch->traits & FABRIC_SEALED ? WIRE_PUSHED | WIRE_MARKED : WIRE_PUSHED;
 	r->conn->l->fig.bytes_out += r->resp.len;
 	if (ch->traits & FABRIC_WRITE_THEN_MSG)
 		send_answer(r);

@@ -326,6 +326,61 @@ static void hello(struct conn *c, const void *data, uint32_t len)
 		hello_new(c, &h);
 }
 
+/* --- sealing: before the hello --- */
+
+static bool must_seal(const struct conn *c)
+{
+	uint32_t traits = c->chan->traits;
+
+	if (c->l->opts.seal == SEAL_AUTO)
+		return !(traits & FABRIC_PRIVATE);
+	return c->l->opts.seal == SEAL_REQUIRED && !c->private && !(traits & FABRIC_SEALED);
+}
+
+static void seal_refuse(struct conn *c, int status)
+{
+	const char *text = status == -EKEYREVOKED ? "the capability was revoked"
+	                   : status == -EBADF   ? "the capability token is not one of this store's"
+	                   : status == -ENOTSUP ? "this server does not seal channels (--seal off)"
+	                   : status == -EPROTONOSUPPORT
+	                           ? "this server knows no such sealing: it is another version"
+	                           : "the channel can't be sealed";
+
+	c->l->fig.refused++;
+	log_warn("%s: refused: %s", c->chan->peer.addr, text);
+	c->refused = true;
+	c->state = CONN_OPENING; /* deaf from here on */
+	c->welcome_len = seal_refusal(c->welcome, status, text);
+	welcome_send(c);
+}
+
+static void seal(struct conn *c, const void *data, uint32_t len)
+{
+	int rc = c->l->opts.seal == SEAL_OFF
+	                 ? -ENOTSUP
+	                 : seal_accept(&c->chan, c->chan, c->l->table, data, len);
+
+	if (rc == -EPROTO)
+		conn_bad(c, "not a Penstock client");
+	else if (rc < 0)
+		seal_refuse(c, rc);
+	else
+		c->l->fig.sealed++;
+}
+
+/* A channel's first message; on one that is sealed, the first that was. */
+static void first(struct conn *c, const void *data, uint32_t len)
+{
+	if (unlikely(seal_begins(data, len) && !(c->chan->traits & FABRIC_SEALED)))
+		seal(c, data, len);
+	else if (unlikely(must_seal(c)))
+		refuse(c, -EPERM,
+		       "others can read this channel: it has to be sealed, which takes a "
+		       "capability's token (token=TEXT or $PENSTOCK_TOKEN)");
+	else
+		hello(c, data, len);
+}
+
 /* --- messages --- */
 
 static void note(struct conn *c, const void *data, uint32_t len)
@@ -364,7 +419,7 @@ static void on_msg(struct chan *ch, const void *data, uint32_t len)
 	else if (c->state == CONN_UP)
 		note(c, data, len);
 	else if (c->state == CONN_HELLO)
-		hello(c, data, len);
+		first(c, data, len);
 	else if (c->state == CONN_OPENING)
 		conn_bad(c, "a message before the welcome");
 }
@@ -383,6 +438,10 @@ static void on_down(struct chan *ch, int status)
 {
 	struct conn *c = ch->user;
 
+	if (status == -EBADMSG) {
+		conn_bad(c, ch->why);
+		return;
+	}
 	log_debug("%s: gone: %s", ch->peer.addr, strerror(-status));
 	conn_doom(c, status);
 }
@@ -428,6 +487,7 @@ static bool on_accept(struct fabric_listener *fl, struct chan *ch)
 	list_init(&c->free);
 	list_init(&c->active);
 	list_init(&c->out);
+	c->private = d->tls || !strcmp(ch->provider->name, "pipe");
 	session_conn_init(&c->sc, l->table, on_cut);
 	ch->handlers = &handlers;
 	ch->user = c;
@@ -532,6 +592,7 @@ int wire_listener_add(struct wire_listener *l, const char *provider, const char 
 	if (!d)
 		return err_set(err, -ENOMEM, "no memory");
 	d->l = l;
+	d->tls = opts && opts->tls;
 	rc = fabric_listen(&d->fl, l->loop, provider, addr, opts, err);
 	if (rc < 0) {
 		mem_free(d);

@@ -28,6 +28,7 @@
 
 #include "wire/bufs.h"
 #include "wire/codec.h"
+#include "wire/seal.h"
 #include "wire/wire.h"
 
 struct conn;
@@ -71,6 +72,7 @@ struct sreq {
 	uint32_t body_len;
 	uint32_t crc;
 	struct fabric_desc desc;
+	struct chan_mark mark_of[2]; /* of body and payload in the window, on a sealed channel */
 	void *buf;
 	struct iovec iov;  /* the payload, for the op */
 	struct cold *cold; /* NULL: a hot one */
@@ -99,6 +101,7 @@ struct conn {
 	struct session_conn sc;
 	struct session_open so;
 	enum conn_state state;
+	bool private; /* sealing can't be demanded: TLS, or the pipe */
 	bool opening; /* session_open() has c->so */
 	bool pong_due;
 	bool refused;
@@ -117,6 +120,7 @@ struct door {
 	struct list link;
 	struct fabric_listener *fl;
 	struct wire_listener *l;
+	bool tls;
 };
 
 struct wire_listener {

@@ -40,6 +40,11 @@ enum wire_kind {
 	WIRE_EVENT = 8,   /* server: something about an op that goes on */
 	WIRE_CREDIT = 9,  /* client: so many more events of an op */
 	WIRE_BYE = 10,    /* either: nothing more will come, and why */
+	/* of channels that are sealed: seal_int.h */
+	WIRE_SEAL_BEGIN = 11,
+	WIRE_SEAL_ANSWER = 12,
+	WIRE_SEALED = 13,
+	WIRE_SEAL_PAYLOAD = 14, /* never sent */
 };
 
 /* what, of a REQ */
@@ -49,14 +54,17 @@ enum wire_kind {
 #define WIRE_CRC    (1u << 3) /* crc counts */
 #define WIRE_VALUES (1u << 4) /* the op's want_values */
 #define WIRE_RESENT (1u << 5) /* it was sent before, on this channel or an older one */
+#define WIRE_MARKED (1u << 6) /* with PULL, on sealed channels: the marks of body and payload */
 /* what, of a RESP */
 #define WIRE_PUSHED (1u << 1) /* the payload was written into the request's window */
                               /* 1u << 3: WIRE_CRC */
 #define WIRE_MORE  (1u << 4)  /* a list's page is full, not its end */
 #define WIRE_AGAIN (1u << 5)  /* not taken: send it again, soon; status says why */
+                              /* 1u << 6: WIRE_MARKED, with PUSHED: the payload's mark */
+#define WIRE_MARK_BYTES 24u   /* number (8), tag (16) */
 
 /*
- * REQ. Then: the descriptor (WIRE_WINDOW), body_len bytes of fields (codec.h), len bytes of payload
+ * REQ. Then: the descriptor (WIRE_WINDOW), two marks (WIRE_MARKED), body_len bytes of fields (codec.h), len bytes of payload
  * (ops that carry data to the server). With WIRE_PULL the last two are what the window shows.
  * Else a window is where the answer's payload goes.
  *
@@ -99,7 +107,7 @@ struct wire_req {
 };
 
 /*
- * RESP. Then: body_len bytes of fields, and len bytes of payload unless WIRE_PUSHED.
+ * RESP. Then: a mark (WIRE_MARKED), body_len bytes of fields, and len bytes of payload unless WIRE_PUSHED.
  *
  *   OFFSET SIZE MEANING
  *        0   16 common; at 4: status, 0 or a negative errno value as Linux numbers them
@@ -266,11 +274,14 @@ static inline int wire_req_sane(const struct wire_req *m, uint32_t len)
 {
 	uint32_t desc = m->what & WIRE_WINDOW ? (uint32_t)sizeof(struct wire_desc) : 0;
 
-	if ((m->what &
-	     ~(WIRE_TOKEN | WIRE_WINDOW | WIRE_PULL | WIRE_CRC | WIRE_VALUES | WIRE_RESENT)) ||
+	desc += m->what & WIRE_MARKED ? 2 * WIRE_MARK_BYTES : 0;
+	if ((m->what & ~(WIRE_TOKEN | WIRE_WINDOW | WIRE_PULL | WIRE_CRC | WIRE_VALUES |
+	                 WIRE_RESENT | WIRE_MARKED)) ||
 	    (m->server | m->replica) || m->map_epoch)
 		return 0;
 	if ((m->what & (WIRE_WINDOW | WIRE_PULL)) == WIRE_PULL)
+		return 0;
+	if ((m->what & (WIRE_MARKED | WIRE_PULL)) == WIRE_MARKED)
 		return 0;
 	if (!(m->what & WIRE_TOKEN) && (m->slot || m->seq))
 		return 0;
@@ -279,10 +290,12 @@ static inline int wire_req_sane(const struct wire_req *m, uint32_t len)
 
 static inline int wire_resp_sane(const struct wire_resp *m, uint32_t len)
 {
-	uint64_t need = sizeof(*m) + (uint64_t)m->body_len;
+	uint64_t need =
+	        sizeof(*m) + (uint64_t)m->body_len + (m->what & WIRE_MARKED ? WIRE_MARK_BYTES : 0);
 
-	if ((m->what & ~(WIRE_PUSHED | WIRE_CRC | WIRE_MORE | WIRE_AGAIN)) || m->map_epoch ||
-	    m->zero || m->status > 0 || m->status < -4095)
+	if ((m->what & ~(WIRE_PUSHED | WIRE_CRC | WIRE_MORE | WIRE_AGAIN | WIRE_MARKED)) ||
+	    (m->what & (WIRE_MARKED | WIRE_PUSHED)) == WIRE_MARKED || m->map_epoch || m->zero ||
+	    m->status > 0 || m->status < -4095)
 		return 0;
 	return len == (m->what & WIRE_PUSHED ? need : need + m->len);
 }

@@ -450,6 +450,8 @@ static void remote_free(struct remote *rm)
 {
 	if (rm->bufs.region)
 		wire_bufs_done(&rm->bufs);
+	if (rm->seal_bufs.region)
+		wire_bufs_done(&rm->seal_bufs);
 	mem_free(rm->reqs);
 	mem_free(rm->slot_stack);
 	mem_free(rm->slot);

@@ -216,15 +216,60 @@ static void say_hello(struct remote *rm)
 		remote_bad(rm, "the hello can't be sent");
 }
 
+static void not_so(struct remote *rm, int status, const char *why)
+{
+	(void)snprintf(rm->text, sizeof(rm->text), "%s: %s", where(rm), why);
+	dead(rm, status, rm->text);
+	kick(rm);
+}
+
 /* Whoever can read the channel could use the token after us. */
 static void keep_secret(struct remote *rm)
 {
-	(void)snprintf(rm->text, sizeof(rm->text),
-	               "%s: others can read this channel: the token is shown over TLS (tls-ca=FILE "
-	               "or tls=yes), or with insecure=yes",
-	               where(rm));
-	dead(rm, -EPERM, rm->text);
-	kick(rm);
+	not_so(rm, -EPERM,
+	       "others can read this channel: the token is shown where that is sealed (seal=off "
+	       "forbids it), over TLS (tls-ca=FILE or tls=yes), or with insecure=yes");
+}
+
+/* --- sealing --- */
+
+static const struct chan_handlers sealed_handlers;
+
+/* Decided here alone: nobody between can talk us out of it. */
+static bool must_seal(const struct remote *rm, const struct chan *ch)
+{
+	if (rm->opts.seal != SEAL_AUTO)
+		return rm->opts.seal == SEAL_REQUIRED;
+	return rm->opts.cred && !rm->opts.insecure && !(ch->traits & FABRIC_PRIVATE);
+}
+
+static int seal_memory(struct remote *rm)
+{
+	return rm->seal_bufs.region ? 0 : wire_bufs_init(&rm->seal_bufs, MEM_SHARED, rm->opts.bufs);
+}
+
+static void seal(struct remote *rm)
+{
+	struct seal_opts o = {
+	        .token = rm->opts.cred, .bufs = &rm->seal_bufs, .epoch_max = rm->opts.seal_epoch};
+	uint8_t random[32];
+	int rc = rm->opts.cred ? seal_memory(rm) : -EINVAL;
+
+	if (rm->opts.seed) { /* simulation */
+		for (unsigned i = 0; i < sizeof(random); i++)
+			random[i] = (uint8_t)rng_next(&rm->rng);
+		o.random = random;
+	}
+	if (rc == 0)
+		rc = seal_connect(&rm->chan, rm->chan, &o, &sealed_handlers, rm);
+	if (rc == -EINVAL)
+		not_so(rm, rc,
+		       "seal=required takes a capability's token (token=TEXT or "
+		       "$PENSTOCK_TOKEN)");
+	else if (rc == -EBADF)
+		not_so(rm, rc, "the token is none: it begins with pst1 and is 58 characters long");
+	else if (rc < 0)
+		not_so(rm, rc, strerror(-rc));
 }
 
 static void on_up(struct chan *ch, int status)
@@ -243,10 +288,34 @@ static void on_up(struct chan *ch, int status)
 	}
 	rm->state = REMOTE_HELLO;
 	rm->heard_ns = loop_now(rm->loop);
-	if (rm->opts.cred && !rm->opts.insecure && !(ch->traits & FABRIC_PRIVATE))
+	if (must_seal(rm, ch))
+		seal(rm);
+	else if (rm->opts.cred && !rm->opts.insecure && !(ch->traits & FABRIC_PRIVATE))
 		keep_secret(rm);
 	else
 		say_hello(rm);
+}
+
+/* What the server says about it nobody vouches for: who knows the store asks again. */
+static void on_sealed(struct chan *ch, int status)
+{
+	struct remote *rm = ch->user;
+	char text[sizeof(rm->text)];
+
+	if (rm->state != REMOTE_HELLO)
+		return;
+	if (status == 0) {
+		rm->heard_ns = loop_now(rm->loop);
+		say_hello(rm);
+		return;
+	}
+	(void)snprintf(text, sizeof(text), "%s: %s", where(rm), ch->why);
+	if (rm->known || rm->opts.connect_wait) {
+		place_failed(rm, status, text);
+		return;
+	}
+	dead(rm, status, text);
+	kick(rm);
 }
 
 /* --- the welcome --- */
@@ -427,7 +496,7 @@ static void on_down(struct chan *ch, int status)
 		return; /* known: the kick does the rest */
 	if (rm->state == REMOTE_UP || !rm->text[0])
 		(void)snprintf(rm->text, sizeof(rm->text), "%s: the connection was lost: %s",
-		               where(rm), strerror(-status));
+		               where(rm), ch->why[0] ? ch->why : strerror(-status));
 	if (rm->state != REMOTE_UP && !rm->known && !rm->opts.connect_wait) {
 		dead(rm, status, rm->text);
 		kick(rm);
@@ -438,6 +507,13 @@ static void on_down(struct chan *ch, int status)
 
 static const struct chan_handlers handlers = {
         .up = on_up,
+        .msg = on_msg,
+        .ready = on_ready,
+        .down = on_down,
+};
+
+static const struct chan_handlers sealed_handlers = {
+        .up = on_sealed,
         .msg = on_msg,
         .ready = on_ready,
         .down = on_down,

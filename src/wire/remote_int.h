@@ -28,6 +28,7 @@
 
 #include "wire/bufs.h"
 #include "wire/codec.h"
+#include "wire/seal.h"
 #include "wire/wire.h"
 
 enum rreq_state {
@@ -101,6 +102,7 @@ struct remote {
 	uint32_t req_count;
 	struct list free, active, wait;
 	struct wire_bufs bufs;
+	struct wire_bufs seal_bufs; /* of channels that are sealed: made with the first */
 
 	/* the session */
 	uint64_t session, generation;
@@ -139,6 +141,7 @@ struct remote {
 	struct { /* of the message that is being made */
 		struct wire_req req;
 		uint8_t desc[sizeof(struct wire_desc)];
+		uint8_t marks[2][WIRE_MARK_BYTES];
 	} head;
 	uint8_t body[WIRE_BODY_MAX];
 };

@@ -125,8 +125,11 @@ static void outputs(struct rreq *r)
 /* What only this end knows. */
 static void status_add(const struct remote *rm, struct pst_store_status *s)
 {
+	bool sealed = rm->chan && rm->chan->traits & FABRIC_SEALED;
+
 	(void)snprintf(s->channel, sizeof(s->channel), "%s%s %s", rm->opts.at[rm->at].provider,
 	               rm->opts.at[rm->at].tls ? "+tls" : "", rm->opts.at[rm->at].addr);
+	(void)snprintf(s->sealed, sizeof(s->sealed), "%s", sealed ? SEAL_NAME : "");
 	s->connects = rm->fig.connects;
 	s->fallbacks = rm->fig.fallbacks;
 	s->resent = rm->fig.resent;
@@ -241,10 +244,27 @@ static void payload_finish(struct rreq *r, const uint8_t *from)
 	}
 }
 
+/* What lay in its window when that was closed is not what the server sealed. */
+static void bad_seal(struct rreq *r)
+{
+	struct remote *rm = r->rm;
+
+	rm->fig.bad_seal++;
+	remote_bad(rm, "an answer's payload was changed on its way");
+	if (++r->bad_crcs >= BAD_CRCS_MAX)
+		rreq_end(r, -EIO);
+	else
+		rreq_again(r);
+}
+
 void rreq_finish(struct rreq *r)
 {
 	if (!r->op) {
 		rreq_free(r);
+		return;
+	}
+	if (unlikely(r->resp.what & WIRE_MARKED && r->win.status < 0)) {
+		bad_seal(r);
 		return;
 	}
 	if (r->resp.what & WIRE_PUSHED)
@@ -291,11 +311,14 @@ static void again(struct rreq *r, int why)
 static void take(struct rreq *r, const uint8_t *msg)
 {
 	const struct wire_resp *m = &r->resp;
-	const uint8_t *body = msg + sizeof(*m), *payload = body + m->body_len;
+	bool marked = m->what & WIRE_MARKED;
+	const uint8_t *body = msg + sizeof(*m) + (marked ? WIRE_MARK_BYTES : 0);
+	const uint8_t *payload = body + m->body_len;
 	const struct wire_op *w = wire_op_of(r->op->opcode);
 	struct wire_in in = {.at = body, .end = payload, .version = r->rm->version};
 
 	if (!lengths_good(r, m) || (m->what & WIRE_PUSHED && !r->win_open) ||
+	    marked != (m->what & WIRE_PUSHED && r->rm->chan->traits & FABRIC_SEALED) ||
 	    (m->status == 0 && w->gives && wire_answer_get(&in, r->op) < 0) ||
 	    (!w->gives && m->body_len)) {
 		remote_bad(r->rm, "an answer is malformed");
@@ -313,6 +336,10 @@ static void take(struct rreq *r, const uint8_t *msg)
 		else if (m->len)
 			scatter(r->op, payload, m->len);
 		r->resp.what |= WIRE_PUSHED;
+	}
+	if (marked) { /* it is opened when the window is closed */
+		seal_mark_get(&r->win.mark[1], msg + sizeof(*m));
+		r->win.mark_len = m->len;
 	}
 	rreq_close(r, THEN_FINISH, 0);
 }

@@ -182,6 +182,7 @@ static int window_out(struct rreq *r, const struct wire_op *w)
 {
 	int rc;
 
+	r->win.cut = 0;
 	if (!r->body_len && w->is & WIRE_OP_DATA_IN) {
 		rc = direct_window(r, FABRIC_PEER_READS);
 		if (rc != -ENOTSUP)
@@ -191,6 +192,7 @@ static int window_out(struct rreq *r, const struct wire_op *w)
 	if (rc < 0)
 		return rc;
 	memcpy(r->buf, r->rm->body, r->body_len);
+	r->win.cut = r->body_len; /* which is read first, alone */
 	payload_copy(r->op, w, (uint8_t *)r->buf + r->body_len);
 	return window(r, FABRIC_PEER_READS, &r->wiov, 1, r->rm->bufs.region);
 }
@@ -425,12 +427,16 @@ static int message(struct rreq *r, const struct wire_op *w)
 	}
 	if (unlikely(rc < 0))
 		return rc;
+	if (m->what & WIRE_PULL && unlikely(rm->chan->traits & FABRIC_SEALED))
+		m->what |= WIRE_MARKED;
 	what = m->what;
 	wire_req_swap(m);
 	if (what & WIRE_WINDOW) {
 		desc_put(rm->head.desc, &r->win.desc);
 		head_len += sizeof(struct wire_desc);
 	}
+	for (unsigned k = 0; what & WIRE_MARKED && k < 2; k++, head_len += WIRE_MARK_BYTES)
+		seal_mark_put(rm->head.marks[k], &r->win.mark[k]);
 	if (what & WIRE_PULL) {
 		struct iovec iov = {&rm->head, head_len};
 

@@ -155,6 +155,8 @@ static void pull_failed(struct sreq *r, int status)
 {
 	if (status == -EACCES || status == -ERANGE)
 		conn_bad(r->conn, "a request's window can't be read");
+	else if (status == -EBADMSG)
+		conn_bad(r->conn, "a request's payload was changed on its way");
 	else
 		conn_doom(r->conn, status);
 }
@@ -172,7 +174,8 @@ static void pull(struct sreq *r, void *to, uint64_t off, uint64_t len,
 	                          .region = r->conn->l->bufs.region,
 	                          .desc = r->desc,
 	                          .off = off,
-	                          .len = len};
+	                          .len = len,
+	                          .mark = r->mark_of[r->state == SREQ_PULL]};
 	rc = chan_read(sreq_chan(r), &r->x);
 	r->pushing = rc == 0;
 	if (rc == -EAGAIN)
@@ -236,6 +239,13 @@ static void start(struct sreq *r, const struct wire_req *m, const struct wire_op
 		desc_take(r, at);
 		at += sizeof(struct wire_desc);
 	}
+	if (m->what & WIRE_PULL &&
+	    !(m->what & WIRE_MARKED) != !(sreq_chan(r)->traits & FABRIC_SEALED)) {
+		conn_bad(r->conn, "a request's payload is not sealed as the channel is");
+		return;
+	}
+	for (unsigned k = 0; m->what & WIRE_MARKED && k < 2; k++, at += WIRE_MARK_BYTES)
+		seal_mark_get(&r->mark_of[k], at);
 	if ((!(w->is & WIRE_OP_HOT) || m->body_len) && !cold_get(r)) {
 		answer_again(r, -EAGAIN);
 		return;

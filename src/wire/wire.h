@@ -15,6 +15,7 @@
 #include "loop/loop.h"
 #include "session/session.h"
 #include "store/store.h"
+#include "wire/seal.h"
 
 #define WIRE_PORT "7440"
 
@@ -34,8 +35,9 @@ struct wire_listener_opts {
 	/* Answers a PST_OP_FIGURES: op->val, ret_len, status, done(), maybe from inside. NULL: -ENOTSUP */
 	void (*figures)(void *arg, struct pst_op *op);
 	void *figures_arg;
-	unsigned version; /* of the protocol, at most; 0: the newest */
-	unsigned plant;   /* test-only: enum listener_plant */
+	enum seal_policy seal; /* which channels have to be sealed: seal.h */
+	unsigned version;      /* of the protocol, at most; 0: the newest */
+	unsigned plant;        /* test-only: enum listener_plant */
 };
 
 /* Bugs that tests plant to show that they would catch them; only with -Dtest_faults=true. */
@@ -52,6 +54,7 @@ struct wire_figures {
 	uint64_t bad_crc;   /* payloads that arrived damaged */
 	uint64_t mem_waits; /* requests that waited for payload memory */
 	uint64_t cut;       /* channels that were cut for what they sent */
+	uint64_t sealed;    /* channels that were sealed */
 	uint64_t mem_bytes; /* of payload memory */
 	uint64_t second_choice; /* channels over tcp from this host, where pipe was offered */
 	uint64_t slow;          /* requests that took slow_ns or longer */
@@ -150,11 +153,15 @@ struct remote_opts {
 	const char *cred;  /* a capability token, or NULL; never shown on a channel that others
 	                      can read, unless @insecure */
 	bool insecure;
-	const char *name; /* of the client, for the server's log; NULL: the process's number */
-	unsigned bufs[5]; /* bounce buffers as of the listener; all 0: 64, 16, 8, 8, 1 */
-	unsigned version; /* of the protocol, at most; 0: the newest */
-	uint64_t seed;    /* simulation: what is random follows from it; 0: random */
-	unsigned plant;   /* test-only: enum remote_plant */
+	/* AUTO: a token's holder seals what others could read, unless @insecure; OFF: never;
+	 * REQUIRED: always (takes a token). Nothing of it depends on what the server says. */
+	enum seal_policy seal;
+	uint64_t seal_epoch; /* of struct seal_opts */
+	const char *name;    /* of the client, for the server's log; NULL: the process's number */
+	unsigned bufs[5];    /* bounce buffers as of the listener; all 0: 64, 16, 8, 8, 1 */
+	unsigned version;    /* of the protocol, at most; 0: the newest */
+	uint64_t seed;       /* simulation: what is random follows from it; 0: random */
+	unsigned plant;      /* test-only: enum remote_plant */
 };
 
 /* The client's bugs, as enum listener_plant. */
@@ -168,7 +175,8 @@ enum remote_plant {
 struct remote_figures {
 	const char *provider, *addr; /* connected to; NULL: not now */
 	uint64_t session, epoch;
-	uint64_t connects, fallbacks, resent, again, bad_crc, bounced, windows, timeouts, lost;
+	uint64_t connects, fallbacks, resent, again, bad_crc, bad_seal, bounced, windows, timeouts,
+	        lost;
 	uint32_t inflight, waiting;
 	uint32_t traits; /* of the channel */
 };

@@ -183,7 +183,7 @@ def test_silence():
 
 def test_addresses():
     for host in "0.0.0.0", "[::]", "127.example.org":
-        s = Server(listen=host + ":0")
+        s = Server("--seal", "off", listen=host + ":0")
         assert not s.hello
         status, log = s.end()
         assert status == 1 and "others can reach that address" in log and "--insecure" in log, log
@@ -218,9 +218,52 @@ def test_token_is_kept():
     s = Server("--insecure", listen="0.0.0.0:0")
     uri = "pst://%s:%d?channel=tcp" % (host, s.port)
     assert pst(uri, "status").returncode == 0
-    says(pst(uri + "&token=pst1secret", "status"), "others can read this channel", "insecure=yes")
+    says(pst(uri + "&token=pst1secret", "status"), "the token is none")
+    says(pst(uri + "&token=pst1secret&seal=off", "status"), "others can read this channel", "insecure=yes")
     says(pst(uri + "&token=pst1secret&insecure=yes", "status"), "not one of this store's")
     assert s.end()[0] == 0
+
+
+def test_sealed():
+    """Where others can read, a server without TLS takes sealed channels and nothing else; so does a client with a token."""
+    host = own_address()
+    if not host or host.startswith("127."):
+        print("# skip: this host has no address but loopback")
+        return
+    audit = tmp + "/sealed.audit"
+    s = Server("--audit-log", audit, listen="0.0.0.0:0")
+    uri = "pst://%s:%d?channel=tcp" % (host, s.port)
+    assert "(tcp+sealed)" in s.hello, s.hello
+    owner = "pst://localhost:%d?channel=pipe&socket=%s" % (s.port, tmp + "/sock")
+    done = pst(owner, "-q", "capability", "grant", "*", "--rights", "all")
+    assert done.returncode == 0, done.stderr
+    token = done.stdout.split("pst1", 1)[1].split()[0]
+    good = uri + "&token=pst1" + token
+    done = pst(good, "status")
+    assert done.returncode == 0 and "sealed      aes-256-gcm" in done.stdout, (done.stdout, done.stderr)
+    with open(tmp + "/data", "wb") as f:
+        f.write(os.urandom(3 << 20))
+    for args in ("container", "create", "c"), ("put", tmp + "/data", "c:/data"), ("get", "c:/data", tmp + "/back"):
+        done = pst(good, *args)
+        assert done.returncode == 0, (args, done.stderr)
+    with open(tmp + "/data", "rb") as f, open(tmp + "/back", "rb") as g:
+        assert f.read() == g.read()
+    # Without a token, with a wrong one, in clear, and with one that is revoked.
+    says(pst(uri, "status"), "has to be sealed", "token")
+    wrong = "pst1" + token[:40] + ("A" if token[40] != "A" else "B") + token[41:]
+    says(pst(uri + "&token=" + wrong, "status"), "not one of this store's")
+    says(pst(good + "&insecure=yes", "status"), "has to be sealed")
+    assert pst(owner, "capability", "revoke", "2").returncode == 0
+    says(pst(good, "status"), "was revoked")
+    status, log = s.end()
+    assert status == 0 and "not one of this store's" in log, log
+    assert any('"token:2"' in line and "EBADF" in line for line in open(audit)), open(audit).read()
+    # To a server that does not seal, or that nobody can be sure of.
+    s = Server("--insecure", "--seal", "off", listen="0.0.0.0:0")
+    says(pst("pst://%s:%d?channel=tcp&token=pst1%s" % (host, s.port, token), "status"), "does not seal")
+    assert s.end()[0] == 0
+    s = Server("--seal", "required", "--insecure")
+    assert not s.hello and "one of them" in s.end()[1]
 
 
 def test_first_choice():

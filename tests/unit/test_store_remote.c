@@ -21,6 +21,7 @@ struct setup {
 	bool engine; /* or the model */
 	uint64_t seed;
 	unsigned client, server; /* versions that they speak, 0: the newest */
+	bool sealed;             /* and with keys that change after few messages */
 };
 
 static const struct setup setups[] = {
@@ -32,6 +33,10 @@ static const struct setup setups[] = {
         {.name = "pipe-local", .provider = "pipe", .engine = true},
         {.name = "tcp-local", .provider = "tcp", .engine = true},
         {.name = "ofi-local", .provider = "ofi", .engine = true},
+        {.name = "sealed-sim", .provider = "sim", .engine = true, .seed = 6, .sealed = true},
+        {.name = "sealed-sim-2", .provider = "sim", .seed = 7, .sealed = true},
+        {.name = "sealed-tcp", .provider = "tcp", .engine = true, .sealed = true},
+        {.name = "sealed-ofi", .provider = "ofi", .engine = true, .sealed = true},
 };
 static const struct setup *setup;
 
@@ -75,6 +80,24 @@ static const char *address(char *buf, size_t len)
 	return buf;
 }
 
+static void granted(struct cap_op *op, int status)
+{
+	pst_assert(!status);
+	op->info.id = 0; /* the token is there */
+}
+
+/* Of all that there is. */
+static void token_get(struct session_table *t, struct loop *loop, char token[CAP_TOKEN_MAX])
+{
+	struct cap_op op = {.info = {.rights = RIGHTS_ALL}, .done = granted};
+
+	pst_assert(!cap_grant(t, &op));
+	op.info.id = op.info.id ? op.info.id : 1;
+	while (op.info.id)
+		(void)loop_turn(loop, NSEC_PER_MSEC);
+	memcpy(token, op.token, CAP_TOKEN_MAX);
+}
+
 static void up(struct contract_env *env, bool format)
 {
 	struct session_opts so = {.open_access = true, .sim_seed = setup->seed};
@@ -83,8 +106,9 @@ static void up(struct contract_env *env, bool format)
 	struct wire_listener_opts lo = {.version = setup->server};
 	struct server *s = env->priv;
 	struct pst_err err = {0};
-	char addr[128];
+	char addr[128], token[CAP_TOKEN_MAX];
 
+	lo.seal = setup->sealed ? SEAL_REQUIRED : SEAL_AUTO;
 	open_store(s, env->loop, format);
 	if (session_table_open(&s->table, s->store, &so, &err) ||
 	    wire_listener_new(&s->listener, s->table, &lo, &err) ||
@@ -94,8 +118,15 @@ static void up(struct contract_env *env, bool format)
 	ro.at[0].provider = setup->provider;
 	ro.at[0].addr = s->addr;
 	ro.at_count = 1;
+	if (setup->sealed) {
+		token_get(s->table, env->loop, token);
+		ro.cred = token;
+		ro.seal = SEAL_REQUIRED;
+		ro.seal_epoch = 1000;
+	}
 	if (remote_open(&env->store, env->loop, &ro, &err))
 		die("client", &err);
+	pst_assert(!!(remote_chan(env->store)->traits & FABRIC_SEALED) == setup->sealed);
 }
 
 static void down(struct contract_env *env)
