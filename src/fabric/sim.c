@@ -158,6 +158,7 @@ static int sim_send(struct chan *c, const struct iovec *iov, unsigned count)
 	m->to = e->peer;
 	m->len = (uint32_t)len;
 	iov_gather(m->data, iov, count, 0, len);
+	maybe_flip(l, &(struct iovec){m->data, len}, 1, 0, len);
 	e->credits--;
 	c->count.msgs_out++;
 	c->count.bytes_out += len;

@@ -25,8 +25,9 @@ struct sim_knobs {
 	double late_close;    /* chance that closed() comes later than from inside the call */
 	double cut;           /* chance, at each event, that the channel is cut */
 	uint64_t cut_after;   /* cut at this event of the channel, counted from 1; 0: not */
-	bool bad_desc_cuts;   /* a transfer to a window that isn't there takes the channel down */
-	bool has_peer;        /* show @client to the listener instead of this process's identity */
+	double flip; /* chance that a bit of a message, or of a piece of a transfer, is changed */
+	bool bad_desc_cuts; /* a transfer to a window that isn't there takes the channel down */
+	bool has_peer;      /* show @client to the listener instead of this process's identity */
 	struct fabric_peer client;
 };
 

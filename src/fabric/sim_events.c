@@ -121,3 +121,16 @@ void link_run(struct loop_timer *t)
 	else
 		link_rearm(l);
 }
+
+void maybe_flip(struct sim_link *l, const struct iovec *iov, uint32_t count, uint64_t off,
+                uint64_t len)
+{
+	uint8_t byte;
+
+	if (!(l->k.flip > 0) || !len || !rng_chance(&l->rng, l->k.flip))
+		return;
+	off += rng_below(&l->rng, len);
+	iov_gather(&byte, iov, count, off, 1);
+	byte ^= (uint8_t)(1u << rng_below(&l->rng, 8));
+	iov_scatter(iov, count, off, &byte, 1);
+}

@@ -125,6 +125,9 @@ uint64_t delay(struct sim_link *l);
 uint64_t soon(struct sim_link *l); /* a message's time from now */
 void ev_init(struct sim_ev *ev, bool local, void (*fire)(struct sim_link *l, struct sim_ev *ev));
 void ev_arm(struct sim_link *l, struct sim_ev *ev, uint64_t due_ns);
+/* Changes a bit of @iov, if the knobs have it so. */
+void maybe_flip(struct sim_link *l, const struct iovec *iov, uint32_t count, uint64_t off,
+                uint64_t len);
 void link_rearm(struct sim_link *l); /* something else than an event moved */
 void link_run(struct loop_timer *t);
 

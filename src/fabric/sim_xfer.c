@@ -158,9 +158,11 @@ static void piece_land(struct sim_link *l, struct sim_xfer *sx, struct sim_piece
 	} else if (sx->is_write) {
 		iov_move(w->iov, w->iov_count, x->off + p->off, x->iov, x->iov_count, p->off,
 		         p->len);
+		maybe_flip(l, w->iov, w->iov_count, x->off + p->off, p->len);
 	} else {
 		iov_move(x->iov, x->iov_count, p->off, w->iov, w->iov_count, x->off + p->off,
 		         p->len);
+		maybe_flip(l, x->iov, x->iov_count, p->off, p->len);
 	}
 }
 

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A remote store on sealed channels: bits change on their way, in messages and in payloads, and the client
+ * rides through without a wrong byte; and who is refused what, with a sentence and in the audit.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include "fabric/sim.h"
+#include "model_store.h"
+#include "ops.h"
+#include "session/audit.h"
+#include "wire/wire.h"
+
+struct rig {
+	struct loop *loop;
+	struct store *store, *remote;
+	struct session_table *table;
+	struct wire_listener *listener;
+	struct sim_knobs knobs; /* read at each connect */
+	struct cap_op op;
+	bool done;
+	unsigned refused;
+	int refused_last;
+	char text[512];
+};
+
+static void audit(void *arg, const struct audit_event *e)
+{
+	struct rig *g = arg;
+
+	if (e->what == AUDIT_AUTH && e->status) {
+		g->refused++;
+		g->refused_last = e->status;
+	}
+}
+
+static void cap_done(struct cap_op *o, int status)
+{
+	assert_int_equal(status, 0);
+	container_of(o, struct rig, op)->done = true;
+}
+
+static void grant(struct rig *g)
+{
+	g->op = (struct cap_op){.info = {.rights = RIGHTS_ALL}, .done = cap_done};
+	g->done = false;
+	assert_int_equal(cap_grant(g->table, &g->op), 0);
+	while (!g->done)
+		(void)loop_turn(g->loop, NSEC_PER_MSEC);
+}
+
+static void listen(struct rig *g, enum seal_policy seal)
+{
+	struct wire_listener_opts lo = {.seal = seal};
+	struct pst_err err = {0};
+
+	assert_int_equal(wire_listener_new(&g->listener, g->table, &lo, &err), 0);
+	assert_int_equal(wire_listener_add(g->listener, "sim", "here", NULL, NULL, &err), 0);
+}
+
+static int client(struct rig *g, const char *cred, enum seal_policy seal)
+{
+	struct remote_opts ro = {.at = {{.provider = "sim", .addr = "here"}},
+	                         .at_count = 1,
+	                         .cred = cred,
+	                         .seal = seal,
+	                         .seal_epoch = 50,
+	                         .seed = 11,
+	                         .fabric = {.seed = 11, .sim = &g->knobs}};
+	struct pst_err err = {0};
+	int rc = remote_open(&g->remote, g->loop, &ro, &err);
+
+	if (rc)
+		g->remote = NULL;
+	(void)snprintf(g->text, sizeof(g->text), "%s", err.text);
+	return rc;
+}
+
+static void hang_up(struct rig *g)
+{
+	assert_int_equal(store_close(g->remote), 0);
+	g->remote = NULL;
+}
+
+static int setup(void **state)
+{
+	struct rig *g = calloc(1, sizeof(*g));
+	struct session_opts so = {.sim_seed = 7, .audit = audit, .audit_arg = g};
+	struct pst_err err = {0};
+	struct loop_opts lo;
+
+	*state = g;
+	loop_opts_default(&lo);
+	lo.sim = true;
+	lo.sim_start_ns = NSEC_PER_SEC;
+	assert_int_equal(loop_new(&g->loop, &lo, NULL), 0);
+	assert_int_equal(model_store_new(&g->store, g->loop, NULL), 0);
+	assert_int_equal(session_table_open(&g->table, g->store, &so, &err), 0);
+	sim_knobs_draw(&g->knobs, 11);
+	grant(g);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct rig *g = *state;
+
+	if (g->remote)
+		(void)store_close(g->remote);
+	wire_listener_close(g->listener, NSEC_PER_SEC);
+	session_table_close(g->table);
+	assert_int_equal(store_close(g->store), 0);
+	fabric_finish(g->loop);
+	loop_free(g->loop);
+	free(g);
+	return 0;
+}
+
+static void fill(uint8_t *buf, size_t len, uint64_t seed)
+{
+	struct rng r;
+
+	rng_seed(&r, seed);
+	for (size_t i = 0; i < len; i++)
+		buf[i] = (uint8_t)rng_next(&r);
+}
+
+/* --- bits that change --- */
+
+#define OBJECTS 60
+#define LEN_MAX (300 * KIB)
+
+static void rides_through(void **state)
+{
+	uint8_t *buf = malloc(LEN_MAX), *want = malloc(LEN_MAX);
+	struct rig *g = *state;
+	struct wire_figures wf;
+	struct remote_figures rf;
+	uint32_t cont;
+	uint64_t len;
+
+	listen(g, SEAL_REQUIRED);
+	assert_int_equal(client(g, g->op.token, SEAL_REQUIRED), 0);
+	assert_int_equal(ops_cont_create(g->remote, "c", &cont), 0);
+	g->knobs.flip = 0.03;
+	g->knobs.pieces_max = 2;
+	remote_cut(g->remote);
+	for (unsigned round = 0; round < 2; round++)
+		for (uint64_t i = 1; i <= OBJECTS; i++) {
+			size_t size = (size_t)(i * 7919 % LEN_MAX) + (i % 3 ? 1 : 40000);
+
+			size = MIN(size, LEN_MAX);
+			fill(want, size, i);
+			if (!round) {
+				assert_int_equal(
+				        ops_write(g->remote, cont, oid_of(i), 0, want, size), 0);
+				continue;
+			}
+			memset(buf, 0xee, size);
+			assert_int_equal(
+			        ops_read(g->remote, cont, 0, oid_of(i), 0, buf, size, &len), 0);
+			assert_int_equal(len, size);
+			assert_memory_equal(buf, want, size);
+		}
+	remote_figures(g->remote, &rf);
+	wire_listener_figures(g->listener, &wf);
+	assert_true(rf.connects > 5); /* it was noticed, */
+	assert_true(rf.bad_seal > 0 && wf.cut > 0);
+	assert_int_equal(rf.bad_crc, 0); /* and not by checksums that anybody can make */
+	assert_int_equal(wf.bad_crc, 0);
+	assert_true(rf.resent > 0);
+	free(buf);
+	free(want);
+}
+
+/* --- refusals --- */
+
+static void wrong_token(void **state)
+{
+	char forged[CAP_TOKEN_MAX];
+	struct rig *g = *state;
+
+	listen(g, SEAL_REQUIRED);
+	memcpy(forged, g->op.token, sizeof(forged));
+	forged[50] = forged[50] == 'A' ? 'B' : 'A';
+	assert_int_equal(client(g, forged, SEAL_REQUIRED), -EBADF);
+	assert_non_null(strstr(g->text, "is not one of this store's"));
+	assert_int_equal(g->refused, 1);
+	assert_int_equal(g->refused_last, -EBADF);
+	forged[20] = forged[20] == 'A' ? 'B' : 'A'; /* another capability's, maybe none's */
+	assert_true(client(g, forged, SEAL_REQUIRED) < 0);
+	assert_int_equal(g->refused, 2);
+	assert_int_equal(client(g, NULL, SEAL_REQUIRED), -EINVAL);
+	assert_non_null(strstr(g->text, "takes a capability's token"));
+	assert_int_equal(client(g, g->op.token, SEAL_REQUIRED), 0);
+}
+
+/* What is said before a capability is revoked, and after. */
+static void revoked(void **state)
+{
+	struct rig *g = *state;
+
+	listen(g, SEAL_REQUIRED);
+	assert_int_equal(client(g, g->op.token, SEAL_REQUIRED), 0);
+	hang_up(g);
+	g->done = false;
+	assert_int_equal(cap_revoke(g->table, &g->op), 0);
+	while (!g->done)
+		(void)loop_turn(g->loop, NSEC_PER_MSEC);
+	assert_int_equal(client(g, g->op.token, SEAL_REQUIRED), -EKEYREVOKED);
+	assert_non_null(strstr(g->text, "was revoked"));
+	assert_int_equal(g->refused_last, -EKEYREVOKED);
+}
+
+static void plain_to_sealing(void **state)
+{
+	struct rig *g = *state;
+
+	listen(g, SEAL_REQUIRED);
+	assert_int_equal(client(g, g->op.token, SEAL_OFF), -EPERM);
+	assert_non_null(strstr(g->text, "has to be sealed"));
+	assert_int_equal(client(g, NULL, SEAL_AUTO), -EPERM);
+}
+
+static void sealing_to_plain(void **state)
+{
+	struct rig *g = *state;
+
+	listen(g, SEAL_OFF);
+	assert_int_equal(client(g, g->op.token, SEAL_REQUIRED), -ENOTSUP);
+	assert_non_null(strstr(g->text, "does not seal"));
+	assert_int_equal(client(g, g->op.token, SEAL_AUTO), 0); /* sim says that nobody listens */
+	hang_up(g);
+}
+
+/* Who need not seal may. */
+static void as_the_client_likes(void **state)
+{
+	struct wire_figures f;
+	struct rig *g = *state;
+
+	listen(g, SEAL_AUTO);
+	for (unsigned i = 0; i < 2; i++) {
+		struct pst_store_status st;
+		struct pst_op op = {.opcode = PST_OP_STATUS, .status_out = &st};
+
+		memset(&st, 0x11, sizeof(st));
+		assert_int_equal(client(g, g->op.token, i ? SEAL_REQUIRED : SEAL_AUTO), 0);
+		assert_int_equal(ops_run(g->remote, &op), 0);
+		assert_string_equal(st.sealed, i ? "aes-256-gcm" : "");
+		hang_up(g);
+		wire_listener_figures(g->listener, &f);
+		assert_int_equal(f.sealed, i);
+	}
+}
+
+#define RIG(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	        RIG(rides_through),    RIG(wrong_token),      RIG(revoked),
+	        RIG(plain_to_sealing), RIG(sealing_to_plain), RIG(as_the_client_likes),
+	};
+
+	return cmocka_run_group_tests_name("remote_seal", tests, NULL, NULL);
+}
