@@ -79,6 +79,24 @@ int bdev_open(struct bdev **ret_bdev, const char *spec, struct loop *loop,
 	return 0;
 }
 
+int bdev_also(struct bdev **ret_bdev, struct bdev *b, struct loop *loop, struct pst_err *err)
+{
+	struct bdev *also = NULL;
+	int rc;
+
+	if (!b->ops->also)
+		return err_set(err, -ENOTSUP,
+		               "'%s': this kind of device takes requests of one reactor only",
+		               b->info.name);
+	rc = b->ops->also(&also, b, loop, err);
+	if (rc)
+		return rc;
+	also->read_only = b->read_only;
+	snprintf(also->info.name, sizeof(also->info.name), "%s", b->info.name);
+	*ret_bdev = also;
+	return 0;
+}
+
 void bdev_close(struct bdev *b)
 {
 	if (!b)

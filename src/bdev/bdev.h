@@ -72,6 +72,8 @@ struct bdev_ops {
 	void (*submit)(struct bdev *b, struct bdev_io *io);
 	/* All requests are done (bdev_close asserts it). Frees @b. */
 	void (*close)(struct bdev *b);
+	/* For bdev_also(). NULL: one queue is all that there is. */
+	int (*also)(struct bdev **ret_bdev, struct bdev *b, struct loop *loop, struct pst_err *err);
 };
 
 /* Embedded at the head of each backend's own structure, zeroed, then ops, loop and info filled. */
@@ -124,6 +126,13 @@ struct bdev_open_opts {
  */
 int bdev_open(struct bdev **ret_bdev, const char *spec, struct loop *loop,
               const struct bdev_open_opts *opts, struct pst_err *err);
+/*
+ * bdev_also - another way to the open device @b, on @loop, so that a second thread has requests of its
+ * own under way there. Runs on @loop's thread while nobody closes @b; what it opens is closed before
+ * @b is. Requests of the two are as unordered as those of one; a flush of either covers what had
+ * completed on either. -ENOTSUP: this device has one queue only; else as bdev_open().
+ */
+int bdev_also(struct bdev **ret_bdev, struct bdev *b, struct loop *loop, struct pst_err *err);
 /* Accepts NULL. All requests must be done (asserted). Not from inside a done(): the backend is
  * still on the stack there. May turn the loop (a fault device writes back what it holds). */
 void bdev_close(struct bdev *b);

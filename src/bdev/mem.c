@@ -32,6 +32,7 @@ struct backing {
 struct mem_bdev {
 	struct bdev bdev;
 	struct backing *back;
+	bool also; /* of bdev_also(): the memory is another's */
 	struct list pending;
 	struct loop_poller poller;
 };
@@ -234,14 +235,50 @@ static void mem_bdev_close(struct bdev *b)
 	struct mem_bdev *m = container_of(b, struct mem_bdev, bdev);
 
 	loop_poller_del(b->loop, &m->poller);
-	backing_put(m->back, b->read_only);
+	if (!m->also)
+		backing_put(m->back, b->read_only);
 	mem_free(m);
+}
+
+static struct bdev *mem_bdev_new(struct backing *back, struct loop *loop);
+
+static int mem_bdev_also(struct bdev **ret_bdev, struct bdev *b, struct loop *loop,
+                         struct pst_err *err)
+{
+	struct bdev *also = mem_bdev_new(container_of(b, struct mem_bdev, bdev)->back, loop);
+
+	if (!also)
+		return err_set(err, -ENOMEM, "out of memory");
+	container_of(also, struct mem_bdev, bdev)->also = true;
+	*ret_bdev = also;
+	return 0;
 }
 
 static const struct bdev_ops mem_bdev_ops = {
         .submit = mem_bdev_submit,
         .close = mem_bdev_close,
+        .also = mem_bdev_also,
 };
+
+static struct bdev *mem_bdev_new(struct backing *back, struct loop *loop)
+{
+	struct mem_bdev *m = mem_calloc(1, sizeof(*m));
+
+	if (!m)
+		return NULL;
+	m->back = back;
+	m->bdev.ops = &mem_bdev_ops;
+	m->bdev.loop = loop;
+	m->bdev.info = (struct bdev_info){.size_bytes = back->size_bytes,
+	                                  .block_bytes = back->block_bytes,
+	                                  .mem_align = 1,
+	                                  .discard = true};
+	list_init(&m->pending);
+	m->poller.poll = mem_bdev_poll;
+	m->poller.may_sleep = mem_bdev_may_sleep;
+	loop_poller_add(loop, &m->poller);
+	return &m->bdev;
+}
 
 /* The numbers and the name in @o, checked; *ret_name points into @o. */
 static int mem_options(struct options *o, uint64_t *ret_size, uint32_t *ret_block,
@@ -277,7 +314,7 @@ static int mem_options(struct options *o, uint64_t *ret_size, uint32_t *ret_bloc
 static int mem_bdev_make(struct bdev **ret_bdev, struct options *o, struct loop *loop,
                          bool read_only, struct pst_err *err)
 {
-	struct mem_bdev *m;
+	struct backing *back = NULL;
 	uint64_t size = 0;
 	uint32_t block = 0;
 	const char *name = NULL;
@@ -286,25 +323,16 @@ static int mem_bdev_make(struct bdev **ret_bdev, struct options *o, struct loop 
 	rc = mem_options(o, &size, &block, &name, err);
 	if (rc)
 		return rc;
-	m = mem_calloc(1, sizeof(*m));
-	if (!m)
-		return err_set(err, -ENOMEM, "out of memory");
 	pthread_mutex_lock(&named.lock);
-	rc = backing_get(&m->back, size, block, name, read_only, err);
+	rc = backing_get(&back, size, block, name, read_only, err);
 	pthread_mutex_unlock(&named.lock);
-	if (rc) {
-		mem_free(m);
+	if (rc)
 		return rc;
+	*ret_bdev = mem_bdev_new(back, loop);
+	if (!*ret_bdev) {
+		backing_put(back, read_only);
+		return err_set(err, -ENOMEM, "out of memory");
 	}
-	m->bdev.ops = &mem_bdev_ops;
-	m->bdev.loop = loop;
-	m->bdev.info = (struct bdev_info){
-	        .size_bytes = size, .block_bytes = block, .mem_align = 1, .discard = true};
-	list_init(&m->pending);
-	m->poller.poll = mem_bdev_poll;
-	m->poller.may_sleep = mem_bdev_may_sleep;
-	loop_poller_add(loop, &m->poller);
-	*ret_bdev = &m->bdev;
 	return 0;
 }
 

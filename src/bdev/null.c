@@ -53,16 +53,40 @@ static void null_close(struct bdev *b)
 	mem_free(d);
 }
 
+static struct bdev *null_new(const struct bdev_info *info, struct loop *loop);
+
+static int null_also(struct bdev **ret_bdev, struct bdev *b, struct loop *loop, struct pst_err *err)
+{
+	*ret_bdev = null_new(&b->info, loop);
+	return *ret_bdev ? 0 : err_set(err, -ENOMEM, "out of memory");
+}
+
 static const struct bdev_ops null_ops = {
         .submit = null_submit,
         .close = null_close,
+        .also = null_also,
 };
+
+static struct bdev *null_new(const struct bdev_info *info, struct loop *loop)
+{
+	struct null_bdev *d = mem_calloc(1, sizeof(*d));
+
+	if (!d)
+		return NULL;
+	d->bdev.ops = &null_ops;
+	d->bdev.loop = loop;
+	d->bdev.info = *info;
+	list_init(&d->pending);
+	d->poller.poll = null_poll;
+	d->poller.may_sleep = null_may_sleep;
+	loop_poller_add(loop, &d->poller);
+	return &d->bdev;
+}
 
 static int null_make(struct bdev **ret_bdev, struct options *o, struct loop *loop,
                      struct pst_err *err)
 {
 	uint64_t size, block = 512;
-	struct null_bdev *d;
 	int rc;
 
 	if (parse_size(o->base, &size))
@@ -78,21 +102,12 @@ static int null_make(struct bdev **ret_bdev, struct options *o, struct loop *loo
 	if (!size || size % block || size > NULL_SIZE_MAX)
 		return err_set(err, -EINVAL, "null: '%s' is not a whole number of blocks of %llu",
 		               o->base, (unsigned long long)block);
-	d = mem_calloc(1, sizeof(*d));
-	if (!d)
-		return err_set(err, -ENOMEM, "out of memory");
-	d->bdev.ops = &null_ops;
-	d->bdev.loop = loop;
-	d->bdev.info = (struct bdev_info){.size_bytes = size,
-	                                  .block_bytes = (uint32_t)block,
-	                                  .mem_align = 1,
-	                                  .discard = true};
-	list_init(&d->pending);
-	d->poller.poll = null_poll;
-	d->poller.may_sleep = null_may_sleep;
-	loop_poller_add(loop, &d->poller);
-	*ret_bdev = &d->bdev;
-	return 0;
+	*ret_bdev = null_new(&(struct bdev_info){.size_bytes = size,
+	                                         .block_bytes = (uint32_t)block,
+	                                         .mem_align = 1,
+	                                         .discard = true},
+	                     loop);
+	return *ret_bdev ? 0 : err_set(err, -ENOMEM, "out of memory");
 }
 
 static int null_open(struct bdev **ret_bdev, const char *rest, struct loop *loop,

@@ -470,7 +470,8 @@ static void uring_close(struct bdev *b)
 	uring_dev_free(d);
 }
 
-static const struct bdev_ops uring_ops = {.submit = uring_submit, .close = uring_close};
+static const struct bdev_ops uring_ops = {
+        .submit = uring_submit, .close = uring_close, .also = uring_also};
 
 void uring_dev_init(struct uring_dev *d)
 {

@@ -68,6 +68,8 @@ struct uring_dev {
 	uint32_t io_align; /* what a part's length and place in the file must be multiples of */
 	uint32_t io_max_bytes;
 	struct uring_ring *own; /* reads and writes go there; NULL: the loop's */
+	struct uring_ring_opts own_opts;
+	bool registered_asked;
 	struct uring_domain *domain;
 	struct list backlog; /* bdev_io.link: waiting for a place in the ring */
 	struct loop_poller backlog_poller;
@@ -82,5 +84,7 @@ extern _Thread_local uint64_t uring_fixed_count;
 
 void uring_dev_init(struct uring_dev *d); /* sets ->b.ops and the backlog */
 void uring_dev_free(struct uring_dev *d); /* a half-opened one too */
+/* bdev_ops.also (uring_open.c). */
+int uring_also(struct bdev **ret_bdev, struct bdev *b, struct loop *loop, struct pst_err *err);
 
 #endif

@@ -417,22 +417,15 @@ static bool can_poll(const struct uring_dev *d)
 	       queue_number(d->is_block ? st.st_rdev : st.st_dev, "io_poll", 0) == 1;
 }
 
-static int own_ring(struct uring_dev *d, const struct uring_opts *u, const char *path,
-                    struct pst_err *err)
+static int own_ring(struct uring_dev *d, const char *path, struct pst_err *err)
 {
-	const struct uring_ring_opts opts = {
-	        .sqpoll = u->sqpoll,
-	        .iopoll = u->iopoll,
-	        .sqpoll_idle_ms = (unsigned)u->sqpoll_idle_ms,
-	        .entries = OWN_RING_ENTRIES,
-	};
 	int rc;
 
-	if (u->iopoll && !can_poll(d))
+	if (d->own_opts.iopoll && !can_poll(d))
 		return err_set(err, -ENOTSUP,
 		               "the device of '%s' has no polled queues (iopoll=1 was asked for)",
 		               path);
-	rc = uring_ring_new(&d->own, d->b.loop, &opts, err);
+	rc = uring_ring_new(&d->own, d->b.loop, &d->own_opts, err);
 	return rc ? err_prefix(err, rc, "'%s'", path) : 0;
 }
 
@@ -457,20 +450,19 @@ static int register_all(struct uring_dev *d)
 	return uring_domain_get(&d->domain, d->b.loop, slots);
 }
 
-static int set_up_rings(struct uring_dev *d, const struct uring_opts *u, const char *path,
-                        struct pst_err *err)
+static int set_up_rings(struct uring_dev *d, bool registered, const char *path, struct pst_err *err)
 {
 	int rc;
 
-	if (u->sqpoll || u->iopoll) {
-		rc = own_ring(d, u, path, err);
+	if (d->own_opts.sqpoll || d->own_opts.iopoll) {
+		rc = own_ring(d, path, err);
 		if (rc)
 			return rc;
 	}
-	if (!u->registered)
+	if (!registered)
 		return 0;
 	rc = register_all(d);
-	if (rc && (u->registered_asked || rc == -ENOMEM))
+	if (rc && (d->registered_asked || rc == -ENOMEM))
 		return err_set(err, rc, "'%s' can't be registered with io_uring: %s", path,
 		               strerror(-rc));
 	if (rc)
@@ -514,7 +506,68 @@ static int open_steps(struct uring_dev *d, const char *path, const struct uring_
 	rc = geometry(d, u, path, opts->read_only, err);
 	if (rc)
 		return rc;
-	return set_up_rings(d, u, path, err);
+	d->registered_asked = u->registered_asked;
+	d->own_opts = (struct uring_ring_opts){
+	        .sqpoll = u->sqpoll,
+	        .iopoll = u->iopoll,
+	        .sqpoll_idle_ms = (unsigned)u->sqpoll_idle_ms,
+	        .entries = OWN_RING_ENTRIES,
+	};
+	return set_up_rings(d, u->registered, path, err);
+}
+
+/*
+ * The same file once more, under a descriptor that shares nothing with the first: the kernel tells
+ * each open file description of a failed write-back once, so that of two that shared one the second
+ * would take a flush for good whose data was lost. The lock and the claim stay with the first.
+ */
+static int reopen(struct uring_dev *d, const struct uring_dev *of, struct pst_err *err)
+{
+	int flags = fcntl(of->fd, F_GETFL);
+	char path[40];
+
+	if (flags < 0)
+		return err_set(err, -errno, "'%s': %s", of->b.info.name, strerror(errno));
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", of->fd);
+	d->fd = open(path, (flags & (O_ACCMODE | O_DIRECT)) | O_CLOEXEC | O_NOCTTY);
+	if (d->fd < 0)
+		return err_set(err, -errno, "'%s' can't be opened for a second reactor (%s): %s",
+		               of->b.info.name, path, strerror(errno));
+	return 0;
+}
+
+int uring_also(struct bdev **ret_bdev, struct bdev *b, struct loop *loop, struct pst_err *err)
+{
+	const struct uring_dev *of = container_of(b, struct uring_dev, b);
+	struct uring_dev *d = mem_calloc(1, sizeof(*d));
+	int rc;
+
+	if (!d)
+		return err_set(err, -ENOMEM, "no memory to open '%s' with", b->info.name);
+	uring_dev_init(d);
+	d->b.loop = loop;
+	d->b.info = b->info;
+	d->is_block = of->is_block;
+	d->direct = of->direct;
+	d->cmd_discard = of->cmd_discard;
+	d->io_align = of->io_align;
+	d->io_max_bytes = of->io_max_bytes;
+	d->own_opts = of->own_opts;
+	d->registered_asked = of->registered_asked;
+	rc = reopen(d, of, err);
+	if (!rc && of->zeroes) {
+		d->zeroes = mem_alloc_aligned(4096, ZEROES_BYTES);
+		if (!d->zeroes)
+			rc = err_set(err, -ENOMEM, "no memory to open '%s' with", b->info.name);
+	}
+	if (!rc)
+		rc = set_up_rings(d, of->file_registered, b->info.name, err);
+	if (rc) {
+		uring_dev_free(d);
+		return rc;
+	}
+	*ret_bdev = &d->b;
+	return 0;
 }
 
 static int uring_make(struct bdev **ret_bdev, struct options *o, struct loop *loop,
