@@ -16,6 +16,9 @@
 
 struct stack_opts {
 	bool read_only;
+	/* Of local: the loops of other reactors, among which the engine is parted with the caller's. */
+	struct loop *const *more_loops;
+	unsigned more_loop_count;
 };
 
 /*

@@ -174,6 +174,20 @@ static int format_mem(const struct stack_devs *devs, const struct local_name *n,
 	return local_format(devs->dev, devs->count, &n->format, err);
 }
 
+static int engine_open(struct store **ret_engine, struct loop *loop, const struct stack_devs *devs,
+                       const struct local_opts *engine, const struct stack_opts *opts,
+                       struct pst_err *err)
+{
+	struct loop *loops[LOCAL_REACTORS_MAX] = {loop};
+	unsigned more = opts ? opts->more_loop_count : 0;
+
+	if (more >= LOCAL_REACTORS_MAX)
+		return err_set(err, -EINVAL, "more than %d reactors", LOCAL_REACTORS_MAX);
+	for (unsigned i = 0; i < more; i++)
+		loops[i + 1] = opts->more_loops[i];
+	return local_open_on(ret_engine, loops, 1 + more, devs->dev, devs->count, engine, err);
+}
+
 int stack_local_open(struct store **ret_store, const char *text, struct loop *loop,
                      const struct stack_opts *opts, struct pst_err *err)
 {
@@ -204,7 +218,7 @@ int stack_local_open(struct store **ret_store, const char *text, struct loop *lo
 	if (devs.all_mem && !n.engine.read_only)
 		rc = format_mem(&devs, &n, err);
 	if (rc == 0)
-		rc = local_open(&engine, loop, devs.dev, devs.count, &n.engine, err);
+		rc = engine_open(&engine, loop, &devs, &n.engine, opts, err);
 	if (rc < 0) {
 		stack_devs_close(&devs);
 		goto out_name;

@@ -4,7 +4,8 @@
  * acknowledged is lost, nothing half done is seen, fsck finds nothing. Then the next writer goes on
  * from there, sending again what nobody heard of.
  *
- * usage: kill_test FILE [ROUNDS [SEED]]
+ * usage: kill_test FILE [ROUNDS [SEED [REACTORS]]]: SEED 0: any; the writer has as many reactors, who
+ * looks at what it left as many or one
  *
  * The writer is a child that says on a pipe which op has ended. Each round: fork, wait for a random
  * time after the first word, kill, read the pipe to its end, open, compare, close (or, in some
@@ -29,6 +30,7 @@ struct word {
 
 static char *spec;
 static uint64_t round_no, seed;
+static unsigned reactors = 1;
 
 static _Noreturn void give_up(const char *what, const char *text)
 {
@@ -59,7 +61,8 @@ static _Noreturn void writer(int out, const uint64_t next[LOAD_LANES])
 	struct stack s;
 
 	memcpy(opts.next, next, sizeof(opts.next));
-	if (stack_devs(&s, &spec, 1, false, 0, NULL, &err) || stack_mount(&s, &err)) {
+	if (stack_devs(&s, &spec, 1, false, 0, NULL, &err) ||
+	    (s.reactors = reactors, stack_mount(&s, &err))) {
 		fprintf(stderr, "writer: %s\n", err.text);
 		_exit(3);
 	}
@@ -140,7 +143,7 @@ static uint64_t write_and_kill(struct rng *rng, struct load_known known[LOAD_LAN
 }
 
 static void check(struct load_oracle *oracle, struct load_known known[LOAD_LANES],
-                  uint64_t next[LOAD_LANES], bool fsck_first)
+                  uint64_t next[LOAD_LANES], bool fsck_first, unsigned looks)
 {
 	struct pst_err err = {0};
 	uint64_t at[LOAD_LANES];
@@ -150,6 +153,7 @@ static void check(struct load_oracle *oracle, struct load_known known[LOAD_LANES
 		give_up("open of the device", err.text);
 	if (fsck_first && stack_fsck(&s, &err))
 		give_up("before recovery", err.text);
+	s.reactors = looks;
 	if (stack_mount(&s, &err))
 		give_up("open", err.text);
 	if (load_verify(s.store, oracle, known, at, &err))
@@ -187,11 +191,17 @@ int main(int argc, char **argv)
 	struct rng rng;
 
 	if (argc < 2) {
-		fprintf(stderr, "usage: kill_test FILE [ROUNDS [SEED]]\n");
+		fprintf(stderr, "usage: kill_test FILE [ROUNDS [SEED [REACTORS]]]\n");
 		return 2;
 	}
 	spec = argv[1];
-	seed = argc > 3 ? strtoull(argv[3], NULL, 0) : clock_real_ns();
+	seed = argc > 3 ? strtoull(argv[3], NULL, 0) : 0;
+	seed = seed ? seed : clock_real_ns();
+	reactors = argc > 4 ? (unsigned)strtoul(argv[4], NULL, 0) : 1;
+	if (!reactors || reactors > STACK_REACTORS_MAX) {
+		fprintf(stderr, "kill_test: 1 to %d reactors\n", STACK_REACTORS_MAX);
+		return 2;
+	}
 	rng_seed(&rng, seed);
 	load_oracle_init(&oracle, IO_MAX, false);
 	make_store();
@@ -201,7 +211,8 @@ int main(int argc, char **argv)
 	}
 	for (round_no = 1; round_no <= rounds; round_no++) {
 		ops += write_and_kill(&rng, known, next);
-		check(&oracle, known, next, rng_below(&rng, 2));
+		check(&oracle, known, next, rng_below(&rng, 2),
+		      reactors > 1 && rng_below(&rng, 2) ? reactors : 1);
 	}
 	printf("%llu rounds, %llu ops acknowledged, seed %llu: nothing lost\n",
 	       (unsigned long long)rounds, (unsigned long long)ops, (unsigned long long)seed);

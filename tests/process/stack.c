@@ -39,9 +39,18 @@ int stack_format(struct stack *s, struct pst_err *err)
 int stack_mount(struct stack *s, struct pst_err *err)
 {
 	struct local_opts opts = {.csum_cache_bytes = MIB, .index_limit_bytes = 256 * MIB};
+	struct loop *loops[STACK_REACTORS_MAX] = {s->loop};
 	struct store *local;
-	int r = local_open(&local, s->loop, s->dev, s->devs, &opts, err);
+	struct loop_opts lo;
+	int r = 0;
 
+	loop_opts_default(&lo);
+	for (unsigned i = 1; i < s->reactors && !r; i++) {
+		r = loop_thread_start(&s->more[i], &lo, CORE_ANY, err);
+		loops[i] = r ? NULL : loop_thread_loop(s->more[i]);
+	}
+	if (!r)
+		r = local_open_on(&local, loops, MAX(s->reactors, 1), s->dev, s->devs, &opts, err);
 	if (r)
 		return r;
 	s->devs = 0; /* the store's */
@@ -83,6 +92,8 @@ int stack_close(struct stack *s)
 
 	for (unsigned i = 0; i < s->devs; i++)
 		bdev_close(s->dev[i]);
+	for (unsigned i = 0; i < STACK_REACTORS_MAX; i++)
+		loop_thread_stop(s->more[i]);
 	loop_free(s->loop);
 	*s = (struct stack){0};
 	return r;

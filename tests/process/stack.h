@@ -4,9 +4,11 @@
 #define TESTS_PROCESS_STACK_H
 
 #include "bdev/bdev.h"
+#include "loop/thread.h"
 #include "store/store.h"
 
-#define STACK_DEVS_MAX 2
+#define STACK_DEVS_MAX     2
+#define STACK_REACTORS_MAX 2 /* as many as stack_format() makes shards */
 
 struct rec_journal;
 
@@ -14,6 +16,8 @@ struct stack {
 	struct loop *loop;
 	struct bdev *dev[STACK_DEVS_MAX];
 	unsigned devs;
+	unsigned reactors; /* to be set before stack_mount(); 0: one */
+	struct loop_thread *more[STACK_REACTORS_MAX];
 	struct store *store; /* the names layer on the engine */
 };
 

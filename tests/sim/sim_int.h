@@ -26,10 +26,11 @@
 #include "model_store.h"
 #include "ops.h"
 
-#define SIM_DEVS_MAX  3
-#define SIM_LANES_MAX 12
-#define SIM_VIEWS_MAX 4
-#define SIM_OIDS      4 /* objects that a lane owns in a container */
+#define SIM_DEVS_MAX     3
+#define SIM_LANES_MAX    12
+#define SIM_REACTORS_MAX 4
+#define SIM_VIEWS_MAX    4
+#define SIM_OIDS         4 /* objects that a lane owns in a container */
 
 /* What a seed is about. */
 struct sim_profile {
@@ -164,6 +165,7 @@ struct state {
 struct sim {
 	uint64_t seed;
 	unsigned ops_target, cuts;
+	unsigned reactors;
 	const char *plant;
 	const char *without; /* features to leave out, to see what a failure needs; or NULL */
 	bool verbose;

@@ -18,19 +18,20 @@ static const struct subject *const subjects[] = {&subject_model, &subject_local}
 
 static struct settings {
 	uint64_t seeds, seed;
-	unsigned ops, cuts;
+	unsigned ops, cuts, reactors;
 	const char *plant, *without;
 	const struct subject *subject;
 	bool verbose, twice, quiet, paranoid;
-} set = {.seeds = 100, .seed = 1, .ops = 240, .cuts = 3};
+} set = {.seeds = 100, .seed = 1, .ops = 240, .cuts = 3, .reactors = 1};
 
 static uint64_t current_seed;
 
 static void replay_command(char *buf, size_t len, uint64_t seed)
 {
 	snprintf(buf, len,
-	         "replay: sim --subject %s --seeds 1 --seed %llu --ops %u --cuts %u%s%s%s%s",
-	         set.subject->name, (unsigned long long)seed, set.ops, set.cuts,
+	         "replay: sim --subject %s --seeds 1 --seed %llu --ops %u --cuts %u --reactors %u"
+	         "%s%s%s%s",
+	         set.subject->name, (unsigned long long)seed, set.ops, set.cuts, set.reactors,
 	         set.plant ? " --run-planted " : "", set.plant ? set.plant : "",
 	         set.without ? " --without " : "", set.without ? set.without : "");
 }
@@ -70,6 +71,7 @@ static uint64_t run_seed(uint64_t seed)
 	sim->seed = seed;
 	sim->ops_target = set.ops;
 	sim->cuts = set.cuts;
+	sim->reactors = set.reactors;
 	sim->plant = set.plant;
 	sim->without = set.without;
 	sim->verbose = set.verbose;
@@ -140,11 +142,14 @@ static int usage(FILE *to)
 {
 	fprintf(to,
 	        "usage: sim [--subject model|local] [--seeds N] [--seed S] [--ops N] [--cuts N]\n"
+	        "           [--reactors N]\n"
 	        "           [--plant BUG | --run-planted BUG] [--twice] [--paranoid] [-v]\n"
 	        "           [--without "
 	        "names,full,quota,faults,damage,delays,torn,devices,snapshots,\n"
 	        "            midst,volatile]\n"
-	        "Runs N seeds from S. --plant: wants the bug to be caught by one of them.\n"
+	        "Runs N seeds from S. --reactors: the engine is parted among as many (or as there\n"
+	        "are shards), which take turns. --plant: wants the bug to be caught by one of "
+	        "them.\n"
 	        "--run-planted: runs with the bug, as if it were none. --twice: runs each seed\n"
 	        "twice and compares. --paranoid: looks at each object right after it was changed\n"
 	        "(another run: the timing differs).\n");
@@ -153,17 +158,11 @@ static int usage(FILE *to)
 
 static int parse(int argc, char **argv, bool *ret_hunt)
 {
-	static const struct option opts[] = {{"subject", 1, 0, 's'},
-	                                     {"seeds", 1, 0, 'n'},
-	                                     {"seed", 1, 0, 'S'},
-	                                     {"ops", 1, 0, 'o'},
-	                                     {"cuts", 1, 0, 'c'},
-	                                     {"plant", 1, 0, 'p'},
-	                                     {"without", 1, 0, 'w'},
-	                                     {"twice", 0, 0, 't'},
-	                                     {"run-planted", 1, 0, 'P'},
-	                                     {"paranoid", 0, 0, 'x'},
-	                                     {0}};
+	static const struct option opts[] = {
+	        {"subject", 1, 0, 's'},     {"seeds", 1, 0, 'n'},    {"seed", 1, 0, 'S'},
+	        {"ops", 1, 0, 'o'},         {"cuts", 1, 0, 'c'},     {"reactors", 1, 0, 'r'},
+	        {"plant", 1, 0, 'p'},       {"without", 1, 0, 'w'},  {"twice", 0, 0, 't'},
+	        {"run-planted", 1, 0, 'P'}, {"paranoid", 0, 0, 'x'}, {0}};
 	const char *name = subjects[ARRAY_LEN(subjects) - 1]->name;
 	int c;
 
@@ -183,6 +182,11 @@ static int parse(int argc, char **argv, bool *ret_hunt)
 			break;
 		case 'c':
 			set.cuts = (unsigned)strtoul(optarg, NULL, 0);
+			break;
+		case 'r':
+			set.reactors = (unsigned)strtoul(optarg, NULL, 0);
+			if (!set.reactors || set.reactors > SIM_REACTORS_MAX)
+				return usage(stderr);
 			break;
 		case 'p':
 			*ret_hunt = true; /* fall through */

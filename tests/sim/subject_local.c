@@ -203,6 +203,7 @@ static void l_format(struct sim *sim)
 static int l_open(struct sim *sim, struct pst_err *err)
 {
 	struct local_subject *s = of(sim);
+	struct loop *loops[SIM_REACTORS_MAX];
 	struct store *local;
 	bool hurt;
 	int r;
@@ -218,7 +219,10 @@ static int l_open(struct sim *sim, struct pst_err *err)
 	devs_open(sim, true);
 	if (sim->lights_out && !hurt && !rng_below(&s->rng, 3))
 		strike_soon(sim, 1 + rng_below(&s->rng, 100));
-	r = local_open(&local, sim->loop, sim->dev, sim->profile.devs, &s->opts, err);
+	for (unsigned i = 0; i < SIM_REACTORS_MAX; i++)
+		loops[i] = sim->loop;
+	r = local_open_on(&local, loops, MIN(sim->reactors, sim->profile.shards), sim->dev,
+	                  sim->profile.devs, &s->opts, err);
 	if (r)
 		return r;
 	sim->store = local;

@@ -16,7 +16,9 @@
 
 /* --- memory that a record may need when it is applied, when it can't be refused any more --- */
 
-#define SPARE_BYTES MAX(sizeof(struct cont), MAX(sizeof(struct cont_name), sizeof(struct snap)))
+#define SPARE_BYTES                                    \
+	MAX(MAX(sizeof(struct cont), CREW_NOTE_BYTES), \
+	    MAX(sizeof(struct cont_name), sizeof(struct snap)))
 
 int spares_fill(struct local *l)
 {
@@ -350,7 +352,7 @@ static size_t name_key(uint8_t key[PST_NAME_MAX + 1], const char *name, size_t l
 int cont_name_load(struct local *l, const struct media_cont_name *m, const char *name,
                    size_t name_len)
 {
-	struct cont_name *n, *at;
+	struct cont_name *n;
 
 	if (!name_len || name_len > PST_NAME_MAX || memchr(name, 0, name_len) || !le32_get(m->id) ||
 	    le32_get(m->id) == UINT32_MAX || le32_get(m->home_shard) >= l->geo.shards ||
@@ -368,21 +370,30 @@ int cont_name_load(struct local *l, const struct media_cont_name *m, const char 
 	n->quota_objects = le64_get(m->quota_objects);
 	memcpy(n->uuid, m->uuid, sizeof(n->uuid));
 	memcpy(n->name, name, name_len);
-	list_for_each (at, &l->names, link)
-		if (strcmp(at->name, n->name) >= 0)
-			break;
-	if (&at->link != &l->names && !strcmp(at->name, n->name)) {
+	if (cont_name_add(l, n)) {
 		mem_free(n);
 		return -EBADMSG;
 	}
+	return 0;
+}
+
+struct cont_name *cont_name_add(struct local *l, struct cont_name *n)
+{
+	struct cont_name *at;
+
+	list_for_each (at, &l->names, link)
+		if (strcmp(at->name, n->name) >= 0)
+			break;
+	if (&at->link != &l->names && !strcmp(at->name, n->name))
+		return at;
 	n->hash_next = l->name_hash[n->id % CONT_HASH];
 	l->name_hash[n->id % CONT_HASH] = n;
 	list_push(&at->link, &n->link);
 	l->next_cont = MAX(l->next_cont, n->id + 1);
-	return 0;
+	return NULL;
 }
 
-static void name_free(struct local *l, struct cont_name *n)
+void cont_name_free(struct local *l, struct cont_name *n)
 {
 	struct cont_name **at = &l->name_hash[n->id % CONT_HASH];
 
@@ -396,7 +407,25 @@ static void name_free(struct local *l, struct cont_name *n)
 void cont_names_done(struct local *l)
 {
 	while (!list_empty(&l->names))
-		name_free(l, list_first(&l->names, struct cont_name, link));
+		cont_name_free(l, list_first(&l->names, struct cont_name, link));
+}
+
+/* The reactor of the home shard learns of it, if it is another one. @frame: in which it ended; 0: it was
+ * made. */
+static int abroad(struct local *l, const struct cont_name *n, uint64_t frame)
+{
+	void *mem;
+
+	if (likely(!l->crew) || l->shard[n->home])
+		return 0;
+	mem = spare_calloc(l, CREW_NOTE_BYTES);
+	if (!mem)
+		return -ENOMEM;
+	if (frame)
+		crew_cont_gone(l, n, frame, mem);
+	else
+		crew_cont_made(l, n, mem);
+	return 0;
 }
 
 int cont_table_apply(struct shard *s, const struct media_record *r, uint64_t frame,
@@ -418,17 +447,20 @@ int cont_table_apply(struct shard *s, const struct media_record *r, uint64_t fra
 			return -EBADMSG;
 		name_len = le16_get(m->name_len);
 		err = cont_name_load(l, m, (const char *)(m + 1), name_len);
-		if (!err)
-			bt_put(&s->sys, key, name_key(key, (const char *)(m + 1), name_len), m,
-			       sizeof(*m));
-		return err;
+		if (err)
+			return err;
+		bt_put(&s->sys, key, name_key(key, (const char *)(m + 1), name_len), m, sizeof(*m));
+		return abroad(l, cont_name_by_id(l, le32_get(m->id)), 0);
 	}
 	n = cont_name_by_id(l, le32_get(r->cont));
 	if (!n)
 		return l->lossy ? 0 : -EBADMSG;
 	home = l->shard[n->home];
 	bt_del(&s->sys, key, name_key(key, n->name, strlen(n->name)));
-	name_free(l, n);
+	err = abroad(l, n, frame);
+	cont_name_free(l, n);
+	if (err)
+		return err;
 	c = home ? cont_find(home, le32_get(r->cont)) : NULL;
 	if (!c)
 		return 0;

@@ -4,7 +4,7 @@
  */
 #include "store/local/engine.h"
 
-static struct cont_name *name_find(struct local *l, const char *name, uint32_t len)
+struct cont_name *cont_name_find(struct local *l, const char *name, uint32_t len)
 {
 	struct cont_name *n;
 
@@ -17,7 +17,8 @@ static struct cont_name *name_find(struct local *l, const char *name, uint32_t l
 /* The container that the op means: by name, or else by id. */
 static struct cont_name *target(struct local *l, const struct pst_op *op)
 {
-	return op->name_len ? name_find(l, op->name, op->name_len) : cont_name_by_id(l, op->cont);
+	return op->name_len ? cont_name_find(l, op->name, op->name_len)
+	                    : cont_name_by_id(l, op->cont);
 }
 
 static int name_check(const char *name, uint32_t len)
@@ -119,9 +120,15 @@ static bool replayed(struct shard *s, struct pst_op *op, enum pst_outcome *ret)
 
 /* --- containers --- */
 
-static void info_fill(struct local *l, const struct cont_name *n, struct pst_cont_info *info)
+/* Its state, if that is on this reactor and there is any. */
+static struct cont *here(struct local *l, const struct cont_name *n)
 {
-	struct cont *c = cont_find(l->shard[n->home], n->id);
+	return l->shard[n->home] ? cont_find(l->shard[n->home], n->id) : NULL;
+}
+
+void cont_info_fill(struct local *l, const struct cont_name *n, struct pst_cont_info *info)
+{
+	struct cont *c = here(l, n);
 
 	memset(info, 0, sizeof(*info));
 	memcpy(info->name, n->name, sizeof(info->name));
@@ -155,15 +162,15 @@ static enum pst_outcome create_try(struct shard *s, struct pst_op *op)
 	if (err)
 		return op_fail(op, err);
 	if (replayed(s, op, &out)) {
-		struct cont_name *n = name_find(l, op->name, op->name_len);
+		struct cont_name *n = cont_name_find(l, op->name, op->name_len);
 
 		/* The record of the answer has no room for the id. */
 		op->cont = n ? n->id : 0;
 		if (n && in)
-			info_fill(l, n, in);
+			cont_info_fill(l, n, in);
 		return out;
 	}
-	if (name_find(l, op->name, op->name_len))
+	if (cont_name_find(l, op->name, op->name_len))
 		return op_fail(op, -EEXIST);
 	if (in && (in->layout > PST_LAYOUT_OBJECT || in->props & ~PST_PROP_CHECKSUM_OFF))
 		return op_fail(op, -ENOTSUP);
@@ -187,7 +194,7 @@ static enum pst_outcome create_try(struct shard *s, struct pst_op *op)
 	op->cont = l->next_cont;
 	out = record_end(s, op, r, frame);
 	if (in && cont_name_by_id(l, op->cont))
-		info_fill(l, cont_name_by_id(l, op->cont), in);
+		cont_info_fill(l, cont_name_by_id(l, op->cont), in);
 	return out;
 }
 
@@ -206,7 +213,7 @@ static enum pst_outcome destroy_try(struct shard *s, struct pst_op *op)
 	n = target(s->l, op);
 	if (!n)
 		return op_fail(op, -ENOENT);
-	c = cont_find(s->l->shard[n->home], n->id);
+	c = here(s->l, n); /* elsewhere it was asked before, and is held: crew_multi.c */
 	if (c && c->snap_count)
 		return op_fail(op, -EBUSY);
 	err = record_begin(s, op, REC_CONT_DESTROY, n->id, 0, &r, &body, &frame);
@@ -247,7 +254,7 @@ static enum pst_outcome get(struct local *l, struct pst_op *op)
 	if (!n)
 		return op_fail(op, -ENOENT);
 	if (op->cont_info)
-		info_fill(l, n, op->cont_info);
+		cont_info_fill(l, n, op->cont_info);
 	op->cont = n->id;
 	return op_fail(op, 0);
 }
@@ -261,6 +268,19 @@ static bool after_start(const struct pst_op *op, const char *name, size_t len)
 	return !op->start || c > 0 || (c == 0 && len > op->start_len);
 }
 
+unsigned cont_names_after(struct local *l, const void *start, uint32_t start_len,
+                          struct pst_cont_info *info, unsigned max)
+{
+	const struct pst_op from = {.start = start, .start_len = start_len};
+	struct cont_name *n;
+	unsigned count = 0;
+
+	list_for_each (n, &l->names, link)
+		if (count < max && after_start(&from, n->name, strlen(n->name)))
+			cont_info_fill(l, n, &info[count++]);
+	return count;
+}
+
 static enum pst_outcome list_conts(struct local *l, struct pst_op *op)
 {
 	struct cont_name *n;
@@ -272,7 +292,7 @@ static enum pst_outcome list_conts(struct local *l, struct pst_op *op)
 		e.name_len = (uint32_t)strlen(n->name);
 		if (!after_start(op, n->name, e.name_len))
 			continue;
-		info_fill(l, n, &info);
+		cont_info_fill(l, n, &info);
 		if (!op->entry(op, &e))
 			break;
 	}
@@ -313,6 +333,8 @@ static enum pst_outcome snap_create_try(struct shard *s, struct pst_op *op)
 		return op_fail(op, -ENOMEM);
 	if (snap_find(c, op->name2, op->name2_len))
 		return op_fail(op, -EEXIST);
+	if (n->holds)
+		return PST_BUSY;
 	if (c->epoch == UINT32_MAX)
 		return op_fail(op, -EOVERFLOW);
 	err = record_begin(s, op, REC_SNAP_CREATE, n->id, sizeof(*m) + op->name2_len, &r, &body,
@@ -432,6 +454,7 @@ enum pst_outcome session_close_submit(struct local *l, struct pst_op *op)
 		return op_fail(op, -EINVAL);
 	if (op->off >= l->geo.shards)
 		return op_fail(op, -ENXIO);
+	pst_assert(l->shard[op->off]);
 	return op_run(l->shard[op->off], op, session_close_try);
 }
 

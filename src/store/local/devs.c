@@ -73,8 +73,23 @@ static bool more(struct dio *d)
 
 static void sub_done(struct bdev_io *io);
 
-static void sub_submit(struct dio *d, struct sub_io *s, unsigned dev, uint64_t dev_block,
-                       const struct iovec *iov, unsigned iov_count, uint64_t len)
+static void forced_done(struct bdev_io *io);
+
+/* The end of it will say that something is durable: others have to know while it is under way. */
+static void forced_begin(struct dio *d, struct sub_io *s)
+{
+	if (d->todo.op != BDEV_FLUSH && !(d->todo.flags & BDEV_FUA))
+		return;
+	if (d->todo.mirrored && d->todo.dev == 1) /* the first; dio_flush() does it for itself */
+		crew_settle_after(d);
+	s->io.done = forced_done;
+	crew_force_begin(d->l, s);
+}
+
+static inline __attribute__((always_inline)) void sub_submit(struct dio *d, struct sub_io *s,
+                                                             unsigned dev, uint64_t dev_block,
+                                                             const struct iovec *iov,
+                                                             unsigned iov_count, uint64_t len)
 {
 	struct local *l = d->l;
 
@@ -88,7 +103,6 @@ static void sub_submit(struct dio *d, struct sub_io *s, unsigned dev, uint64_t d
 	s->io.iov = iov;
 	s->io.iov_count = iov_count;
 	s->io.region = d->todo.region;
-	s->io.done = sub_done;
 	s->dev = dev;
 	if (d->todo.op == BDEV_READ)
 		l->stat.dev_read_bytes += len;
@@ -104,10 +118,13 @@ static void send_one(struct dio *d, struct sub_io *s)
 	unsigned dev;
 
 	memset(&s->io, 0, offsetof(struct bdev_io, link));
+	s->io.done = sub_done;
 	s->parent = d;
 	s->joined = NULL;
 	if (d->todo.mirrored) {
 		dev = d->todo.dev++;
+		if (unlikely(l->crew))
+			forced_begin(d, s);
 		s->io.flags = dev && PLANTED(l, PLANT_FLUSH_ONE_DEVICE) ? 0 : d->todo.flags;
 		sub_submit(d, s, dev, d->todo.at, d->todo.iov, d->todo.iov_count, d->todo.len);
 	} else if (unlikely(d->todo.op == BDEV_FLUSH)) {
@@ -122,6 +139,8 @@ static void send_one(struct dio *d, struct sub_io *s)
 		l->stat.dev_flushes++;
 		l->flushing[dev] = s;
 		l->dev_dirty[dev] = false;
+		if (unlikely(l->crew))
+			forced_begin(d, s);
 		sub_submit(d, s, dev, 0, NULL, 0, 0);
 	} else {
 		struct place at = place_of(&l->geo, d->todo.at, d->todo.blocks);
@@ -158,16 +177,14 @@ static void sub_end(struct sub_io *s, int status)
 	dio_put(d);
 }
 
-static void sub_done(struct bdev_io *io)
+/* Out of line: what it needs would be saved and restored by every read. */
+static __attribute__((noinline)) void changed(struct sub_io *s)
 {
-	struct sub_io *s = container_of(io, struct sub_io, io), *joined = s->joined;
+	struct sub_io *joined = s->joined;
 	struct local *l = s->parent->l;
+	struct bdev_io *io = &s->io;
 	int status = io->status;
 
-	if (io->op == BDEV_READ) {
-		sub_end(s, status);
-		return;
-	}
 	/* Now, not when it was submitted: only a flush that begins from now on covers it. */
 	if (s->parent->commits && io->op == BDEV_WRITE)
 		l->dev_dirty[s->dev] = true;
@@ -179,6 +196,24 @@ static void sub_done(struct bdev_io *io)
 		joined = s->next;
 		sub_end(s, status);
 	}
+}
+
+static void sub_done(struct bdev_io *io)
+{
+	struct sub_io *s = container_of(io, struct sub_io, io);
+
+	if (likely(io->op == BDEV_READ))
+		sub_end(s, io->status);
+	else
+		changed(s);
+}
+
+static void forced_done(struct bdev_io *io)
+{
+	struct sub_io *s = container_of(io, struct sub_io, io);
+
+	crew_force_end(s->parent->l, s, io->status);
+	changed(s);
 }
 
 /*
@@ -288,6 +323,7 @@ void dio_meta_read(struct local *l, struct dio *d, unsigned dev, uint64_t dev_bl
 	d->status = 0;
 	d->pending = 1;
 	memset(&d->first.io, 0, offsetof(struct bdev_io, link));
+	d->first.io.done = sub_done;
 	d->first.parent = d;
 	d->first.joined = NULL;
 	sub_submit(d, &d->first, dev, dev_block, &iov, 1, iov.iov_len);
@@ -300,6 +336,13 @@ bool dio_flush(struct local *l, struct dio *d, bool dirty_only)
 	d->todo.dirty_only = dirty_only;
 	d->todo.dev = 0;
 	d->todo.region = NULL;
+	if (unlikely(l->crew)) {
+		crew_settle_after(d);
+		if (dio_run(l, d))
+			return true;
+		d->done = d->todo.settled;
+		return false;
+	}
 	return dio_run(l, d);
 }
 

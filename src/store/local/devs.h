@@ -26,6 +26,7 @@ struct geometry {
 struct sub_io {
 	struct bdev_io io;
 	unsigned dev;
+	unsigned forced_in; /* crew.c: among which of its part's forced requests it is */
 	struct iovec iov;
 	struct dio *parent;
 	struct sub_io *next;
@@ -45,14 +46,21 @@ struct dio {
 	struct {
 		enum bdev_op op;
 		bool mirrored, dirty_only;
-		unsigned dev;       /* mirrored, flush: the next one */
-		uint32_t flags;     /* mirrored */
-		uint32_t blocks;    /* else: that are left */
-		uint64_t at;        /* mirrored: block of each device; else an address */
-		uint8_t *buf;       /* not mirrored */
+		unsigned dev;    /* mirrored, flush: the next one */
+		uint32_t flags;  /* mirrored */
+		uint32_t blocks; /* else: that are left */
+		/* mirrored: block of each device; else an address; afterwards crew.c's */
+		uint64_t at;
+		union {
+			uint8_t *buf;                   /* not mirrored */
+			void (*settled)(struct dio *d); /* crew.c: the caller's done() */
+		};
 		unsigned iov_count; /* mirrored */
 		uint64_t len;
-		const struct iovec *iov;
+		union {
+			const struct iovec *iov;
+			struct dio *next_settling; /* crew.c */
+		};
 		struct mem_region *region;
 	} todo;
 	struct sub_io first;

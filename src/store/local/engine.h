@@ -28,6 +28,9 @@
  *  R5. An index page on media is overwritten only after the next checkpoint's header is durable.
  *  R6. The log before a checkpoint is overwritten only after that checkpoint's header is durable.
  *  R7. A failed write or flush of metadata stops the store: nothing is written any more.
+ *
+ * With several reactors (crew.h) there is a struct local for each, with its shards, its loop and its
+ * devices' queues; what stands here is true of each of them, and nothing of one is touched by another.
  */
 #ifndef STORE_LOCAL_ENGINE_H
 #define STORE_LOCAL_ENGINE_H
@@ -37,6 +40,7 @@
 #include "store/local/devs.h"
 #include "store/local/local.h"
 #include "store/local/media.h"
+#include "store/local/part.h"
 #include "store/local/tree.h"
 
 #define SHARDS_MAX           64
@@ -48,6 +52,7 @@
 struct local;
 struct shard;
 struct cont;
+struct crew;
 
 #ifdef PST_TEST_FAULTS
 #define PLANTED(l, bug) (unlikely((l)->opts.plant == (bug)))
@@ -300,6 +305,7 @@ struct cont_name { /* the root shard's table, in order of names */
 	uint8_t uuid[16];
 	uint64_t ctime_ns;
 	uint64_t quota_bytes, quota_objects; /* as created */
+	unsigned holds; /* a destruction under way on the root's reactor: no snapshot now */
 	char name[PST_NAME_MAX + 1];
 };
 
@@ -409,8 +415,13 @@ struct local {
 	struct sub_io *sub_free;
 	struct region *region;
 	uint64_t regions_free;
-	struct shard *shard[SHARDS_MAX];
-	struct list names;                      /* struct cont_name, shard 0's table */
+	struct shard *shard[SHARDS_MAX]; /* by number; NULL: another reactor's */
+	struct shard *own[SHARDS_MAX];   /* those that are there, and how many */
+	unsigned owned;
+	struct crew *crew;           /* NULL: this is all of the store */
+	unsigned part;               /* of the crew; 0 has the root shard and all names */
+	uint64_t index_others_bytes; /* what the other parts' indexes took a moment ago */
+	struct list names;           /* struct cont_name, shard 0's table */
 	struct cont_name *name_hash[CONT_HASH]; /* by id */
 	uint32_t next_cont;
 	uint64_t epoch;
@@ -515,7 +526,7 @@ static inline void op_done(struct local *l, struct pst_op *op, int status)
 	l->ops--;
 	op->done(op);
 }
-struct shard *shard_of_cont(struct local *l, uint32_t cont); /* NULL: no such container */
+struct shard *shard_of_cont(struct local *l, uint32_t cont); /* NULL: no such container here */
 struct cont *cont_find(struct shard *s, uint32_t id);
 struct cont *cont_get(struct shard *s, uint32_t id); /* made when missing; NULL: no memory */
 uint64_t quota_in_blocks(uint64_t bytes);

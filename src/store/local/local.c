@@ -77,9 +77,9 @@ static void stall_tick(struct loop_timer *t)
 {
 	struct local *l = container_of(t, struct local, stall_timer);
 
-	for (unsigned i = 0; i < l->geo.shards; i++) {
-		l->shard[i]->sweep = true; /* deadlines */
-		shard_kick(l->shard[i]);
+	for (unsigned i = 0; i < l->owned; i++) {
+		l->own[i]->sweep = true; /* deadlines */
+		shard_kick(l->own[i]);
 	}
 }
 
@@ -293,8 +293,8 @@ static enum pst_outcome flush_try(struct shard *s, struct pst_op *op)
 
 	if (op->cont)
 		return op_committed(s, op, s->log.last_record);
-	while (flush_state(op)->shard < l->geo.shards) {
-		struct shard *next = l->shard[flush_state(op)->shard++];
+	while (flush_state(op)->shard < l->owned) {
+		struct shard *next = l->own[flush_state(op)->shard++];
 
 		st->wait.durable = flush_next;
 		if (log_wait(next, next->log.last_record, &st->wait) != 1)
@@ -305,7 +305,7 @@ static enum pst_outcome flush_try(struct shard *s, struct pst_op *op)
 
 enum pst_outcome flush_submit(struct local *l, struct pst_op *op)
 {
-	struct shard *s = op->cont ? shard_of_cont(l, op->cont) : l->shard[0];
+	struct shard *s = op->cont ? shard_of_cont(l, op->cont) : l->own[0];
 
 	if (!s)
 		return op_fail(op, -ENOENT);
@@ -360,13 +360,13 @@ static void local_cancel(struct store *store, struct pst_op *op)
 
 	if (scrub_cancel(l, op))
 		return;
-	for (unsigned i = 0; i < l->geo.shards; i++) {
+	for (unsigned i = 0; i < l->owned; i++) {
 		struct pst_op *o;
 
-		list_for_each (o, &l->shard[i]->stalled, link)
+		list_for_each (o, &l->own[i]->stalled, link)
 			if (o == op) {
 				op_state(op)->cancelled = true;
-				l->shard[i]->sweep = true;
+				l->own[i]->sweep = true;
 				return;
 			}
 	}
@@ -387,14 +387,25 @@ void local_stop(struct local *l, int status, const char *fmt, ...)
 	va_end(ap);
 	(void)snprintf(l->stop_why + strlen(l->stop_why), 64, ": %s", strerror(-status));
 	log_error("the store has stopped: %s; close it and open it again", l->stop_why);
+	if (l->crew)
+		crew_stop(l);
+}
+
+void local_stop_too(struct local *l, int status, const char *why)
+{
+	if (l->stopped)
+		return;
+	l->stopped = true;
+	l->stop_status = status;
+	(void)snprintf(l->stop_why, sizeof(l->stop_why), "%s", why);
 }
 
 /* Everybody who waits for what will not happen is told, from the loop's turn. */
-static void stop_tell(struct local *l, int status)
+void local_stop_tell(struct local *l, int status)
 {
 	l->stop_told = true;
-	for (unsigned i = 0; i < l->geo.shards; i++) {
-		struct shard *s = l->shard[i];
+	for (unsigned i = 0; i < l->owned; i++) {
+		struct shard *s = l->own[i];
 		struct list *n;
 
 		log_fail_waiters(s, status);
@@ -408,43 +419,43 @@ static void stop_tell(struct local *l, int status)
 
 static void index_measure(struct local *l)
 {
-	uint64_t bytes = 0;
+	uint64_t bytes = l->index_others_bytes;
 
-	for (unsigned i = 0; i < l->geo.shards; i++)
-		bytes += bt_env_used(&l->shard[i]->env);
+	for (unsigned i = 0; i < l->owned; i++)
+		bytes += bt_env_used(&l->own[i]->env);
 	l->index_full = l->opts.index_limit_bytes && bytes > l->opts.index_limit_bytes;
 }
 
-static int local_poll(struct loop_poller *p)
+int local_poll(struct loop_poller *p)
 {
 	struct local *l = container_of(p, struct local, poller);
 	int did = 0;
 
 	if (l->stopped) {
 		if (!l->stop_told)
-			stop_tell(l, l->stop_status);
+			local_stop_tell(l, l->stop_status);
 		if (!list_empty(&l->scrubs))
 			scrub_end_all(l, l->stop_status);
 		/* What only reads goes on. A mutator may come back from the device at any time. */
-		for (unsigned i = 0; i < l->geo.shards; i++) {
-			did += stalled_sweep(l->shard[i]);
-			did += retry_stalled(l->shard[i]);
+		for (unsigned i = 0; i < l->owned; i++) {
+			did += stalled_sweep(l->own[i]);
+			did += retry_stalled(l->own[i]);
 		}
 		return did;
 	}
 	if (!list_empty(&l->scrubs))
 		scrub_step(l);
 	if (l->opts.read_only) { /* what recovery brought back stays in DRAM */
-		for (unsigned i = 0; i < l->geo.shards; i++)
-			did += retry_stalled(l->shard[i]);
+		for (unsigned i = 0; i < l->owned; i++)
+			did += retry_stalled(l->own[i]);
 		return did;
 	}
 	if (l->geo.shards > 1)
 		index_measure(l);
 	if (!list_empty(&l->dying))
 		cont_reap_dying(l);
-	for (unsigned i = 0; i < l->geo.shards; i++) {
-		struct shard *s = l->shard[i];
+	for (unsigned i = 0; i < l->owned; i++) {
+		struct shard *s = l->own[i];
 
 		if (s->space.data.count) {
 			if (s->readers[s->read_epoch % READ_EPOCHS])
@@ -461,7 +472,7 @@ static int local_poll(struct loop_poller *p)
 	return did;
 }
 
-static bool local_may_sleep(struct loop_poller *p)
+bool local_may_sleep(struct loop_poller *p)
 {
 	struct local *l = container_of(p, struct local, poller);
 
@@ -551,6 +562,14 @@ void shard_free(struct shard *s)
 	mem_free(s);
 }
 
+void local_shards_note(struct local *l)
+{
+	l->owned = 0;
+	for (unsigned i = 0; i < l->geo.shards; i++)
+		if (l->shard[i])
+			l->own[l->owned++] = l->shard[i];
+}
+
 /* --- opening and closing --- */
 
 void local_uuid(struct local *l, uint8_t uuid[16])
@@ -601,12 +620,12 @@ bool io_inflight(const struct local *l)
 	return false;
 }
 
-static void local_detach(struct local *l)
+void local_detach(struct local *l)
 {
 	loop_poller_del(l->store.loop, &l->poller);
 	loop_timer_disarm(l->store.loop, &l->stall_timer);
-	for (unsigned i = 0; i < l->geo.shards; i++)
-		loop_timer_disarm(l->store.loop, &l->shard[i]->log.timer);
+	for (unsigned i = 0; i < l->owned; i++)
+		loop_timer_disarm(l->store.loop, &l->own[i]->log.timer);
 }
 
 static void closed(struct log_wait *w, int status)
@@ -618,8 +637,8 @@ static int checkpoint_all(struct local *l)
 {
 	struct log_wait w[SHARDS_MAX] = {0};
 
-	for (unsigned i = 0; i < l->geo.shards; i++) {
-		struct shard *s = l->shard[i];
+	for (unsigned i = 0; i < l->owned; i++) {
+		struct shard *s = l->own[i];
 
 		if (!ckpt_needed(s))
 			continue;
@@ -657,19 +676,37 @@ static int local_close(struct store *store)
 	return err;
 }
 
+void local_abandon(struct local *l)
+{
+	local_detach(l);
+	local_free(l);
+}
+
+void local_take_stat(struct local *l, const struct local *from)
+{
+	uint64_t *sum = (uint64_t *)(void *)&l->stat;
+
+	/* All counters, but for which was refused last. */
+	for (size_t i = 0; i < offsetof(__typeof__(l->stat), refused_last) / sizeof(*sum); i++)
+		sum[i] += ((const uint64_t *)(const void *)&from->stat)[i];
+}
+
 void local_crash(struct store *store)
 {
 	struct local *l = local_of(store);
 
+	if (local_is_crew(store)) {
+		crew_crash(store);
+		return;
+	}
 	l->stopped = l->closing = true;
 	l->stop_status = -ESHUTDOWN;
 	while (io_inflight(l))
 		(void)loop_turn(store->loop, NSEC_PER_SEC);
-	stop_tell(l, -ESHUTDOWN);
+	local_stop_tell(l, -ESHUTDOWN);
 	while (l->ops)
 		(void)loop_turn(store->loop, 0);
-	local_detach(l);
-	local_free(l);
+	local_abandon(l);
 }
 
 static const struct store_ops local_ops = {

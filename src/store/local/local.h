@@ -72,6 +72,16 @@ int local_format(struct bdev *const *devs, unsigned count, const struct local_fo
 int local_open(struct store **ret_store, struct loop *loop, struct bdev *const *devs,
                unsigned count, const struct local_opts *opts, struct pst_err *err);
 /*
+ * The same on several reactors: @loops[0] is the caller's, whose store it is; the others are turned by
+ * threads of their own, or by the same one, or are the same loop (a simulation). Shard i belongs to
+ * reactor i mod @count; nothing on media depends on it. -EINVAL: more reactors than the store has shards;
+ * -ENOTSUP: a device that has one queue only (bdev_also()).
+ */
+#define LOCAL_REACTORS_MAX 64
+int local_open_on(struct store **ret_store, struct loop *const *loops, unsigned count,
+                  struct bdev *const *devs, unsigned dev_count, const struct local_opts *opts,
+                  struct pst_err *err);
+/*
  * Drops the store as a crash would: nothing more is written. Requests in flight on the devices are
  * waited for; queued ops complete with -ESHUTDOWN. Does not close the devices.
  */

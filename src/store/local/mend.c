@@ -78,12 +78,16 @@ int local_mend_view(struct store *store, uint32_t cont, uint64_t view, const str
                     uint32_t count)
 {
 	struct local *l = local_of(store);
-	struct shard *s = shard_of_cont(l, cont);
-	struct cont *c = s ? cont_find(s, cont) : NULL;
-	struct mending d = {.s = s};
+	struct mending d = {0};
+	struct shard *s;
 	struct snap *n;
+	struct cont *c;
 	int err = 0;
 
+	if (local_is_crew(store))
+		return -ENOTSUP;
+	s = d.s = shard_of_cont(l, cont);
+	c = s ? cont_find(s, cont) : NULL;
 	if (l->opts.read_only)
 		return -EROFS;
 	if (l->stopped)

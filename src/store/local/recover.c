@@ -752,6 +752,7 @@ int recover_begin(struct local *l, struct pst_err *err)
 		l->shard[i] = shard_new(l, i);
 		if (!l->shard[i])
 			return err_set(err, -ENOMEM, "no memory to open the store");
+		local_shards_note(l);
 	}
 	return 0;
 }

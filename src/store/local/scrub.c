@@ -281,15 +281,15 @@ enum pst_outcome scrub_submit(struct local *l, struct pst_op *op)
 		mem_free(s);
 		return op_fail(op, -ENOMEM);
 	}
-	*op_state(op) = (struct op_state){.shard = l->shard[0]};
+	*op_state(op) = (struct op_state){.shard = l->own[0]};
 	s->l = l;
 	s->op = op;
 	s->rep = op->scrub;
 	op->scrub->done_bytes = op->scrub->objects = op->scrub->errors = 0;
 	op->scrub->total_bytes = 0;
-	for (unsigned i = 0; i < l->geo.shards; i++)
+	for (unsigned i = 0; i < l->owned; i++)
 		op->scrub->total_bytes +=
-		        l->shard[i]->space.class[SPACE_DATA].used * (uint64_t)BLOCK_BYTES;
+		        l->own[i]->space.class[SPACE_DATA].used * (uint64_t)BLOCK_BYTES;
 	l->ops++;
 	list_push(&l->scrubs, &s->link);
 	return PST_QUEUED;

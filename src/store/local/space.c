@@ -77,7 +77,8 @@ static int region_own(struct shard *s, uint64_t r, enum space_class class)
 	reg->class = (uint8_t) class;
 	reg->owner = (uint16_t)s->id;
 	reg->free = size;
-	l->regions_free--;
+	if (likely(!l->crew))
+		l->regions_free--;
 	s->space.class[class].free += size;
 	if (r == 0) { /* address 0 means "none" everywhere: its block is never used */
 		bits_flip(reg->used, 0, 1);
@@ -98,7 +99,10 @@ static void region_disown(struct shard *s, uint64_t r)
 	s->space.class[reg->class].free -= reg->free;
 	mem_free(reg->used);
 	*reg = (struct region){0};
-	s->l->regions_free++;
+	if (unlikely(s->l->crew))
+		crew_region_give(s->l, r);
+	else
+		s->l->regions_free++;
 }
 
 /* Regions that the indexes may still need: everything that they hold might have to be written anew.
@@ -107,11 +111,9 @@ static uint64_t meta_reserve_regions(struct local *l)
 {
 	uint64_t need = 0, have = 0;
 
-	for (unsigned i = 0; i < l->geo.shards; i++) {
-		struct shard *s = l->shard[i];
+	for (unsigned i = 0; i < l->owned; i++) {
+		struct shard *s = l->own[i];
 
-		if (!s)
-			continue;
 		need += s->env.pages + 16;
 		have += s->space.class[SPACE_META].free; /* what was released is not free yet */
 	}
@@ -125,27 +127,57 @@ static bool may_claim(struct local *l, enum space_class class)
 	                           : l->regions_free > meta_reserve_regions(l);
 }
 
+/* A region of nobody's, from @first on round; UINT64_MAX: there is none that this class may have. */
+static uint64_t region_find(struct local *l, enum space_class class, uint64_t first)
+{
+	if (unlikely(l->crew))
+		return crew_region_take(l, class == SPACE_DATA, first);
+	if (!may_claim(l, class))
+		return UINT64_MAX;
+	for (uint64_t k = 0; k < l->geo.regions; k++) {
+		uint64_t r = (first + k) % l->geo.regions;
+
+		if (l->region[r].class == SPACE_NONE)
+			return r;
+	}
+	return UINT64_MAX;
+}
+
+/* The same, as @s's from now on; *@ret_region. -ENOSPC, -ENOMEM. */
+static int region_claim(struct shard *s, enum space_class class, uint64_t first,
+                        uint64_t *ret_region)
+{
+	uint64_t r = region_find(s->l, class, first);
+
+	if (r == UINT64_MAX)
+		return -ENOSPC;
+	if (region_own(s, r, class)) {
+		if (s->l->crew)
+			crew_region_give(s->l, r);
+		return -ENOMEM;
+	}
+	*ret_region = r;
+	return 0;
+}
+
 int space_reserve(struct shard *s, uint32_t blocks)
 {
-	struct local *l = s->l;
+	uint64_t r = 0;
+	int err = 0;
 
-	for (uint64_t r = 0; s->space.class[SPACE_DATA].free < blocks; r++) {
-		if (!may_claim(l, SPACE_DATA))
-			return -ENOSPC;
-		while (l->region[r].class != SPACE_NONE)
-			r++;
-		if (region_own(s, r, SPACE_DATA))
-			return -ENOMEM;
-	}
-	return 0;
+	while (s->space.class[SPACE_DATA].free < blocks && !err)
+		err = region_claim(s, SPACE_DATA, r, &r);
+	return err;
 }
 
 uint64_t space_available(struct local *l)
 {
 	uint64_t n = 0, reserve = meta_reserve_regions(l);
 
-	for (unsigned i = 0; i < l->geo.shards; i++)
-		n += l->shard[i] ? l->shard[i]->space.class[SPACE_DATA].free : 0;
+	for (unsigned i = 0; i < l->owned; i++)
+		n += l->own[i]->space.class[SPACE_DATA].free;
+	if (l->crew)
+		return n + crew_space_available(l);
 	if (l->regions_free > reserve)
 		n += (l->regions_free - reserve) * l->geo.region_span;
 	return n;
@@ -200,22 +232,13 @@ static uint32_t search_owned(struct shard *s, enum space_class class, uint32_t w
 static uint32_t claim_new(struct shard *s, enum space_class class, uint32_t want,
                           uint64_t *ret_addr)
 {
-	struct local *l = s->l;
-	uint64_t first = s->space.class[class].region;
+	uint64_t r;
+	uint32_t at;
 
-	if (!may_claim(l, class))
+	if (region_claim(s, class, s->space.class[class].region, &r))
 		return 0;
-	for (uint64_t k = 0; k < l->geo.regions; k++) {
-		uint64_t r = (first + k) % l->geo.regions;
-		uint32_t at = r == 0;
-
-		if (l->region[r].class != SPACE_NONE)
-			continue;
-		if (region_own(s, r, class))
-			return 0;
-		return take(s, r, at, MIN(want, class_blocks(l, class) - at), ret_addr);
-	}
-	return 0;
+	at = r == 0;
+	return take(s, r, at, MIN(want, class_blocks(s->l, class) - at), ret_addr);
 }
 
 uint32_t space_alloc(struct shard *s, enum space_class class, uint32_t want, uint64_t *ret_addr)

@@ -45,8 +45,8 @@ void status_fill(struct local *l, struct pst_store_status *st)
 	st->stopped = l->stopped;
 	(void)snprintf(st->stopped_why, sizeof(st->stopped_why), "%s", l->stop_why);
 	st->size_bytes = l->geo.regions * l->geo.region_span * BLOCK_BYTES;
-	for (unsigned i = 0; i < l->geo.shards; i++)
-		status_shard(l->shard[i], st);
+	for (unsigned i = 0; i < l->owned; i++)
+		status_shard(l->own[i], st);
 	st->free_bytes = space_available(l) * BLOCK_BYTES;
 	st->reserved_bytes = st->size_bytes - MIN(st->size_bytes, st->used_bytes + st->free_bytes);
 	list_for_each (n, &l->names, link)
