@@ -32,6 +32,7 @@ enum {
 	OPT_LOG_LEVEL,
 	OPT_METRICS,
 	OPT_SLOW_OP,
+	OPT_CORES,
 };
 
 #define FDS_WANTED 65536
@@ -67,6 +68,9 @@ static const struct cli_opt opts[] = {
                          "figures for Prometheus, over plain HTTP, to whoever can reach it"},
         [OPT_SLOW_OP] = {0, "slow-op", "MS",
                          "log requests that take as long, and where their time went"},
+        [OPT_CORES] = {0, "cores", "LIST",
+                       "a reactor on each of these cores, such as 0,2-5; the store's shards are "
+                       "parted among them (default: one, on any core)"},
         {0, NULL, NULL, NULL},
 };
 
@@ -202,7 +206,7 @@ static int take_option(struct cli *cli, struct asked *a, int opt, const char *va
 	        [OPT_LOG_LEVEL] = &o->log_level, [OPT_TLS_CERT] = &o->tls_cert,
 	        [OPT_TLS_KEY] = &o->tls_key,     [OPT_TLS_CA] = &o->tls_ca,
 	        [OPT_METRICS] = &o->metrics,     [OPT_CONTROL] = &o->control,
-	        [OPT_SEAL] = &o->seal,
+	        [OPT_SEAL] = &o->seal,           [OPT_CORES] = &o->cores,
 	};
 	uint64_t ms;
 
@@ -265,6 +269,7 @@ static int settled(struct cli *cli, const struct asked *a, struct config *c)
 	if (!name)
 		return cli_fail(cli, -ENOMEM, "the store's name");
 	c->opts.store = name;
+	c->opts.poll = c->poll;
 	status = serve(cli, &c->opts, c->poll);
 	mem_free(name);
 	return status;
@@ -293,7 +298,8 @@ static int run(struct cli *cli, int argc, char **argv)
 
 const struct cli_command cmd_serve = {
         .name = "serve",
-        .args = "[DEV...] [--listen HOST:PORT]... [--channels LIST] [--tls-cert FILE --tls-key "
+        .args = "[DEV...] [--listen HOST:PORT]... [--channels LIST] [--cores LIST] [--tls-cert "
+                "FILE --tls-key "
                 "FILE [--tls-ca FILE] | --insecure] [--config FILE] [--check]",
         .summary = "Serve a store to other processes and hosts",
         .help = "Opens the store on DEV... and serves it until it is told to end (SIGTERM or\n"
@@ -324,6 +330,12 @@ const struct cli_command cmd_serve = {
                 "read),\n"
                 "required (everything) or off. insecure=yes shows a token even where others can\n"
                 "read it.\n"
+                "\n"
+                "--cores spreads the engine's work (index, checksums, journal, devices): shard i "
+                "of\n"
+                "the store belongs to reactor i modulo their number. Connections and sessions are\n"
+                "served by the first. A store has as many shards as format gave it; more reactors\n"
+                "than that are refused. The same store may be served with another list next time.\n"
                 "\n"
                 "With --config the options stand in a YAML file, and more of them: limits, shares\n"
                 "and rates of tenants. The annotated example is serve.yaml among the installed\n"

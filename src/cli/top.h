@@ -13,12 +13,13 @@
 
 struct json_t;
 
-#define TOP_OPS_MAX     16
-#define TOP_TENANTS_MAX 256
-#define TOP_EDGES_MAX   64
-#define TOP_PHASES      4
-#define TOP_TEXT_MAX    (1u << 20)
-#define TOP_NAME_MAX    64
+#define TOP_OPS_MAX      16
+#define TOP_TENANTS_MAX  256
+#define TOP_EDGES_MAX    64
+#define TOP_PHASES       4
+#define TOP_TEXT_MAX     (1u << 20)
+#define TOP_NAME_MAX     64
+#define TOP_REACTORS_MAX 64
 
 struct top_op {
 	char name[16];
@@ -41,6 +42,9 @@ struct top_sample {
 	unsigned edges;
 	struct top_tenant tenant[TOP_TENANTS_MAX];
 	unsigned tenants;
+	double reactor_cpu[TOP_REACTORS_MAX];   /* seconds */
+	char reactor_core[TOP_REACTORS_MAX][8]; /* "": on any */
+	unsigned reactors;
 	char channels[96]; /* "pipe 3, tcp 1" */
 	double uptime_s, inflight, queued, mem_waiting, sessions;
 	double store_up, used, size, index, index_limit, journal_used, journal, csum_errors;

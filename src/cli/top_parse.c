@@ -176,6 +176,16 @@ static void take_tenant(struct top_sample *s, const struct line *l, const char *
 			*(double *)(void *)((char *)t + fields[i].at) = l->value;
 }
 
+/* They come in their order. */
+static void take_reactor(struct top_sample *s, const struct line *l)
+{
+	if (s->reactors == TOP_REACTORS_MAX)
+		return;
+	(void)snprintf(s->reactor_core[s->reactors], sizeof(s->reactor_core[0]), "%s",
+	               label(l, "core"));
+	s->reactor_cpu[s->reactors++] = l->value;
+}
+
 static void take_single(struct top_sample *s, const struct line *l, const char *name)
 {
 	const struct {
@@ -247,6 +257,8 @@ bool top_parse(struct top_sample *ret_s, char *text)
 			take_tenant(ret_s, &l, name);
 		else if (!strcmp(name, "connections"))
 			take_channel(ret_s, &l);
+		else if (!strcmp(name, "reactor_cpu_seconds_total"))
+			take_reactor(ret_s, &l);
 		else
 			take_single(ret_s, &l, name);
 	}

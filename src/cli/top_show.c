@@ -85,6 +85,12 @@ static const struct top_tenant *tenant_before(const struct top_sample *a, const 
 	return &none;
 }
 
+static double reactor_load(const struct top_sample *a, const struct top_sample *b, unsigned i,
+                           double seconds)
+{
+	return top_rate(i < a->reactors ? a->reactor_cpu[i] : 0, b->reactor_cpu[i], seconds);
+}
+
 static void show_head(struct screen *s, const char *store, const struct top_sample *a,
                       const struct top_sample *b, double seconds)
 {
@@ -119,6 +125,21 @@ static void show_head(struct screen *s, const char *store, const struct top_samp
 	if (b->scrubs > 0)
 		line(s, "scrub     %s of %s", size(b->scrub_done, t[0]),
 		     size(b->scrub_total, t[1]));
+}
+
+/* What part of its core each reactor took, if there are several. */
+static void show_reactors(struct screen *s, const struct top_sample *a, const struct top_sample *b,
+                          double seconds)
+{
+	char text[LINE_MAX_BYTES] = "";
+	size_t len = 0;
+
+	for (unsigned i = 0; i < b->reactors && b->reactors > 1 && len < sizeof(text); i++)
+		len += (size_t)snprintf(text + len, sizeof(text) - len, "%score %s %.0f %%",
+		                        i ? ", " : "", b->reactor_core[i],
+		                        100 * reactor_load(a, b, i, seconds));
+	if (len)
+		line(s, "reactors  %s", text);
 }
 
 static void show_ops(struct screen *s, const struct top_sample *a, const struct top_sample *b,
@@ -210,6 +231,7 @@ void top_show(FILE *out, const char *store, const struct top_sample *a, const st
 	double seconds = between(a, b);
 
 	show_head(&s, store, a, b, seconds);
+	show_reactors(&s, a, b, seconds);
 	show_ops(&s, a, b, seconds);
 	show_tenants(&s, a, b, seconds);
 }
@@ -248,19 +270,24 @@ static json_t *tenant_json(const struct top_sample *a, const struct top_sample *
 
 json_t *top_json(const struct top_sample *a, const struct top_sample *b)
 {
-	json_t *ops = json_array(), *tenants = json_array();
+	json_t *ops = json_array(), *tenants = json_array(), *reactors = json_array();
 
 	for (unsigned i = 0; i < b->ops; i++)
 		json_array_append_new(ops, op_json(a, b, i));
 	for (unsigned i = 0; i < b->tenants; i++)
 		json_array_append_new(tenants, tenant_json(a, b, i));
+	for (unsigned i = 0; i < b->reactors; i++)
+		json_array_append_new(reactors,
+		                      json_pack("{s:s, s:f}", "core", b->reactor_core[i], "load",
+		                                reactor_load(a, b, i, between(a, b))));
 	return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:b, s:f, s:f, s:f, s:f, s:f, s:f, s:f, "
-	                 "s:f, s:f, s:s, s:o, s:o}",
+	                 "s:f, s:f, s:s, s:o, s:o, s:o}",
 	                 "seconds", between(a, b), "uptime_s", b->uptime_s, "sessions", b->sessions,
 	                 "inflight", b->inflight, "queued", b->queued, "memory_waiting",
 	                 b->mem_waiting, "store_up", (int)(b->store_up > 0), "used_bytes", b->used,
 	                 "size_bytes", b->size, "slow", b->slow, "again", b->again, "damaged",
 	                 b->damaged, "replayed", b->replayed, "refused", b->refused,
 	                 "second_choice", b->second_choice, "csum_errors", b->csum_errors,
-	                 "connections", b->channels, "ops", ops, "tenants", tenants);
+	                 "connections", b->channels, "ops", ops, "tenants", tenants, "reactors",
+	                 reactors);
 }

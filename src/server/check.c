@@ -96,6 +96,12 @@ int server_check(const struct server_opts *o, const char *const *devices, unsign
 	rc = check_tls(o, err);
 	if (rc == 0)
 		rc = server_seal(&seal, o, err);
+	if (rc == 0 && o->cores) {
+		int cores[CORES_MAX];
+		unsigned count;
+
+		rc = cores_parse(cores, &count, o->cores, true, err);
+	}
 	for (unsigned i = 0; rc == 0 && i < o->listen_count; i++)
 		rc = check_address(o, "--listen", o->listen[i], true, err);
 	if (rc == 0 && o->control && strcmp(o->control, "none"))

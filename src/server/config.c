@@ -27,7 +27,8 @@ struct raw_tenant {
 struct raw {
 	char **devices, **listen, **channels;
 	unsigned devices_count, listen_count, channels_count;
-	char *socket, *insecure, *seal, *poll, *control, *metrics, *audit_log, *log_level, *slow_op;
+	char *socket, *insecure, *seal, *poll, *cores, *control, *metrics, *audit_log, *log_level,
+	        *slow_op;
 	struct {
 		char *cert, *key, *ca;
 	} tls;
@@ -108,6 +109,7 @@ static const cyaml_schema_field_t top_fields[] = {
         TEXT("insecure", struct raw, insecure),
         TEXT("seal", struct raw, seal),
         TEXT("poll", struct raw, poll),
+        TEXT("cores", struct raw, cores),
         TEXT("control", struct raw, control),
         TEXT("metrics", struct raw, metrics),
         TEXT("audit-log", struct raw, audit_log),
@@ -149,6 +151,7 @@ enum kind {
 	KIND_SIZE, /* uint64_t of bytes */
 	KIND_TIME, /* uint64_t of ns */
 	KIND_LEVEL,
+	KIND_CORES,
 };
 
 struct setting {
@@ -221,6 +224,15 @@ bool server_log_level(const char *text, enum pst_log_level *ret_level)
 	return false;
 }
 
+/* Its form alone: which cores there are is for the machine to say on which it runs. */
+static bool is_core_list(const char *text)
+{
+	int cores[CORES_MAX];
+	unsigned count;
+
+	return !cores_parse(cores, &count, text, false, NULL);
+}
+
 /* Where the sentences about values go. */
 struct teller {
 	const struct outline *o;
@@ -279,6 +291,12 @@ static int take(const struct teller *t, const struct setting *s, const char *pre
 			return wrong(t, path, text, "error, warning, info or debug");
 		*(const char **)to = text;
 		return 0;
+	case KIND_CORES:
+		if (!is_core_list(text))
+			return wrong(t, path, text,
+			             "a list of cores (such as 0,2-5, none of them twice)");
+		*(const char **)to = text;
+		return 0;
 	case KIND_TEXT:
 		*(const char **)to = text;
 		return 0;
@@ -310,6 +328,7 @@ static const struct setting settings[] = {
         AT("insecure", insecure, opts.insecure, KIND_BOOL, 0, 0),
         AT("seal", seal, opts.seal, KIND_TEXT, 0, 0),
         AT("poll", poll, poll, KIND_BOOL, 0, 0),
+        AT("cores", cores, opts.cores, KIND_CORES, 0, 0),
         AT("control", control, opts.control, KIND_TEXT, 0, 0),
         AT("metrics", metrics, opts.metrics, KIND_TEXT, 0, 0),
         AT("audit-log", audit_log, opts.audit_log, KIND_TEXT, 0, 0),
@@ -528,7 +547,7 @@ void config_override(struct server_opts *o, const struct server_opts *over)
 	        {&o->metrics, over->metrics},     {&o->audit_log, over->audit_log},
 	        {&o->log_level, over->log_level}, {&o->tls_cert, over->tls_cert},
 	        {&o->tls_key, over->tls_key},     {&o->tls_ca, over->tls_ca},
-	        {&o->seal, over->seal},
+	        {&o->seal, over->seal},           {&o->cores, over->cores},
 	};
 
 	for (unsigned i = 0; i < ARRAY_LEN(texts); i++)

@@ -83,12 +83,24 @@ static bool take_tenant(void *arg, const struct tenant_figures *f)
 	return true;
 }
 
+/* The first is this loop's. */
+static void take_reactors(struct metrics_snapshot *snap, const struct server *s)
+{
+	snap->reactors = 1 + s->reactor_count;
+	snap->reactor[0] =
+	        (struct metrics_reactor){s->core_count ? s->cores[0] : CORE_ANY, thread_cpu_ns()};
+	for (unsigned i = 0; i < s->reactor_count; i++)
+		snap->reactor[i + 1] = (struct metrics_reactor){loop_thread_core(s->reactor[i]),
+		                                                loop_thread_cpu_ns(s->reactor[i])};
+}
+
 static void take(struct metrics *m)
 {
 	struct metrics_snapshot *s = &m->snap;
 	const struct wire_listener *l = m->s->listener;
 
 	s->uptime_s = (double)(loop_now(m->loop) - m->started_ns) / 1e9;
+	take_reactors(s, m->s);
 	wire_listener_figures(l, &s->wire);
 	for (unsigned i = 0; i < WIRE_CLASSES; i++)
 		take_class(&s->class[i], wire_listener_class(l, i));

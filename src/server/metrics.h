@@ -23,8 +23,15 @@ struct metrics_class {
 	uint64_t below[METRICS_EDGES]; /* requests that took less than 2^(12 + i) ns */
 };
 
+struct metrics_reactor {
+	int core; /* CORE_ANY: on any */
+	uint64_t cpu_ns;
+};
+
 struct metrics_snapshot {
 	double uptime_s;
+	struct metrics_reactor reactor[CORES_MAX];
+	unsigned reactors;
 	struct wire_figures wire;
 	struct metrics_class class[WIRE_CLASSES];
 	struct wire_channel_figures channel[WIRE_CHANNELS_MAX];

@@ -358,6 +358,20 @@ static void scrubs(struct text *t, const struct metrics_snapshot *s)
 	counter(t, "scrub_repaired_total", w->scrub_repaired, "Blocks that scrubs repaired.");
 }
 
+static void reactors(struct text *t, const struct metrics_snapshot *s)
+{
+	head(t, "reactor_cpu_seconds_total", "counter",
+	     "CPU time of each reactor's thread; the first serves the connections.");
+	for (unsigned i = 0; i < s->reactors; i++) {
+		const struct metrics_reactor *r = &s->reactor[i];
+
+		put(t, "penstock_reactor_cpu_seconds_total{reactor=\"%u\",core=\"", i);
+		if (r->core != CORE_ANY)
+			put(t, "%d", r->core);
+		put(t, "\"} %.6f\n", seconds(r->cpu_ns));
+	}
+}
+
 int64_t metrics_text(const struct metrics_snapshot *s, char **ret_text)
 {
 	struct text t = {.at = mem_alloc(KIB), .cap = KIB};
@@ -368,6 +382,7 @@ int64_t metrics_text(const struct metrics_snapshot *s, char **ret_text)
 	put(&t, "penstock_build_info{version=\"%s\"} 1\n", pst_version_text());
 	head(&t, "uptime_seconds", "gauge", "Since the server opened the store.");
 	put(&t, "penstock_uptime_seconds %.3f\n", s->uptime_s);
+	reactors(&t, s);
 	requests(&t, s);
 	channels(&t, s);
 	sessions(&t, s);

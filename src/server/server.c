@@ -217,12 +217,56 @@ static int open_audit(struct server *s, const struct server_opts *o, struct sess
 	return rc;
 }
 
+/* --- the store, and the reactors that it is parted among --- */
+
+static void stop_reactors(struct server *s)
+{
+	while (s->reactor_count)
+		loop_thread_stop(s->reactor[--s->reactor_count]);
+}
+
+static int start_reactors(struct server *s, const struct server_opts *o, struct pst_err *err)
+{
+	struct loop_opts lo;
+	int rc = 0;
+
+	if (!o->cores)
+		return 0;
+	rc = cores_parse(s->cores, &s->core_count, o->cores, true, err);
+	loop_opts_default(&lo);
+	lo.poll = o->poll;
+	while (rc == 0 && s->reactor_count + 1 < s->core_count) {
+		rc = loop_thread_start(&s->reactor[s->reactor_count], &lo,
+		                       s->cores[s->reactor_count + 1], err);
+		s->reactor_count += rc == 0;
+	}
+	if (rc < 0)
+		stop_reactors(s);
+	return rc;
+}
+
+static int open_store(struct server *s, const struct server_opts *o, struct pst_err *err)
+{
+	struct loop *loops[CORES_MAX];
+	struct stack_opts stack = {.more_loops = loops};
+	int rc = start_reactors(s, o, err);
+
+	if (rc < 0)
+		return rc;
+	for (unsigned i = 0; i < s->reactor_count; i++)
+		loops[i] = loop_thread_loop(s->reactor[i]);
+	stack.more_loop_count = s->reactor_count;
+	rc = stack_open(&s->store, o->store, s->loop, &stack, err);
+	if (rc < 0)
+		stop_reactors(s);
+	return rc;
+}
+
 int server_open(struct server *s, struct loop *loop, const struct server_opts *o,
                 struct pst_err *err)
 {
 	struct session_opts so = o->session;
 	struct wire_listener_opts lo = o->listener;
-	struct stack_opts stack = {0};
 	int rc;
 
 	memset(s, 0, sizeof(*s));
@@ -232,7 +276,7 @@ int server_open(struct server *s, struct loop *loop, const struct server_opts *o
 		rc = server_tls_new(&s->tls, o, err);
 	if (rc < 0)
 		return rc;
-	rc = stack_open(&s->store, o->store, loop, &stack, err);
+	rc = open_store(s, o, err);
 	if (rc < 0) {
 		net_tls_free(s->tls);
 		return rc;
@@ -257,6 +301,9 @@ int server_open(struct server *s, struct loop *loop, const struct server_opts *o
 		rc = open_doors(s, o, err);
 	if (rc == 0)
 		rc = server_control_open(s, o, err);
+	/* Last: the threads of the metrics and of the control plane, which began before, go elsewhere. */
+	if (rc == 0 && s->core_count)
+		rc = core_pin(s->cores[0], err);
 	if (rc < 0)
 		(void)server_close(s, 0);
 	return rc;
@@ -277,6 +324,7 @@ int server_close(struct server *s, uint64_t wait_ns)
 	metrics_free(s->metrics);
 	session_table_close(s->table);
 	rc = store_close(s->store);
+	stop_reactors(s);
 	audit_file_close(s->audit);
 	fabric_finish(s->loop);
 	net_tls_free(s->tls);

@@ -8,6 +8,7 @@
 
 #include "fabric/fabric.h"
 #include "loop/loop.h"
+#include "loop/thread.h"
 #include "session/session.h"
 #include "store/store.h"
 #include "wire/place.h"
@@ -30,6 +31,13 @@ struct server_tenant {
 
 struct server_opts {
 	const char *store; /* "local:DEV..." */
+	/*
+	 * "0,2-5": one reactor on each of these cores, among which the engine's shards are parted. The
+	 * first of them is the server's loop, on the thread that opens it, with the doors and sessions.
+	 * NULL: that one alone, on whatever core.
+	 */
+	const char *cores;
+	bool poll; /* the other reactors never sleep either */
 	/* HOST:PORT; none: 127.0.0.1:7440. Port 0: any that is free. */
 	const char *listen[SERVER_LISTEN_MAX];
 	unsigned listen_count;
@@ -63,6 +71,10 @@ struct server_door {
 
 struct server {
 	struct loop *loop;
+	int cores[CORES_MAX];
+	unsigned core_count;                    /* 0: no list was given */
+	struct loop_thread *reactor[CORES_MAX]; /* on cores[i + 1] */
+	unsigned reactor_count;
 	struct store *store;
 	struct session_table *table;
 	struct wire_listener *listener;
