@@ -5,7 +5,8 @@
  * applied twice, fsck finds nothing. Then clients are killed: they leave nothing held at the server,
  * and each of their ops has happened whole or not at all.
  *
- * usage: served_kill PENSTOCK FOLDER CHANNEL [EPISODES [KILLS [SEED]]]
+ * usage: served_kill PENSTOCK FOLDER CHANNEL [EPISODES [KILLS [SEED [REACTORS]]]]: SEED 0: any; REACTORS 2:
+ * servers with --cores, or nothing (77) where there is one core
  *
  * An episode: a server, CLIENTS processes that work on lanes of their own and say on a pipe which
  * op has ended; KILLS times the server is killed and started again, each time after every client was
@@ -16,6 +17,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
@@ -50,6 +52,7 @@ struct client {
 
 static struct {
 	const char *penstock, *channel;
+	char cores[32]; /* "": no list */
 	char *store, sock[200], listen[40], uri[400];
 	pid_t server;
 	int out; /* the server's stdout */
@@ -78,7 +81,8 @@ static _Noreturn void server_exec(int out)
 	dup2(out, STDOUT_FILENO);
 	execl(t.penstock, t.penstock, "serve", "-q", t.store, "--listen", t.listen, "--socket",
 	      t.sock, "--insecure", "--control", "none", "--metrics", "127.0.0.1:0", "--channels",
-	      strncmp(t.channel, "ofi", 3) == 0 ? t.channel : "pipe,tcp", (char *)NULL);
+	      strncmp(t.channel, "ofi", 3) == 0 ? t.channel : "pipe,tcp",
+	      t.cores[0] ? "--cores" : (char *)NULL, t.cores, (char *)NULL);
 	_exit(127);
 }
 
@@ -443,6 +447,21 @@ static uint64_t number(int argc, char **argv, int i, uint64_t otherwise)
 	return argc > i ? strtoull(argv[i], NULL, 0) : otherwise;
 }
 
+/* The first two cores that this process may use. */
+static bool two_cores(void)
+{
+	int found[2] = {-1, -1}, count = 0;
+	cpu_set_t set;
+
+	if (sched_getaffinity(0, sizeof(set), &set) < 0)
+		return false;
+	for (int c = 0; c < CPU_SETSIZE && count < 2; c++)
+		if (CPU_ISSET(c, &set))
+			found[count++] = c;
+	snprintf(t.cores, sizeof(t.cores), "%d,%d", found[0], found[1]);
+	return count == 2;
+}
+
 int main(int argc, char **argv)
 {
 	uint64_t episodes = number(argc, argv, 4, 2), kills = number(argc, argv, 5, 5), ops = 0;
@@ -452,8 +471,8 @@ int main(int argc, char **argv)
 	struct rng rng;
 
 	if (argc < 4) {
-		fprintf(stderr,
-		        "usage: served_kill PENSTOCK FOLDER CHANNEL [EPISODES [KILLS [SEED]]]\n");
+		fprintf(stderr, "usage: served_kill PENSTOCK FOLDER CHANNEL [EPISODES [KILLS [SEED "
+		                "[REACTORS]]]]\n");
 		return 2;
 	}
 	t.penstock = argv[1];
@@ -463,7 +482,12 @@ int main(int argc, char **argv)
 	         (int)getpid());
 	snprintf(t.sock, sizeof(t.sock), "/tmp/pst-served-kill-%d.sock", (int)getpid());
 	snprintf(t.listen, sizeof(t.listen), "127.0.0.1:0");
-	t.seed = number(argc, argv, 6, clock_real_ns());
+	t.seed = number(argc, argv, 6, 0);
+	t.seed = t.seed ? t.seed : clock_real_ns();
+	if (number(argc, argv, 7, 1) == 2 && !two_cores()) {
+		printf("skip: there is one core\n");
+		return 77;
+	}
 	rng_seed(&rng, t.seed);
 	signal(SIGTERM, on_term);
 	signal(SIGPIPE, SIG_IGN);
