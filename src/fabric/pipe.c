@@ -11,6 +11,7 @@
 #include "fabric/pipe_int.h"
 
 #define PARK_AFTER 512 /* polls that found nothing */
+#define DONE_MSGS  16  /* taken, that the peer hears of at once */
 
 static const uint64_t bell_one = 1;
 
@@ -192,6 +193,8 @@ static void done_tell(struct pipe *p)
 {
 	uint64_t done = (uint64_t)p->got << 32 | (uint32_t)p->head;
 
+	p->told = p->head;
+	p->told_got = p->got;
 	atomic_store_explicit(&p->out.box->done, done, memory_order_release);
 	bell_check(p, PIPE_WANTS_ROOM);
 }
@@ -202,8 +205,11 @@ int pipe_receive(struct pipe *p)
 	struct chan *c = &p->c;
 	int count = 0;
 
-	if (likely(tail == p->head))
+	if (likely(tail == p->head)) {
+		if (unlikely(p->told != p->head))
+			done_tell(p);
 		return 0;
+	}
 	if (tail - p->head > p->in.ring_bytes || (tail & 7)) {
 		pipe_broken(p, -EPROTO);
 		return 1;
@@ -230,7 +236,10 @@ int pipe_receive(struct pipe *p)
 		if (unlikely(p->state != PIPE_UP))
 			return count;
 	}
-	done_tell(p);
+	/* Telling takes a fence, and whoever waits for an answer would wait for that, too: it is done
+	 * when there is nothing else, or when the peer may soon need the room. */
+	if (p->got - p->told_got >= DONE_MSGS || p->head - p->told >= p->in.ring_bytes / 4)
+		done_tell(p);
 	loop_heard(c->loop);
 	return count;
 }
@@ -411,6 +420,8 @@ bool pipe_loop_may_sleep(struct loop_poller *lp)
 static bool park(struct pipe *p)
 {
 	if (p->state == PIPE_UP && !p->status) {
+		if (p->told != p->head) /* 2. */
+			done_tell(p);
 		p->number += PIPE_ASLEEP_ONE;
 		p->asleep = p->number | PIPE_ASLEEP | (p->want_room ? PIPE_WANTS_ROOM : 0);
 		atomic_store_explicit(&p->out.box->asleep, p->asleep, memory_order_release);

@@ -11,7 +11,8 @@
  * for.
  *
  *   1. A message is written, then the tail. The owner takes what lies before the tail.
- *   2. Room. The owner tells how much it has taken by writing into the *other's* inbox (done).
+ *   2. Room. The owner tells how much it has taken by writing into the *other's* inbox (done): when it
+ *      finds nothing more, or has taken much. It has told all when it goes to sleep.
  *   3. Sleep. An end that goes to sleep writes so into the other's inbox (asleep, a number that is
  *      another one each time), and then looks at its tail once more; one that has written a tail
  *      looks whether the other sleeps. A full fence on both sides between the two steps: one of them
@@ -149,9 +150,9 @@ struct pipe {
 	uint32_t rung;               /* the last asleep that was rung for */
 
 	/* receiving */
-	struct pipe_map in; /* our inbox */
-	uint64_t head;
-	uint32_t got;
+	struct pipe_map in;  /* our inbox */
+	uint64_t head, told; /* told: as the peer knows it */
+	uint32_t got, told_got;
 	uint32_t asleep; /* as the peer was last told */
 	uint32_t number; /* of the last sleep */
 	uint32_t idle;   /* polls that found nothing */
