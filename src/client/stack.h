@@ -19,6 +19,7 @@ struct stack_opts {
 	/* Of local: the loops of other reactors, among which the engine is parted with the caller's. */
 	struct loop *const *more_loops;
 	unsigned more_loop_count;
+	uint64_t grace_ns; /* of the names, for clients that come back: fs.h */
 };
 
 /*

@@ -192,6 +192,7 @@ int stack_local_open(struct store **ret_store, const char *text, struct loop *lo
                      const struct stack_opts *opts, struct pst_err *err)
 {
 	struct bdev_open_opts dev_opts = {0};
+	struct fs_opts fs_opts = {.grace_ns = opts ? opts->grace_ns : 0};
 	struct stack_devs devs;
 	struct store *engine = NULL;
 	struct local_name n;
@@ -223,7 +224,7 @@ int stack_local_open(struct store **ret_store, const char *text, struct loop *lo
 		stack_devs_close(&devs);
 		goto out_name;
 	}
-	rc = fs_new(ret_store, engine, NULL, err);
+	rc = fs_new(ret_store, engine, &fs_opts, err);
 	if (rc < 0)
 		store_close(engine);
 out_name:

@@ -5,12 +5,11 @@
  *
  * The first op in a container gets it ready, others wait for it. If that fails (a store that is
  * full or stopped), an op that changes something fails with it, and one that reads goes on: it
- * finds what is there.
+ * finds what is there. In the time of grace (fs.h) orphans stay; the first op after it deletes them.
  */
 #include "fs_int.h"
 
 #define RETRY_NS NSEC_PER_SEC
-#define REAP_MAX (FS_MUTS / 2)
 
 static struct fs_cont *cont_find(struct fs *fs, uint32_t id)
 {
@@ -76,9 +75,10 @@ static fs_step prepare_root, prepare_made, prepare_list, prepare_reap, prepare_r
 static enum fs_act prepare_end(struct fs_req *r, int status)
 {
 	struct fs_cont *c = r->cont;
+	bool late = c->ready; /* it is about orphans only */
 
 	c->preparing = false;
-	c->ready = !status;
+	c->ready |= !status;
 	c->missing = status == -ENOENT;
 	fs_wake_all(r->fs, &c->prepare_waiters);
 	if (!status)
@@ -87,7 +87,7 @@ static enum fs_act prepare_end(struct fs_req *r, int status)
 	if (status == -ECANCELED || status == -ETIMEDOUT)
 		return fs_end(r, status);
 	c->retry_at_ns = loop_now(r->fs->store.loop) + RETRY_NS;
-	if (r->mutates || c->missing)
+	if ((r->mutates && !late) || c->missing)
 		return fs_end(r, status);
 	/* A store opened read-only after a crash keeps its orphans: nothing to worry anyone with.
 	 */
@@ -149,43 +149,64 @@ static bool reap_entry(struct pst_op *sub, const struct pst_entry *e)
 		return true;
 	memcpy(&be, (const char *)e->name + 1, sizeof(be));
 	reap_list(r)[r->buf_len++] = be64toh(be);
-	return r->buf_len < REAP_MAX;
+	memcpy(r->orphan_key[0], e->name, e->name_len);
+	return r->buf_len < FS_REAP_MAX;
 }
 
-static enum fs_act prepare_list(struct fs_req *r)
+/* Those behind the last ones. */
+static enum fs_act reap_more(struct fs_req *r)
 {
 	static const char prefix = FS_KEY_ORPHAN;
 	struct pst_op *sub = fs_sub(r, PST_OP_KV_LIST, FS_INO_BOOK);
 
 	sub->key = &prefix;
 	sub->key_len = 1;
+	sub->start = r->buf_len ? r->orphan_key[0] : NULL;
+	sub->start_len = sizeof(r->orphan_key[0]);
 	sub->entry = reap_entry;
 	r->buf_len = 0;
 	r->next = prepare_reap;
 	return FS_SUB;
 }
 
+static enum fs_act prepare_list(struct fs_req *r)
+{
+	r->cont->reap_due = fs_in_grace(r->fs);
+	if (r->cont->reap_due)
+		return prepare_end(r, 0);
+	r->buf_len = 0;
+	return reap_more(r);
+}
+
 static enum fs_act prepare_reap(struct fs_req *r)
 {
 	uint8_t(*key)[9] = (void *)(r->buf[1]);
+	struct fs_cont *c = r->cont;
 	uint64_t be;
 
 	if (r->sub.status || !r->buf_len)
 		return prepare_end(r, r->sub.status);
 	fs_batch(r);
 	for (uint32_t i = 0; i < r->buf_len; i++) {
+		if (fs_open_find(r->fs, c->id, reap_list(r)[i]))
+			continue; /* it was opened again, or somebody is at it */
+		fs_mark(r->fs, &c->reaped[c->reaped_count++], c->id, reap_list(r)[i]);
 		be = htobe64(reap_list(r)[i]);
 		key[i][0] = FS_KEY_ORPHAN;
 		memcpy(&key[i][1], &be, sizeof(be));
 		fs_delete(r, reap_list(r)[i]);
 		fs_del(r, FS_INO_BOOK, key[i], sizeof(key[i]));
 	}
-	return fs_commit_own(r, prepare_reaped);
+	return r->mut_count ? fs_commit_own(r, prepare_reaped) : reap_more(r);
 }
 
 static enum fs_act prepare_reaped(struct fs_req *r)
 {
-	return r->sub.status ? prepare_end(r, r->sub.status) : prepare_list(r);
+	struct fs_cont *c = r->cont;
+
+	while (c->reaped_count)
+		fs_unmark(r->fs, &c->reaped[--c->reaped_count]);
+	return r->sub.status ? prepare_end(r, r->sub.status) : reap_more(r);
 }
 
 /* --- coming in --- */
@@ -206,13 +227,16 @@ static enum fs_act enter_again(struct fs_req *r)
 {
 	struct fs_cont *c = r->cont;
 
-	if (c->ready)
+	if (c->ready && likely(!c->reap_due || fs_in_grace(r->fs)))
 		return fs_goto(r, r->cont_then);
 	if (c->preparing)
 		return fs_wait_in(r, &c->prepare_waiters, enter_again);
-	if (!r->mutates && loop_now(r->fs->store.loop) < c->retry_at_ns)
+	if ((!r->mutates || c->ready) && loop_now(r->fs->store.loop) < c->retry_at_ns)
 		return fs_goto(r, r->cont_then);
-	return prepare(r);
+	if (!c->ready)
+		return prepare(r);
+	c->preparing = true;
+	return prepare_list(r);
 }
 
 /* --- inode numbers --- */

@@ -58,6 +58,8 @@ static enum fs_act answer(struct fs_req *r)
 		/* What it made is there as long as it is held, and that is in memory only. */
 		const struct fs_open *o = fs_open_find(r->fs, op->cont, r->sub.ino);
 
+		if (!o && fs_in_grace(r->fs))
+			return fs_open_made(r, r->sub.ino);
 		if (!o || o->dying)
 			return fs_end(r, -ESTALE);
 	}
@@ -236,6 +238,8 @@ int fs_new(struct store **ret_store, struct store *below, const struct fs_opts *
 	fs->store.ops = &fs_store_ops;
 	fs->store.loop = below->loop;
 	fs->store.caps = below->caps | PST_CAP_NAMES;
+	if (fs->opts.grace_ns)
+		fs->grace_until_ns = loop_now(below->loop) + fs->opts.grace_ns;
 	fs->poller.poll = fs_poll;
 	fs->poller.may_sleep = fs_may_sleep;
 	loop_poller_add(below->loop, &fs->poller);

@@ -45,9 +45,15 @@
  * checked is checked when it is resolved; a directory that is moved out at that moment is a race
  * that the mover lost.
  *
- * Not here. Permissions are kept, never checked: whoever may send ops may do everything. Opens
- * (FILE_OPEN) are counted in memory and end with the layer; what had no name then is deleted when
- * its container is first used again. A directory is gone with rmdir even while it is open.
+ * Opens (FILE_OPEN) are counted in memory and end with the layer; what had no name then is deleted when
+ * its container is first used again. Where those who held something open may come back (a server's
+ * clients, after its restart) there is a time of grace, in which nothing is deleted that somebody
+ * may want to open again by its number: orphans can be opened and linked, and who loses his last
+ * name becomes an orphan, as if it were open. What was not opened when it ends is deleted when its
+ * container is next used.
+ *
+ * Not here. Permissions are kept, never checked: whoever may send ops may do everything. A directory is
+ * gone with rmdir even while it is open.
  */
 #ifndef FS_FS_H
 #define FS_FS_H
@@ -103,6 +109,7 @@ struct fs_opts {
 	unsigned ino_range;    /* inode numbers reserved at a time. 0: 1024 */
 	uint32_t link_max;     /* links of a file; more: -EMLINK. 0: 65000 */
 	unsigned attempts_max; /* of an op that others get in the way of; then -EAGAIN. 0: 64 */
+	uint64_t grace_ns;     /* from the start on: see below. 0: none */
 };
 
 /*

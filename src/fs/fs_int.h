@@ -27,6 +27,7 @@
 #define FS_CHANGED  3999 /* private: above every errno value */
 #define FS_INO_BOOK 0ull /* the book-keeping object */
 #define FS_MUTS     24   /* entries of the largest batch */
+#define FS_REAP_MAX (FS_MUTS / 2)
 
 struct fs;
 struct fs_req;
@@ -39,6 +40,18 @@ enum fs_act {
 };
 typedef enum fs_act fs_step(struct fs_req *r);
 
+/* An inode that is held open, or that is being deleted (dying). */
+struct fs_open {
+	struct list link; /* in a bucket */
+	uint32_t cont;
+	uint64_t ino;
+	uint32_t count; /* FILE_OPENs; 0: only pinned, in the time of grace */
+	uint32_t pins;  /* a batch is under way that makes it an orphan, or none any more: 0, 1 */
+	bool orphan;    /* on the persistent list */
+	bool dying;     /* a batch that deletes the object is under way: wait and look again */
+	struct list waiters;
+};
+
 /* What the layer knows of a container. Ids of containers are not used again while a store is open.
  */
 struct fs_cont {
@@ -49,6 +62,9 @@ struct fs_cont {
 	bool ready;           /* the root exists, orphans of the run before are deleted */
 	bool preparing;       /* somebody sees to that */
 	uint64_t retry_at_ns; /* it failed: those that only read don't try again until then */
+	bool reap_due; /* orphans were left where they are: deleted after the time of grace */
+	struct fs_open reaped[FS_REAP_MAX]; /* that are being deleted */
+	unsigned reaped_count;
 	struct list prepare_waiters;
 
 	uint64_t ino_next, ino_end; /* counters reserved for us */
@@ -61,18 +77,6 @@ struct fs_cont {
 	struct fs_req *turn; /* of the ops that lost a race: they go one by one */
 	bool gate; /* the one whose turn it is lost too often: newcomers queue up behind */
 	struct list turn_waiters;
-};
-
-/* An inode that is held open, or that is being deleted (dying). */
-struct fs_open {
-	struct list link; /* in a bucket */
-	uint32_t cont;
-	uint64_t ino;
-	uint32_t count; /* FILE_OPENs */
-	uint32_t pins;  /* a batch is under way that makes it an orphan, or none any more: 0, 1 */
-	bool orphan;    /* on the persistent list */
-	bool dying;     /* a batch that deletes the object is under way: wait and look again */
-	struct list waiters;
 };
 
 enum fs_walk_mode {
@@ -188,10 +192,16 @@ struct fs {
 	bool draining;
 	struct list conts;
 	struct fs_cont *last_cont;
+	uint64_t grace_until_ns;
 	struct list *buckets; /* of struct fs_open */
 	uint64_t bucket_mask;
 	unsigned open_count;
 };
+
+static inline bool fs_in_grace(const struct fs *fs)
+{
+	return unlikely(fs->grace_until_ns) && loop_now(fs->store.loop) < fs->grace_until_ns;
+}
 
 static inline struct fs *fs_of(struct store *s)
 {
@@ -290,6 +300,11 @@ void fs_conts_free(struct fs *fs);
 int fs_opens_alloc(struct fs *fs);
 void fs_opens_free(struct fs *fs);
 struct fs_open *fs_open_find(struct fs *fs, uint32_t cont, uint64_t ino);
+/* Somebody deletes it: @o, who is not in the table, says so until fs_unmark(). */
+void fs_mark(struct fs *fs, struct fs_open *o, uint32_t cont, uint64_t ino);
+void fs_unmark(struct fs *fs, struct fs_open *o);
+/* In the time of grace: opens what a CREATE without a name made before the restart. */
+enum fs_act fs_open_made(struct fs_req *r, uint64_t ino);
 /* Counts the inode for r (r->holding). -ENFILE, -ENOMEM. Not of one that is dying. */
 int fs_hold(struct fs_req *r, uint64_t ino);
 /* Gives the count of r->held_ino back and ends the op with @status. */
@@ -297,7 +312,7 @@ enum fs_act fs_drop(struct fs_req *r, int status);
 /*
  * Before a batch that takes the last link of @ino. FS_NEXT: go on; r->pinned tells whether it
  * becomes an orphan or is deleted (then r->marked). FS_WAIT: somebody deletes it; the op starts
- * again.
+ * again. FS_END: no memory.
  */
 enum fs_act fs_claim(struct fs_req *r, uint64_t ino);
 /* Before a batch that gives an orphan a name. FS_NEXT, FS_WAIT as above; FS_END: nobody holds it.

@@ -43,14 +43,15 @@ static enum fs_act link_commit(struct fs_req *r)
 static enum fs_act link_victim(struct fs_req *r)
 {
 	const struct fs_node *victim = &r->node[FS_N_VICTIM];
+	enum fs_act act = FS_NEXT;
 
 	if (!victim->exists)
 		return fs_again(r);
 	if (!victim->label.nlink)
 		return fs_again(r); /* not any more: the entry was read before */
-	if (victim->label.nlink == 1 && fs_claim(r, victim->ino) == FS_WAIT)
-		return FS_WAIT;
-	return link_commit(r);
+	if (victim->label.nlink == 1)
+		act = fs_claim(r, victim->ino);
+	return act == FS_NEXT ? link_commit(r) : act;
 }
 
 static enum fs_act link_found(struct fs_req *r)

@@ -10,6 +10,7 @@
  *  3. Who meets a dying entry waits until the batch has ended, and looks again.
  *  4. The last FILE_CLOSE waits while a batch is under way that may make the inode an orphan
  * (pins).
+ *  5. In the time of grace everything counts as open that is not in the table: see fs.h.
  */
 #include "fs_int.h"
 
@@ -28,7 +29,7 @@ int fs_opens_alloc(struct fs *fs)
 	return 0;
 }
 
-/* Those still open are closed with the layer: their orphans go at the next start. */
+/* Those still open are closed with the layer: their orphans go at the next start, or are opened again. */
 void fs_opens_free(struct fs *fs)
 {
 	struct list *l;
@@ -70,20 +71,41 @@ static void leave(struct fs *fs, struct fs_open *o)
 	fs_wake_all(fs, &o->waiters);
 }
 
+void fs_mark(struct fs *fs, struct fs_open *o, uint32_t cont, uint64_t ino)
+{
+	enter(fs, o, cont, ino);
+	o->dying = true;
+}
+
+void fs_unmark(struct fs *fs, struct fs_open *o)
+{
+	leave(fs, o);
+}
+
+/* An entry that nobody has opened yet. */
+static int entry_new(struct fs *fs, uint32_t cont, uint64_t ino, struct fs_open **ret_o)
+{
+	struct fs_open *o;
+
+	if (fs->open_count == fs->opts.open_max)
+		return -ENFILE;
+	o = mem_alloc(sizeof(*o));
+	if (!o)
+		return -ENOMEM;
+	enter(fs, o, cont, ino);
+	fs->open_count++;
+	*ret_o = o;
+	return 0;
+}
+
 int fs_hold(struct fs_req *r, uint64_t ino)
 {
 	struct fs *fs = r->fs;
 	struct fs_open *o = fs_open_find(fs, r->op->cont, ino);
+	int ret = o ? 0 : entry_new(fs, r->op->cont, ino, &o);
 
-	if (!o) {
-		if (fs->open_count == fs->opts.open_max)
-			return -ENFILE;
-		o = mem_alloc(sizeof(*o));
-		if (!o)
-			return -ENOMEM;
-		enter(fs, o, r->op->cont, ino);
-		fs->open_count++;
-	}
+	if (ret)
+		return ret;
 	pst_assert(!o->dying);
 	o->count++;
 	r->held_ino = ino;
@@ -106,9 +128,14 @@ enum fs_act fs_claim(struct fs_req *r, uint64_t ino)
 	struct fs_open *o = fs_open_find(r->fs, r->op->cont, ino);
 
 	pst_assert(!r->pinned && !r->marked);
+	if (!o && fs_in_grace(r->fs)) { /* 5. */
+		int ret = entry_new(r->fs, r->op->cont, ino, &o);
+
+		if (ret)
+			return fs_end(r, ret);
+	}
 	if (!o) {
-		enter(r->fs, &r->mark, r->op->cont, ino);
-		r->mark.dying = true;
+		fs_mark(r->fs, &r->mark, r->op->cont, ino);
 		r->marked = true;
 		return FS_NEXT;
 	}
@@ -124,9 +151,12 @@ enum fs_act fs_claim(struct fs_req *r, uint64_t ino)
 enum fs_act fs_claim_orphan(struct fs_req *r, uint64_t ino)
 {
 	struct fs_open *o = fs_open_find(r->fs, r->op->cont, ino);
+	int ret = -ENOENT;
 
+	if (!o && fs_in_grace(r->fs)) /* 5. */
+		ret = entry_new(r->fs, r->op->cont, ino, &o);
 	if (!o)
-		return fs_end(r, -ENOENT);
+		return fs_end(r, ret);
 	if (o->dying || o->pins) {
 		fs_release(r);
 		return fs_wait_in(r, &o->waiters, r->start);
@@ -149,14 +179,17 @@ static void unpin(struct fs *fs, struct fs_open *o)
 	if (!o)
 		return;
 	o->pins = 0;
-	fs_wake_all(fs, &o->waiters);
+	if (o->count)
+		fs_wake_all(fs, &o->waiters);
+	else
+		forget(fs, o);
 }
 
 void fs_unclaim(struct fs_req *r)
 {
 	if (r->marked) {
 		r->marked = false;
-		leave(r->fs, &r->mark);
+		fs_unmark(r->fs, &r->mark);
 	}
 	unpin(r->fs, r->pinned);
 	unpin(r->fs, r->relinked);
@@ -187,7 +220,7 @@ static enum fs_act drop(struct fs_req *r)
 {
 	struct fs_open *o = fs_open_find(r->fs, r->op->cont, r->held_ino);
 
-	if (!o || o->dying)
+	if (!o || o->dying || !o->count)
 		return fs_end(r, r->status ? r->status : -EBADF);
 	if (o->count == 1 && o->pins)
 		return fs_wait_in(r, &o->waiters, drop);
@@ -228,6 +261,8 @@ static enum fs_act open_done(struct fs_req *r)
 	/* Somebody may have closed more often than opened, and taken our count. */
 	if (!o || o->dying)
 		return fs_end(r, -ESTALE);
+	if (n->exists && !n->label.nlink && !r->by_path && fs_in_grace(r->fs))
+		o->orphan = true; /* 5. */
 	if (n->exists && (n->label.nlink || o->orphan || o->pins))
 		return fs_end_attr(r);
 	if (!r->by_path || o->count > 1 || o->orphan || o->pins)
@@ -282,6 +317,13 @@ static enum fs_act open_target(struct fs_req *r)
 	return open_hold(r);
 }
 
+enum fs_act fs_open_made(struct fs_req *r, uint64_t ino)
+{
+	r->node[FS_N_MAIN].ino = ino;
+	r->by_path = false;
+	return open_hold(r);
+}
+
 enum fs_act fs_op_open(struct fs_req *r)
 {
 	return fs_target(r, !(r->op->flags & PST_F_NOFOLLOW), open_target);
@@ -295,7 +337,7 @@ enum fs_act fs_op_close(struct fs_req *r)
 
 	if (r->op->view)
 		return fs_end(r, 0);
-	if (!o || o->dying)
+	if (!o || o->dying || !o->count)
 		return fs_end(r, -EBADF);
 	r->held_ino = r->ino_in;
 	return fs_drop(r, 0);

@@ -41,13 +41,16 @@ static enum fs_act unlink_found(struct fs_req *r)
 {
 	const struct fs_walk *w = &r->walk[0];
 	struct fs_node *n = &r->node[FS_N_MAIN];
+	enum fs_act act = FS_NEXT;
 
 	if (!n->exists)
 		return fs_gone(r);
 	if (!n->label.nlink)
 		return fs_again(r); /* not any more: the entry was read before */
-	if (n->label.nlink == 1 && fs_claim(r, n->ino) == FS_WAIT)
-		return FS_WAIT;
+	if (n->label.nlink == 1)
+		act = fs_claim(r, n->ino);
+	if (act != FS_NEXT)
+		return act;
 	fs_batch(r);
 	fs_if_dirent(r, w);
 	fs_unlink_if(r, n);

@@ -115,6 +115,7 @@ static fs_step look_up_next;
 static enum fs_act all_looked_up(struct fs_req *r)
 {
 	const struct fs_node *victim = &r->node[FS_N_VICTIM];
+	enum fs_act act = FS_NEXT;
 
 	for (unsigned n = 0; n < FS_NODES; n++) {
 		if (looked_up(r, n) && !r->node[n].exists)
@@ -131,8 +132,10 @@ static enum fs_act all_looked_up(struct fs_req *r)
 	if (looked_up(r, FS_N_VICTIM) && !exchange(r)) {
 		if (!victim->label.nlink)
 			return fs_again(r); /* not any more: the entry was read before */
-		if (victim->label.nlink == 1 && fs_claim(r, victim->ino) == FS_WAIT)
-			return FS_WAIT;
+		if (victim->label.nlink == 1)
+			act = fs_claim(r, victim->ino);
+		if (act != FS_NEXT)
+			return act;
 	}
 	return rename_commit(r);
 }
