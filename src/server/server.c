@@ -249,6 +249,7 @@ static int open_store(struct server *s, const struct server_opts *o, struct pst_
 {
 	struct loop *loops[CORES_MAX];
 	struct stack_opts stack = {.more_loops = loops};
+	uint64_t lease_ns = o->session.lease_ns;
 	int rc = start_reactors(s, o, err);
 
 	if (rc < 0)
@@ -256,6 +257,8 @@ static int open_store(struct server *s, const struct server_opts *o, struct pst_
 	for (unsigned i = 0; i < s->reactor_count; i++)
 		loops[i] = loop_thread_loop(s->reactor[i]);
 	stack.more_loop_count = s->reactor_count;
+	/* As long as a session keeps what it holds open, when nothing is heard of its client. */
+	stack.grace_ns = lease_ns ? lease_ns : SESSION_LEASE_NS;
 	rc = stack_open(&s->store, o->store, s->loop, &stack, err);
 	if (rc < 0)
 		stop_reactors(s);

@@ -8,14 +8,12 @@
  *   without          one of the session's capabilities that covers the container
  *
  * A capability with a prefix confines names to its directory: op->root tells the names layer, whose
- * paths then don't lead out of it. Files named by number are taken from a handle, or from those that
- * the session holds open (it opened them by a name, then). Objects are not reached through it, but for
- * the one of a handle.
+ * paths then don't lead out of it. Files are named by number only with a handle, and objects, too.
  */
 #include "session/session_int.h"
 
 enum {
-	MUT = 1,     /* it mutates: a token is judged */
+	MUT = 1,     /* it mutates, or opens: a token is judged */
 	NAMED = 2,   /* names the container by name or id */
 	STORE = 4,   /* of the store itself: any capability will do */
 	OBJ = 8,     /* on objects */
@@ -68,7 +66,7 @@ static const struct rule rules[] = {
         [PST_OP_SETXATTR] = {RIGHT_SETATTR, 0, MUT | NAMES},
         [PST_OP_LISTXATTR] = {RIGHT_READ, 0, NAMES},
         [PST_OP_REMOVEXATTR] = {RIGHT_SETATTR, 0, MUT | NAMES},
-        [PST_OP_FILE_OPEN] = {0, RIGHT_READ | RIGHT_WRITE | RIGHT_APPEND, NAMES},
+        [PST_OP_FILE_OPEN] = {0, RIGHT_READ | RIGHT_WRITE | RIGHT_APPEND, MUT | NAMES},
         [PST_OP_FILE_CLOSE] = {0, ANY_RIGHT, MUT | NAMES},
         [PST_OP_FILE_READ] = {RIGHT_READ, 0, NAMES},
         [PST_OP_FILE_WRITE] = {RIGHT_WRITE, 0, MUT | NAMES},
@@ -157,8 +155,9 @@ static int cap_ok(const struct session_table *t, const struct cap *c)
 
 static int grant_by_handle(struct session_conn *c, const struct session_req *r, struct grant *g)
 {
+	bool renews = r->op.opcode == PST_OP_GETATTR || r->op.opcode == PST_OP_FILE_OPEN;
 	const struct cached *e;
-	int err = handle_lookup(c, r->handle, &e);
+	int err = handle_lookup(c, r->handle, r->op.view, renews ? RENEW_GRACE_S : 0, &e);
 
 	if (unlikely(err))
 		return err;
@@ -282,7 +281,8 @@ static int check_inode_handle(struct session_req *r, const struct grant *g)
 	return op->name_len && fs_ino_kind(ino) != FS_KIND_DIR ? -ENOTDIR : 0;
 }
 
-static int check_names(struct session *s, struct session_req *r, const struct grant *g)
+/* What isn't a directory has no way up that could be checked. */
+static int check_names(struct session_req *r, const struct grant *g)
 {
 	struct pst_op *op = &r->op;
 	uint64_t root = g->cap->info.root_ino;
@@ -292,10 +292,10 @@ static int check_names(struct session *s, struct session_req *r, const struct gr
 	op->root = root;
 	if (likely(!root || !op->ino || fs_ino_kind(op->ino) == FS_KIND_DIR))
 		return 0;
-	return held_find(s, op->cont, op->ino) ? 0 : -EACCES;
+	return op->opcode == PST_OP_FILE_CLOSE ? 0 : -EACCES;
 }
 
-static int check_container(struct session *s, struct session_req *r, const struct rule *rule,
+static int check_container(const struct session *s, struct session_req *r, const struct rule *rule,
                            const struct grant *g)
 {
 	struct pst_op *op = &r->op;
@@ -392,7 +392,7 @@ static int authorize(struct session_conn *c, struct session_req *r)
 	if (likely(rule->is & OBJ))
 		err = check_object(r, &g);
 	else if (rule->is & NAMES)
-		err = check_names(s, r, &g);
+		err = check_names(r, &g);
 	if (likely(!err))
 		err = check_container(s, r, rule, &g);
 	if (!err && unlikely(rule->is & OWNER))
@@ -623,7 +623,8 @@ int session_handle(struct session_req *r, uint8_t ret_handle[SESSION_HANDLE_BYTE
 	case PST_OP_SNAP_OPEN:
 		if (op->cont == s->table->sys_cont)
 			return -ENOENT;
-		return handle_seal(s, r->cap, r->rights, op->cont, (struct pst_oid){0}, ret_handle);
+		return handle_seal(s, r->cap, r->rights, op->cont, (struct pst_oid){0}, 0,
+		                   ret_handle);
 	case PST_OP_LOOKUP:
 	case PST_OP_GETATTR:
 	case PST_OP_CREATE:
@@ -631,7 +632,21 @@ int session_handle(struct session_req *r, uint8_t ret_handle[SESSION_HANDLE_BYTE
 	case PST_OP_SYMLINK:
 	case PST_OP_LINK:
 	case PST_OP_FILE_OPEN:
-		return handle_seal(s, r->cap, r->rights, op->cont, fs_oid(op->ino), ret_handle);
+		return handle_seal(s, r->cap, r->rights, op->cont, fs_oid(op->ino), op->view,
+		                   ret_handle);
 	}
 	return -ENOENT;
+}
+
+int session_handle_entry(struct session_req *r, uint64_t ino,
+                         uint8_t ret_handle[SESSION_HANDLE_BYTES])
+{
+	pst_assert(r->state == REQ_RUNNING);
+	return handle_seal(r->session, r->cap, r->rights, r->op.cont, fs_oid(ino), r->op.view,
+	                   ret_handle);
+}
+
+bool session_wants_handles(const struct session_req *r)
+{
+	return r->state == REQ_RUNNING && r->cap->info.root_ino;
 }

@@ -58,17 +58,17 @@ int mac_16(struct session_table *t, const uint8_t key[32], const void *data, siz
 	return 0;
 }
 
-/* The session's number goes into the MAC and not into the handle. */
+/* The session's number goes into the MAC and not into the handle, and so does the view. */
 static int handle_mac(const struct hkey *k, const struct session *s, const struct handle_bytes *h,
-                      uint8_t ret_mac[16])
+                      uint64_t view, uint8_t ret_mac[16])
 {
-	le64 number = le64_make(s->number);
+	const le64 number[2] = {le64_make(s->number), le64_make(view)};
 	uint8_t full[32];
 	size_t n;
 
 	if (EVP_MAC_init(k->mac, NULL, 0, NULL) != 1 ||
 	    EVP_MAC_update(k->mac, (const uint8_t *)h, MACED) != 1 ||
-	    EVP_MAC_update(k->mac, (const uint8_t *)&number, sizeof(number)) != 1 ||
+	    EVP_MAC_update(k->mac, (const uint8_t *)number, sizeof(number)) != 1 ||
 	    EVP_MAC_final(k->mac, full, &n, sizeof(full)) != 1)
 		return -ENOMEM;
 	memcpy(ret_mac, full, 16);
@@ -90,7 +90,7 @@ static uint32_t expiry_of(const struct session_table *t, const struct cap *cap)
 }
 
 int handle_seal(struct session *s, const struct cap *cap, uint32_t rights, uint32_t cont,
-                struct pst_oid oid, uint8_t ret_handle[SESSION_HANDLE_BYTES])
+                struct pst_oid oid, uint64_t view, uint8_t ret_handle[SESSION_HANDLE_BYTES])
 {
 	struct session_table *t = s->table;
 	struct handle_bytes h = {
@@ -107,7 +107,7 @@ int handle_seal(struct session *s, const struct cap *cap, uint32_t rights, uint3
 	int rc;
 
 	memcpy(h.store, t->uuid, sizeof(h.store));
-	rc = handle_mac(&t->key[0], s, &h, h.mac);
+	rc = handle_mac(&t->key[0], s, &h, view, h.mac);
 	if (!rc)
 		memcpy(ret_handle, &h, sizeof(h));
 	return rc;
@@ -121,7 +121,16 @@ static const struct hkey *key_of(const struct session_table *t, const struct han
 	return NULL;
 }
 
-int handle_open(struct session *s, const uint8_t *bytes, uint64_t grace_s, struct cached *ret_entry)
+/* That of a container is for all of its views: which one is said by each request. */
+static uint64_t view_of(const uint8_t *bytes, uint64_t view)
+{
+	static const uint8_t none[16];
+
+	return memcmp(bytes + offsetof(struct handle_bytes, oid_hi), none, sizeof(none)) ? view : 0;
+}
+
+static int handle_open(struct session *s, const uint8_t *bytes, uint64_t view, uint64_t grace_s,
+                       struct cached *ret_entry)
 {
 	struct session_table *t = s->table;
 	struct handle_bytes h;
@@ -139,7 +148,7 @@ int handle_open(struct session *s, const uint8_t *bytes, uint64_t grace_s, struc
 	k = key_of(t, &h);
 	if (!k)
 		return -EBADF;
-	rc = handle_mac(k, s, &h, mac);
+	rc = handle_mac(k, s, &h, view, mac);
 	if (rc)
 		return rc;
 	if (CRYPTO_memcmp(mac, h.mac, sizeof(mac)))
@@ -152,6 +161,7 @@ int handle_open(struct session *s, const uint8_t *bytes, uint64_t grace_s, struc
 		return -EKEYREVOKED;
 	memcpy(ret_entry->bytes, bytes, SESSION_HANDLE_BYTES);
 	ret_entry->cap = cap;
+	ret_entry->view = view;
 	ret_entry->expiry_ns = expiry_ns;
 	ret_entry->oid = (struct pst_oid){le64_get(h.oid_hi), le64_get(h.oid_lo)};
 	ret_entry->cont = le32_get(h.cont);
@@ -161,7 +171,8 @@ int handle_open(struct session *s, const uint8_t *bytes, uint64_t grace_s, struc
 
 /* --- the cache of a connection: one place for each handle, by a word of its MAC --- */
 
-int handle_lookup(struct session_conn *c, const uint8_t *bytes, const struct cached **ret_entry)
+int handle_lookup(struct session_conn *c, const uint8_t *bytes, uint64_t view, uint64_t grace_s,
+                  const struct cached **ret_entry)
 {
 	struct cached fresh, *e;
 	uint64_t word;
@@ -172,15 +183,18 @@ int handle_lookup(struct session_conn *c, const uint8_t *bytes, const struct cac
 		if (!c->cache)
 			return -ENOMEM;
 	}
+	view = view_of(bytes, view);
 	memcpy(&word, bytes + MACED, sizeof(word));
 	e = &c->cache->entry[word & (CONN_HANDLES - 1)];
-	if (likely(e->cap && !memcmp(e->bytes, bytes, SESSION_HANDLE_BYTES))) {
+	if (likely(e->cap && e->view == view && !memcmp(e->bytes, bytes, SESSION_HANDLE_BYTES))) {
 		c->table->fig.handle_hits++;
 		*ret_entry = e;
-		return unlikely(e->expiry_ns <= loop_real_now(c->table->loop)) ? -EKEYEXPIRED : 0;
+		return likely(e->expiry_ns + grace_s * NSEC_PER_SEC > loop_real_now(c->table->loop))
+		               ? 0
+		               : -EKEYEXPIRED;
 	}
 	c->table->fig.handle_misses++;
-	rc = handle_open(c->session, bytes, 0, &fresh);
+	rc = handle_open(c->session, bytes, view, grace_s, &fresh);
 	if (rc)
 		return rc;
 	*e = fresh;
@@ -199,17 +213,4 @@ void handle_caches_drop(struct session_table *t, const struct cap *cap)
 			if (!cap || c->cache->entry[i].cap == cap)
 				c->cache->entry[i].cap = NULL;
 	}
-}
-
-int session_handle_renew(struct session_conn *c, const uint8_t old[SESSION_HANDLE_BYTES],
-                         uint8_t ret_handle[SESSION_HANDLE_BYTES])
-{
-	struct cached e;
-	int rc;
-
-	if (!c->session)
-		return -ECONNABORTED;
-	rc = handle_open(c->session, old, RENEW_GRACE_S, &e);
-	rc = rc ? rc : cap_good(e.cap, loop_real_now(c->table->loop));
-	return rc ? rc : handle_seal(c->session, e.cap, e.rights, e.cont, e.oid, ret_handle);
 }

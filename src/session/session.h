@@ -47,6 +47,7 @@
 
 #define SESSION_HANDLE_BYTES 64
 #define SESSION_SECRET_BYTES 16
+#define SESSION_LEASE_NS     (60 * NSEC_PER_SEC)
 #define SESSION_CAPS_MAX     16   /* capabilities that one session holds */
 #define SESSION_SLOTS_MAX    1024 /* of one session */
 #define SESSION_TEXT_MAX     64   /* names of principals and tenants, NUL included */
@@ -93,7 +94,8 @@ struct session_opts {
 	uint32_t sessions_max;  /* 0: 4096 */
 	uint32_t caps_max;      /* 0: 65536 */
 	uint32_t slots_default; /* 0: 64 */
-	uint64_t lease_ns;      /* silence that costs a session what it holds open; 0: 60 s */
+	uint64_t lease_ns;      /* silence that costs a session what it holds open; 0:
+	                           SESSION_LEASE_NS */
 	uint64_t expiry_ns;     /* silence that ends it; 0: an hour */
 	uint64_t handle_ns;     /* life of a handle; 0: an hour */
 	uint32_t refusals_max;  /* forged handles and bad tokens before it is cut off; 0: 64 */
@@ -280,7 +282,9 @@ struct session_req {
 /*
  * See the head of this file. A handle is optional where the op names a container that one of the
  * session's capabilities covers; it is needed to name a file by its number under a capability with
- * a prefix (a directory's number is checked on its way up).
+ * a prefix (a directory's number is checked on its way up; FILE_CLOSE lets go of what the session
+ * holds, and of nothing else). GETATTR and FILE_OPEN take a handle that expired less than a day ago:
+ * their answer has the new one.
  *
  * Of the token: what sessions-and-handles.md 1.1 says. -ESTALE: an older sequence number, or one that
  * was asked about and given up; -EPROTO: a gap, a bad slot, another session's number: the session is
@@ -305,10 +309,12 @@ int session_end(struct session_req *r);
  * none.
  */
 int session_handle(struct session_req *r, uint8_t ret_handle[SESSION_HANDLE_BYTES]);
-/* The same handle with a new expiry, if the old one is genuine, its capability is good, and it
- * expired less than a day ago. */
-int session_handle_renew(struct session_conn *c, const uint8_t old[SESSION_HANDLE_BYTES],
+/* The one of an entry of its list, which has the number @ino. */
+int session_handle_entry(struct session_req *r, uint64_t ino,
                          uint8_t ret_handle[SESSION_HANDLE_BYTES]);
+/* Is the number of a file not enough by the capability that it was admitted by? Then its answer
+ * has to bring handles. */
+bool session_wants_handles(const struct session_req *r);
 
 /* --- capabilities --- */
 

@@ -253,6 +253,7 @@ struct cached {
 	const struct cap *cap; /* NULL: a free place */
 	uint64_t expiry_ns;
 	struct pst_oid oid;
+	uint64_t view;
 	uint32_t cont, rights;
 };
 struct handle_cache {
@@ -375,12 +376,11 @@ void hkey_done(struct hkey *k);
 int mac_16(struct session_table *t, const uint8_t key[32], const void *data, size_t len,
            uint8_t ret_mac[16]);
 int handle_seal(struct session *s, const struct cap *cap, uint32_t rights, uint32_t cont,
-                struct pst_oid oid, uint8_t ret_handle[SESSION_HANDLE_BYTES]);
-/* Steps 1 to 3, and the capability's existence. Expiry is checked against @now_ns - @grace_s. */
-int handle_open(struct session *s, const uint8_t *bytes, uint64_t grace_s,
-                struct cached *ret_entry);
-/* The cached entry of a handle, verified; or -errno. */
-int handle_lookup(struct session_conn *c, const uint8_t *bytes, const struct cached **ret_entry);
+                struct pst_oid oid, uint64_t view, uint8_t ret_handle[SESSION_HANDLE_BYTES]);
+/* Steps 1 to 3, and the capability's existence: the cached entry of a handle of @view, verified; or
+ * -errno. It may have expired less than @grace_s ago. */
+int handle_lookup(struct session_conn *c, const uint8_t *bytes, uint64_t view, uint64_t grace_s,
+                  const struct cached **ret_entry);
 void handle_caches_drop(struct session_table *t, const struct cap *cap); /* NULL: all */
 
 /* --- slot.c --- */

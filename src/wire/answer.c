@@ -4,6 +4,7 @@
  * the answer after it. Where a message may overtake a write (no FABRIC_WRITE_THEN_MSG) the answer
  * waits until the write has ended.
  */
+#include "fs/fs.h"
 #include "wire/listener_int.h"
 
 static bool tell(struct sreq *r, const struct wire_bad_block *bad);
@@ -53,6 +54,16 @@ static uint32_t payload_len(const struct sreq *r)
 	return 0;
 }
 
+/* Where numbers are not enough for a client, it gets the handle with the number. */
+static void handle_make(struct sreq *r, struct wire_out *out)
+{
+	uint8_t handle[WIRE_HANDLE_BYTES];
+
+	if (out->version >= 2 && r->admitted && session_wants_handles(&r->s) &&
+	    fs_ino_kind(r->s.op.ino) != FS_KIND_DIR && session_handle(&r->s, handle) == 0)
+		pst_assert(wire_handle_put(out, handle));
+}
+
 /* Into the decoder's memory, which is not needed any more. */
 static uint32_t body_make(struct sreq *r)
 {
@@ -65,6 +76,8 @@ static uint32_t body_make(struct sreq *r)
 	                        .end = r->cold->body + WIRE_BODY_MAX,
 	                        .version = r->conn->version};
 	pst_assert(wire_answer_put(&out, &r->s.op));
+	if (w->gives & WIRE_BIT(WIRE_F_HANDLE))
+		handle_make(r, &out);
 	return (uint32_t)(out.at - r->cold->body);
 }
 
@@ -318,8 +331,12 @@ void answer_out(struct conn *c)
 bool answer_entry(struct pst_op *op, const struct pst_entry *e)
 {
 	struct sreq *r = container_of(op, struct sreq, s.op);
+	uint8_t handle[WIRE_HANDLE_BYTES];
+	bool has = op->opcode == PST_OP_READDIR && e->attr && r->page.version >= 2 &&
+	           session_wants_handles(&r->s) && fs_ino_kind(e->id) != FS_KIND_DIR &&
+	           session_handle_entry(&r->s, e->id, handle) == 0;
 
-	if (wire_entry_put(&r->page, op, e))
+	if (wire_entry_put(&r->page, op, e, has ? handle : NULL))
 		return true;
 	r->more = true;
 	return false;

@@ -10,6 +10,7 @@ enum {
 	PATH = B(NAME) | B(DIRS),
 	PATHS = B(NAME) | B(NAME2) | B(DIRS),
 	TOKEN = WIRE_OP_TOKEN,
+	INODE = WIRE_OP_INODE,
 };
 
 const struct wire_op wire_ops[256] = {
@@ -34,30 +35,31 @@ const struct wire_op wire_ops[256] = {
         [PST_OP_KV_GET] = {WIRE_OP_KNOWN | WIRE_OP_OBJECT | WIRE_OP_VAL_OUT, B(KEY), 0},
         [PST_OP_KV_LIST] = {WIRE_OP_KNOWN | WIRE_OP_OBJECT | WIRE_OP_LIST, B(KEY) | B(START), 0},
         [PST_OP_FLUSH] = {WIRE_OP_KNOWN, 0, 0},
-        [PST_OP_EXTENTS] = {WIRE_OP_KNOWN | WIRE_OP_OBJECT, PATH | B(RANGE), 0},
+        [PST_OP_EXTENTS] = {WIRE_OP_KNOWN | INODE | WIRE_OP_OBJECT, PATH | B(RANGE), 0},
 
-        [PST_OP_LOOKUP] = {WIRE_OP_KNOWN, PATH, B(ATTR)},
+        [PST_OP_LOOKUP] = {WIRE_OP_KNOWN | INODE, PATH, B(ATTR) | B(HANDLE)},
         [PST_OP_CREATE] = {WIRE_OP_KNOWN | TOKEN | WIRE_OP_DATA_IN, PATH | B(ATTR) | B(MASKS),
-                           B(ATTR)},
+                           B(ATTR) | B(HANDLE)},
         [PST_OP_MKDIR] = {WIRE_OP_KNOWN | TOKEN, PATH | B(ATTR) | B(MASKS), B(ATTR)},
-        [PST_OP_SYMLINK] = {WIRE_OP_KNOWN | TOKEN, PATHS | B(ATTR) | B(MASKS), B(ATTR)},
-        [PST_OP_LINK] = {WIRE_OP_KNOWN | TOKEN, PATHS, B(ATTR)},
+        [PST_OP_SYMLINK] = {WIRE_OP_KNOWN | TOKEN, PATHS | B(ATTR) | B(MASKS), B(ATTR) | B(HANDLE)},
+        [PST_OP_LINK] = {WIRE_OP_KNOWN | INODE | TOKEN, PATHS, B(ATTR) | B(HANDLE)},
         [PST_OP_UNLINK] = {WIRE_OP_KNOWN | TOKEN, PATH, B(ATTR)},
         [PST_OP_RMDIR] = {WIRE_OP_KNOWN | TOKEN, PATH, B(ATTR)},
         [PST_OP_RENAME] = {WIRE_OP_KNOWN | TOKEN, PATHS, B(ATTR)},
         [PST_OP_READDIR] = {WIRE_OP_KNOWN | WIRE_OP_LIST, PATH | B(START), 0},
-        [PST_OP_READLINK] = {WIRE_OP_KNOWN | WIRE_OP_VAL_OUT, PATH, 0},
-        [PST_OP_GETATTR] = {WIRE_OP_KNOWN, PATH, B(ATTR)},
-        [PST_OP_SETATTR] = {WIRE_OP_KNOWN | TOKEN, PATH | B(ATTR) | B(MASKS), B(ATTR)},
-        [PST_OP_GETXATTR] = {WIRE_OP_KNOWN | WIRE_OP_VAL_OUT, PATH | B(KEY), 0},
-        [PST_OP_SETXATTR] = {WIRE_OP_KNOWN | TOKEN | WIRE_OP_VAL_IN, PATH | B(KEY), 0},
-        [PST_OP_LISTXATTR] = {WIRE_OP_KNOWN | WIRE_OP_LIST, PATH | B(START), 0},
-        [PST_OP_REMOVEXATTR] = {WIRE_OP_KNOWN | TOKEN, PATH | B(KEY), 0},
-        [PST_OP_FILE_OPEN] = {WIRE_OP_KNOWN | TOKEN, PATH, B(ATTR)},
+        [PST_OP_READLINK] = {WIRE_OP_KNOWN | INODE | WIRE_OP_VAL_OUT, PATH, 0},
+        [PST_OP_GETATTR] = {WIRE_OP_KNOWN | INODE, PATH, B(ATTR) | B(HANDLE)},
+        [PST_OP_SETATTR] = {WIRE_OP_KNOWN | INODE | TOKEN, PATH | B(ATTR) | B(MASKS), B(ATTR)},
+        [PST_OP_GETXATTR] = {WIRE_OP_KNOWN | INODE | WIRE_OP_VAL_OUT, PATH | B(KEY), 0},
+        [PST_OP_SETXATTR] = {WIRE_OP_KNOWN | INODE | TOKEN | WIRE_OP_VAL_IN, PATH | B(KEY), 0},
+        [PST_OP_LISTXATTR] = {WIRE_OP_KNOWN | INODE | WIRE_OP_LIST, PATH | B(START), 0},
+        [PST_OP_REMOVEXATTR] = {WIRE_OP_KNOWN | INODE | TOKEN, PATH | B(KEY), 0},
+        [PST_OP_FILE_OPEN] = {WIRE_OP_KNOWN | INODE | TOKEN, PATH, B(ATTR) | B(HANDLE)},
         [PST_OP_FILE_CLOSE] = {WIRE_OP_KNOWN | TOKEN, 0, 0},
-        [PST_OP_FILE_READ] = {WIRE_OP_KNOWN | WIRE_OP_DATA_OUT | WIRE_OP_HOT, PATH, 0},
-        [PST_OP_FILE_WRITE] = {WIRE_OP_KNOWN | TOKEN | WIRE_OP_DATA_IN | WIRE_OP_HOT, PATH, 0},
-        [PST_OP_FSYNC] = {WIRE_OP_KNOWN, PATH, 0},
+        [PST_OP_FILE_READ] = {WIRE_OP_KNOWN | INODE | WIRE_OP_DATA_OUT | WIRE_OP_HOT, PATH, 0},
+        [PST_OP_FILE_WRITE] = {WIRE_OP_KNOWN | INODE | TOKEN | WIRE_OP_DATA_IN | WIRE_OP_HOT, PATH,
+                               0},
+        [PST_OP_FSYNC] = {WIRE_OP_KNOWN | INODE, PATH, 0},
         [PST_OP_STATFS] = {WIRE_OP_KNOWN, B(MASKS), B(CONT) | B(STATUS)},
 
         [PST_OP_STATUS] = {WIRE_OP_KNOWN, 0, B(STATUS)},
@@ -209,6 +211,12 @@ bool wire_answer_put(struct wire_out *out, const struct pst_op *op)
 		FIELD(out, WIRE_F_SCRUB, wire_scrub_put(out, op->scrub));
 	if (w->gives & B(OFFS))
 		offs_put(out, op);
+	return !out->full;
+}
+
+bool wire_handle_put(struct wire_out *out, const uint8_t handle[WIRE_HANDLE_BYTES])
+{
+	field_bytes(out, WIRE_F_HANDLE, handle, WIRE_HANDLE_BYTES);
 	return !out->full;
 }
 
@@ -406,9 +414,10 @@ static int offs_get(struct wire_in *in, struct pst_op *op)
 	return 0;
 }
 
-int wire_answer_get(struct wire_in *in, struct pst_op *op)
+int wire_answer_get(struct wire_in *in, struct pst_op *op, const uint8_t **ret_handle)
 {
 	const struct wire_op *w = wire_op_of(op->opcode);
+	const uint8_t *handle = NULL;
 	struct answer a;
 	struct fields f;
 
@@ -416,6 +425,8 @@ int wire_answer_get(struct wire_in *in, struct pst_op *op)
 		return -EPROTO;
 	memset(&a.stat, 0, sizeof(a.stat));
 	answer_read(&f, &a);
+	if (has(&f, WIRE_F_HANDLE))
+		handle = wire_get_bytes(&f.in[WIRE_F_HANDLE], WIRE_HANDLE_BYTES);
 	for (unsigned t = 1; t < WIRE_FIELDS; t++)
 		if (has(&f, t) && t != WIRE_F_OFFS && !whole(&f, t))
 			return -EPROTO;
@@ -438,5 +449,7 @@ int wire_answer_get(struct wire_in *in, struct pst_op *op)
 		*op->status_out = a.status;
 	if (op->scrub)
 		scrub_copy(op->scrub, &a.scrub);
+	if (ret_handle)
+		*ret_handle = handle;
 	return 0;
 }

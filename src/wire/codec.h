@@ -56,6 +56,7 @@ enum {
 	WIRE_OP_HOT = 1 << 9,      /* no fields in either direction if the inode is named */
 	WIRE_OP_STEADY = 1 << 10,  /* goes on until it is cancelled, with events */
 	WIRE_OP_KNOWN = 1 << 11,   /* all that travel */
+	WIRE_OP_INODE = 1 << 12,   /* may name an inode by its number: a handle may go with it */
 };
 
 struct wire_op {
@@ -90,8 +91,9 @@ enum wire_field {
 	WIRE_F_STATUS = 11,
 	WIRE_F_SCRUB = 12,
 	WIRE_F_MUTS = 13,
-	WIRE_F_RANGE = 14, /* EXTENTS: 8 length, 8 inode */
-	WIRE_F_OFFS = 15,  /* of a batch's appends, in order, 8 bytes each; all ones: not known */
+	WIRE_F_RANGE = 14,  /* EXTENTS: 8 length, 8 inode */
+	WIRE_F_OFFS = 15,   /* of a batch's appends, in order, 8 bytes each; all ones: not known */
+	WIRE_F_HANDLE = 16, /* 64, of the inode that the answer is about; from version 2 on */
 	WIRE_FIELDS,
 };
 #define WIRE_BIT(f) (1u << (f))
@@ -126,8 +128,11 @@ int wire_body_get(struct wire_in *in, struct pst_op *op, struct wire_scratch *sc
 void wire_batch_place(struct pst_op *op, struct wire_scratch *scratch, uint8_t *payload);
 /* Server: the fields of the answer of an op that succeeded. */
 bool wire_answer_put(struct wire_out *out, const struct pst_op *op);
-/* Client: the other way; writes outputs of @op only if all is well. 0 or -EPROTO. */
-int wire_answer_get(struct wire_in *in, struct pst_op *op);
+/* and behind them, where there is one, the inode's handle. */
+bool wire_handle_put(struct wire_out *out, const uint8_t handle[WIRE_HANDLE_BYTES]);
+/* Client: the other way; writes outputs of @op only if all is well. *ret_handle (may be NULL): the
+ * handle in @in, or NULL. 0 or -EPROTO. */
+int wire_answer_get(struct wire_in *in, struct pst_op *op, const uint8_t **ret_handle);
 
 /* --- batches --- */
 
@@ -138,8 +143,10 @@ int wire_batch_iov(const struct pst_op *op, struct iovec *ret_iov, unsigned max)
 
 /* --- pages of lists --- */
 
-/* One more entry of @op's list. False: it does not fit (and @out is as before). */
-bool wire_entry_put(struct wire_out *out, const struct pst_op *op, const struct pst_entry *e);
+/* One more entry of @op's list, with its inode's handle if @handle isn't NULL. False: it does not fit
+ * (and @out is as before). */
+bool wire_entry_put(struct wire_out *out, const struct pst_op *op, const struct pst_entry *e,
+                    const uint8_t *handle);
 struct wire_entry {
 	struct pst_entry e;
 	struct pst_attr attr;
@@ -147,7 +154,8 @@ struct wire_entry {
 		struct pst_cont_info cont;
 		struct pst_snap_info snap;
 	};
-	struct pst_oid oid; /* OBJ_LIST: the name, as this machine writes it */
+	struct pst_oid oid;    /* OBJ_LIST: the name, as this machine writes it */
+	const uint8_t *handle; /* READDIR: or NULL */
 };
 int wire_entry_get(struct wire_in *in, const struct pst_op *op, struct wire_entry *ret_entry);
 /* How the place behind the last entry is told: bytes at @ret, at most WIRE_KEY_MAX; its length. */

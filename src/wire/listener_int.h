@@ -73,6 +73,7 @@ struct sreq {
 	uint32_t crc;
 	struct fabric_desc desc;
 	struct chan_mark mark_of[2]; /* of body and payload in the window, on a sealed channel */
+	uint8_t handle[WIRE_HANDLE_BYTES]; /* with WIRE_HANDLE */
 	void *buf;
 	struct iovec iov;  /* the payload, for the op */
 	struct cold *cold; /* NULL: a hot one */

@@ -24,10 +24,13 @@
 
 /*
  * 1  the first
- * 2  STATUS says what was refused for lack of space; a bad block's event which view it is of
+ * 2  STATUS says what was refused for lack of space; a bad block's event which view it is of;
+ *    handles
  */
 #define WIRE_VERSION     2u /* what this code speaks */
 #define WIRE_VERSION_MIN 1u /* and what it understands: one back */
+
+#define WIRE_HANDLE_BYTES 64u
 
 enum wire_kind {
 	WIRE_HELLO = 1,   /* client: the first message of a channel */
@@ -55,6 +58,7 @@ enum wire_kind {
 #define WIRE_VALUES (1u << 4) /* the op's want_values */
 #define WIRE_RESENT (1u << 5) /* it was sent before, on this channel or an older one */
 #define WIRE_MARKED (1u << 6) /* with PULL, on sealed channels: the marks of body and payload */
+#define WIRE_HANDLE (1u << 7) /* a handle comes next; from version 2 on */
 /* what, of a RESP */
 #define WIRE_PUSHED (1u << 1) /* the payload was written into the request's window */
                               /* 1u << 3: WIRE_CRC */
@@ -64,8 +68,9 @@ enum wire_kind {
 #define WIRE_MARK_BYTES 24u   /* number (8), tag (16) */
 
 /*
- * REQ. Then: the descriptor (WIRE_WINDOW), two marks (WIRE_MARKED), body_len bytes of fields (codec.h), len bytes of payload
- * (ops that carry data to the server). With WIRE_PULL the last two are what the window shows.
+ * REQ. Then: the descriptor (WIRE_WINDOW), two marks (WIRE_MARKED), the handle (WIRE_HANDLE), body_len
+ * bytes of fields (codec.h), len bytes of payload (ops that carry data to the server). With WIRE_PULL
+ * the last two are what the window shows.
  * Else a window is where the answer's payload goes.
  *
  *   OFFSET SIZE MEANING
@@ -77,7 +82,7 @@ enum wire_kind {
  *       36    2 server id, 0
  *       38    2 replica, 0
  *       40    4 map epoch, 0
- *       44    4 handle: number of a handle that was shown on this channel; 0: none
+ *       44    4 zero
  *       48    4 container
  *       52    4 len: bytes of payload that come, or the most that may go back
  *       56    8 view
@@ -96,7 +101,7 @@ struct wire_req {
 	uint32_t tenant;
 	uint16_t server, replica;
 	uint32_t map_epoch;
-	uint32_t handle;
+	uint32_t zero;
 	uint32_t cont;
 	uint32_t len;
 	uint64_t view;
@@ -207,7 +212,7 @@ static inline void wire_req_swap(struct wire_req *m)
 	WIRE_SWAP16(m->server);
 	WIRE_SWAP16(m->replica);
 	WIRE_SWAP32(m->map_epoch);
-	WIRE_SWAP32(m->handle);
+	WIRE_SWAP32(m->zero);
 	WIRE_SWAP32(m->cont);
 	WIRE_SWAP32(m->len);
 	WIRE_SWAP64(m->view);
@@ -272,12 +277,15 @@ WIRE_INOUT(wire_note)
  * those who know the op. @len: of the whole message. */
 static inline int wire_req_sane(const struct wire_req *m, uint32_t len)
 {
-	uint32_t desc = m->what & WIRE_WINDOW ? (uint32_t)sizeof(struct wire_desc) : 0;
+	uint32_t more = (m->what & WIRE_WINDOW ? (uint32_t)sizeof(struct wire_desc) : 0) +
+	                (m->what & WIRE_HANDLE ? WIRE_HANDLE_BYTES : 0);
 
-	desc += m->what & WIRE_MARKED ? 2 * WIRE_MARK_BYTES : 0;
+	more += m->what & WIRE_MARKED ? 2 * WIRE_MARK_BYTES : 0;
 	if ((m->what & ~(WIRE_TOKEN | WIRE_WINDOW | WIRE_PULL | WIRE_CRC | WIRE_VALUES |
-	                 WIRE_RESENT | WIRE_MARKED)) ||
-	    (m->server | m->replica) || m->map_epoch)
+	                 WIRE_RESENT | WIRE_MARKED | WIRE_HANDLE)) ||
+	    (m->server | m->replica) || m->map_epoch || m->zero)
+		return 0;
+	if (m->what & WIRE_HANDLE && m->version < 2)
 		return 0;
 	if ((m->what & (WIRE_WINDOW | WIRE_PULL)) == WIRE_PULL)
 		return 0;
@@ -285,7 +293,7 @@ static inline int wire_req_sane(const struct wire_req *m, uint32_t len)
 		return 0;
 	if (!(m->what & WIRE_TOKEN) && (m->slot || m->seq))
 		return 0;
-	return len >= sizeof(*m) + desc;
+	return len >= sizeof(*m) + more;
 }
 
 static inline int wire_resp_sane(const struct wire_resp *m, uint32_t len)

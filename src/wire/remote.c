@@ -36,6 +36,8 @@ void rreq_free(struct rreq *r)
 	struct remote *rm = r->rm;
 
 	pst_assert_slow(!r->win_open);
+	if (unlikely(r->fresh || r->closes || r->confirm))
+		handles_left(r);
 	rreq_uncount(r);
 	slot_give(r);
 	if (r->buf) {
@@ -46,7 +48,8 @@ void rreq_free(struct rreq *r)
 	r->op = NULL;
 	list_del(&r->wait);
 	list_del(&r->link);
-	list_push_front(&rm->free, &r->link);
+	if (likely(!r->reserved))
+		list_push_front(&rm->free, &r->link);
 }
 
 void rreq_end(struct rreq *r, int status)
@@ -73,6 +76,14 @@ void rreq_again(struct rreq *r)
 		(void)loop_timer_arm(rm->loop, &rm->tick, r->op->deadline_ns + 1); /* can't fail */
 }
 
+void rreq_anew(struct rreq *r)
+{
+	slot_give(r);
+	r->sent = r->answered = r->got = r->shown = false;
+	r->bad_crcs = 0;
+	rreq_again(r);
+}
+
 /* The op ends; the request stays to hear the answer, which tells what became of the slot. */
 static void leave(struct rreq *r, int status)
 {
@@ -82,6 +93,8 @@ static void leave(struct rreq *r, int status)
 		rreq_end(r, status);
 		return;
 	}
+	if (unlikely(r->fresh || r->closes || r->confirm))
+		handles_left(r);
 	r->op = NULL;
 	r->state = RREQ_SENT;
 	if (op) {
@@ -150,14 +163,16 @@ void rreq_close(struct rreq *r, enum rreq_then then, int status)
 	chan_window_close(r->rm->chan, &r->win);
 }
 
-static void rreq_take(struct remote *rm, struct rreq *r, struct pst_op *op)
+void rreq_take(struct remote *rm, struct rreq *r, struct pst_op *op)
 {
 	list_del(&r->link);
 	list_push(&rm->active, &r->link);
 	r->op = op;
 	r->state = RREQ_WAIT;
 	r->sent = r->crc_made = r->cancelled = r->cancel_told = r->placed = r->answered = false;
-	r->bad_crcs = 0;
+	r->shown = r->got = r->closes = false;
+	r->bad_crcs = r->reopens = 0;
+	r->confirm = 0;
 }
 
 /* --- slots whose state is not known --- */
@@ -207,7 +222,7 @@ static struct rreq *next_to_send(struct remote *rm)
 	struct rreq *r;
 
 	list_for_each (r, &rm->wait, wait)
-		if (likely(!waits_for_slot(r)))
+		if (likely(!waits_for_slot(r)) && !(rreq_has_inode(r) && handles_must_wait(r)))
 			return r;
 	return NULL;
 }
@@ -258,10 +273,18 @@ static enum pst_outcome remote_submit(struct store *s, struct pst_op *op)
 		return refuse(op, rm->error);
 	if (unlikely(op->deadline_ns && op->deadline_ns < loop_now(rm->loop)))
 		return refuse(op, -ETIMEDOUT);
+	if (unlikely(op->opcode == PST_OP_FILE_CLOSE) && handles_close_here(rm, op))
+		return refuse(op, 0);
 	if (unlikely(list_empty(&rm->free)))
 		return PST_BUSY;
 	r = list_first(&rm->free, struct rreq, link);
 	rreq_take(rm, r, op);
+	rc = rreq_has_inode(r) ? handles_submit(r) : 0;
+	if (unlikely(rc < 0)) {
+		r->op = NULL;
+		rreq_free(r);
+		return refuse(op, rc);
+	}
 	if (unlikely(op->deadline_ns && op->deadline_ns < rm->tick.deadline_ns))
 		(void)loop_timer_arm(rm->loop, &rm->tick, op->deadline_ns + 1); /* can't fail */
 	if (likely(rm->state == REMOTE_UP && list_empty(&rm->wait) && rm->inflight < rm->depth)) {
@@ -270,6 +293,7 @@ static enum pst_outcome remote_submit(struct store *s, struct pst_op *op)
 			return PST_QUEUED;
 		if (rc != -EAGAIN) {
 			pst_assert(!r->win_open);
+			handles_left(r);
 			r->op = NULL;
 			rreq_free(r);
 			return refuse(op, rc);
@@ -380,6 +404,7 @@ static void tick(struct loop_timer *t)
 	(void)loop_timer_arm(rm->loop, t, next_tick(rm, now));
 	listen_for_life(rm, now);
 	remote_probe(rm);
+	handles_pump(rm);
 	remote_pump(rm);
 }
 
@@ -452,6 +477,7 @@ static void remote_free(struct remote *rm)
 		wire_bufs_done(&rm->bufs);
 	if (rm->seal_bufs.region)
 		wire_bufs_done(&rm->seal_bufs);
+	handles_free(rm);
 	mem_free(rm->reqs);
 	mem_free(rm->slot_stack);
 	mem_free(rm->slot);
@@ -466,7 +492,10 @@ static int remote_alloc(struct remote *rm)
 
 	if (rc < 0)
 		return rc;
-	rm->req_count = rm->opts.ops_max;
+	rc = handles_alloc(rm);
+	if (rc < 0)
+		return rc;
+	rm->req_count = rm->opts.ops_max + REMOTE_TASKS;
 	rm->reqs = mem_calloc(rm->req_count, sizeof(*rm->reqs));
 	rm->slot_stack = mem_calloc(rm->opts.slots, sizeof(*rm->slot_stack));
 	rm->slot = mem_calloc(rm->opts.slots, sizeof(*rm->slot));
@@ -479,7 +508,13 @@ static int remote_alloc(struct remote *rm)
 		r->id = i;
 		r->win.closed = closed;
 		list_init(&r->wait);
-		list_push(&rm->free, &r->link);
+		r->reserved = i >= rm->opts.ops_max;
+		if (r->reserved) {
+			rm->h.task[i - rm->opts.ops_max].r = r;
+			list_init(&r->link);
+		} else {
+			list_push(&rm->free, &r->link);
+		}
 	}
 	return 0;
 }
@@ -522,9 +557,12 @@ static struct remote *remote_new(struct loop *loop, const struct remote_opts *op
 static int remote_end(struct remote *rm)
 {
 	rm->closing = true;
-	for (uint32_t i = 0; rm->probing && i < rm->req_count; i++)
-		if (rm->reqs[i].op == &rm->probe)
+	for (uint32_t i = 0; i < rm->req_count; i++) {
+		struct pst_op *op = rm->reqs[i].op;
+
+		if (op && (op == &rm->probe || handles_is_task(rm, op)))
 			rreq_end(&rm->reqs[i], -ECANCELED); /* nobody will use the slot */
+	}
 	remote_stop(rm);
 	while (!list_empty(&rm->active) || rm->kicked)
 		(void)loop_turn(rm->loop, 10 * NSEC_PER_MSEC);
@@ -541,7 +579,7 @@ static int remote_close(struct store *s)
 	int rc = 0;
 
 	list_for_each (r, &rm->active, link)
-		pst_assert(!r->op || r->op == &rm->probe);
+		pst_assert(!r->op || r->op == &rm->probe || handles_is_task(rm, r->op));
 	if (rm->vol_count || rm->vol_many) {
 		struct pst_op op = {.opcode = PST_OP_FLUSH};
 

@@ -392,6 +392,7 @@ static void refused(struct remote *rm, const struct wire_welcome *w)
 static void welcome(struct remote *rm, const void *msg, uint32_t len)
 {
 	struct wire_welcome w;
+	bool same, let_go;
 
 	if (wire_welcome_get(&w, msg, len) < 0) {
 		remote_bad(rm, "not a Penstock server, or one of another version");
@@ -405,8 +406,11 @@ static void welcome(struct remote *rm, const void *msg, uint32_t len)
 		kick(rm);
 		return;
 	}
-	if (!w.resumed || !rm->session)
+	same = w.resumed && rm->session;
+	if (!same)
 		session_new(rm, &w);
+	let_go = rm->known && (w.epoch > rm->epoch || loop_now(rm->loop) - rm->lost_ns >=
+	                                                      rm->lease_ms * NSEC_PER_MSEC / 2);
 	if (rm->known && w.epoch > rm->epoch)
 		remote_volatile_lost(rm);
 	rm->version = w.version;
@@ -430,7 +434,9 @@ static void welcome(struct remote *rm, const void *msg, uint32_t len)
 	rm->fig.fallbacks += strcmp(rm->opts.at[rm->at].provider, rm->opts.at[0].provider) != 0;
 	log_info("%s: connected over %s, session %016llx", where(rm), rm->opts.at[rm->at].provider,
 	         (unsigned long long)rm->session);
+	rm->lease_ms = w.lease_ms ? w.lease_ms : rm->lease_ms; /* a new session's */
 	remote_probe(rm);
+	handles_resumed(rm, same, let_go);
 	remote_pump(rm);
 }
 

@@ -45,6 +45,8 @@ enum rreq_then {
 	THEN_LEAVE,  /* end the op with r->status, and stay for the answer */
 };
 
+struct rhandle;
+
 struct rreq {
 	struct pst_op *op; /* NULL: it has ended; only the answer is waited for */
 	struct remote *rm;
@@ -57,6 +59,11 @@ struct rreq {
 	bool win_open;
 	bool crc_made;
 	bool cancelled, cancel_told;
+	bool reserved; /* for a task */
+	bool shown;    /* it went with a handle */
+	bool got;      /* its answer has one: handle */
+	bool closes;   /* the last FILE_CLOSE of an inode */
+	uint8_t reopens;
 	uint8_t bad_crcs;
 	int status;
 	uint32_t slot;
@@ -72,6 +79,19 @@ struct rreq {
 	bool placed; /* a list goes on behind place */
 	uint32_t place_len;
 	uint8_t place[WIRE_KEY_MAX + 1];
+	/* remote_handle.c */
+	uint64_t confirm, open_mark;
+	struct rhandle *fresh; /* for what a FILE_OPEN finds */
+	uint8_t handle[WIRE_HANDLE_BYTES];
+};
+
+#define REMOTE_TASKS  8
+#define REMOTE_CLOSES 256
+
+struct rtask {
+	struct pst_op op;
+	struct rreq *r;
+	struct rhandle *h; /* NULL: free */
 };
 
 enum remote_state {
@@ -118,6 +138,16 @@ struct remote {
 	} * slot;
 	struct pst_op probe;
 	bool probing;
+	uint32_t lease_ms;
+
+	struct { /* remote_handle.c */
+		struct list *buckets, held, idle, due;
+		uint32_t idle_count, known, stale; /* known: those with a handle */
+		bool any_lost;
+		struct rtask task[REMOTE_TASKS];
+		uint64_t closes, closed_at[REMOTE_CLOSES];
+	} h;
+	uint8_t handle[WIRE_HANDLE_BYTES]; /* of the request that is being sent */
 
 	/* volatile writes of containers, completed and not flushed since */
 	struct {
@@ -142,6 +172,7 @@ struct remote {
 		struct wire_req req;
 		uint8_t desc[sizeof(struct wire_desc)];
 		uint8_t marks[2][WIRE_MARK_BYTES];
+		uint8_t handle[WIRE_HANDLE_BYTES]; /* as far forward as there is room */
 	} head;
 	uint8_t body[WIRE_BODY_MAX];
 };
@@ -167,6 +198,9 @@ void rreq_free(struct rreq *r);
 void rreq_close(struct rreq *r, enum rreq_then then, int status);
 /* Into the queue of those to be sent, at its front. */
 void rreq_again(struct rreq *r);
+/* The same, after it was answered: it is another question, and a change another one. */
+void rreq_anew(struct rreq *r);
+void rreq_take(struct remote *rm, struct rreq *r, struct pst_op *op); /* a free one, for @op */
 /* Asks about the next slot of 3., if there is one and nobody asks already. */
 void remote_probe(struct remote *rm);
 /* Sends what waits, as far as there is room. */
@@ -189,6 +223,33 @@ void rreq_finish(struct rreq *r);
 /* Volatile writes: what a flush has to answer for. */
 int remote_flush_check(struct remote *rm, const struct pst_op *op);
 void remote_volatile_lost(struct remote *rm);
+
+/* --- remote_handle.c --- */
+
+int handles_alloc(struct remote *rm);
+void handles_free(struct remote *rm);
+/* Before it is sent, or queued. 0 or -ENOMEM. */
+int handles_submit(struct rreq *r);
+/* A FILE_CLOSE of what stays open: nothing to send. */
+bool handles_close_here(struct remote *rm, const struct pst_op *op);
+/* Something has to be known before it can be sent. */
+bool handles_must_wait(const struct rreq *r);
+int handles_show(struct rreq *r);
+void handles_sent(struct rreq *r);
+/* It was answered (r->resp). True: that was not the end of it. */
+bool handles_answered(struct rreq *r);
+void handles_entry(struct rreq *r, const struct wire_entry *e); /* of a list, with a handle */
+void handles_left(struct rreq *r);                              /* it ends */
+/* Connected again. @let_go: the server may hold nothing open any more. */
+void handles_resumed(struct remote *rm, bool same_session, bool let_go);
+void handles_pump(struct remote *rm); /* begins what is to be done */
+bool handles_is_task(const struct remote *rm, const struct pst_op *op);
+
+/* Does that have to do with handles and opens at all? */
+static inline bool rreq_has_inode(const struct rreq *r)
+{
+	return r->op->opcode >= PST_OP_LOOKUP || r->op->opcode == PST_OP_EXTENTS;
+}
 
 /* --- remote_conn.c --- */
 

@@ -138,6 +138,9 @@ static void status_add(const struct remote *rm, struct pst_store_status *s)
 
 static void complete(struct rreq *r)
 {
+	if (unlikely(r->got || r->shown || r->fresh || r->closes || r->confirm) &&
+	    handles_answered(r))
+		return;
 	outputs(r);
 	if (r->op->status_out && r->resp.status == 0)
 		status_add(r->rm, r->op->status_out);
@@ -170,6 +173,8 @@ static int page_take(struct rreq *r, const uint8_t *at, uint32_t len)
 	while (in.at != in.end) {
 		if (wire_entry_get(&in, r->op, &e) < 0)
 			return -EPROTO;
+		if (e.handle)
+			handles_entry(r, &e);
 		r->place_len = wire_entry_place(r->op, &e.e, r->place);
 		r->placed = true;
 		if (!r->op->entry(r->op, &e.e))
@@ -316,14 +321,18 @@ static void take(struct rreq *r, const uint8_t *msg)
 	const uint8_t *payload = body + m->body_len;
 	const struct wire_op *w = wire_op_of(r->op->opcode);
 	struct wire_in in = {.at = body, .end = payload, .version = r->rm->version};
+	const uint8_t *handle = NULL;
 
 	if (!lengths_good(r, m) || (m->what & WIRE_PUSHED && !r->win_open) ||
 	    marked != (m->what & WIRE_PUSHED && r->rm->chan->traits & FABRIC_SEALED) ||
-	    (m->status == 0 && w->gives && wire_answer_get(&in, r->op) < 0) ||
+	    (m->status == 0 && w->gives && wire_answer_get(&in, r->op, &handle) < 0) ||
 	    (!w->gives && m->body_len)) {
 		remote_bad(r->rm, "an answer is malformed");
 		return;
 	}
+	r->got = handle;
+	if (handle)
+		memcpy(r->handle, handle, sizeof(r->handle));
 	if (m->status == 0 && !(m->what & WIRE_PUSHED) &&
 	    w->is & (WIRE_OP_DATA_OUT | WIRE_OP_VAL_OUT | WIRE_OP_LIST)) {
 		if (!r->win_open) {

@@ -295,6 +295,8 @@ static void head_fill(struct wire_req *m, struct rreq *r, const struct wire_op *
 	}
 	if (op->want_values)
 		m->what |= WIRE_VALUES;
+	if (unlikely(r->shown))
+		m->what |= WIRE_HANDLE;
 	if (r->sent)
 		m->what |= WIRE_RESENT;
 	m->wait_us = wait_us(r);
@@ -387,7 +389,8 @@ static bool fits(const struct rreq *r)
 {
 	const struct chan *ch = r->rm->chan;
 
-	return sizeof(struct wire_req) + sizeof(struct wire_desc) + r->body_len + r->payload <=
+	return sizeof(struct wire_req) + sizeof(struct wire_desc) +
+	                       (r->shown ? WIRE_HANDLE_BYTES : 0) + r->body_len + r->payload <=
 	               ch->msg_max &&
 	       (r->payload <= ch->inline_max || r->payload <= 512);
 }
@@ -437,6 +440,10 @@ static int message(struct rreq *r, const struct wire_op *w)
 	}
 	for (unsigned k = 0; what & WIRE_MARKED && k < 2; k++, head_len += WIRE_MARK_BYTES)
 		seal_mark_put(rm->head.marks[k], &r->win.mark[k]);
+	if (unlikely(what & WIRE_HANDLE)) {
+		memcpy((uint8_t *)&rm->head + head_len, rm->handle, sizeof(rm->handle));
+		head_len += sizeof(rm->handle);
+	}
 	if (what & WIRE_PULL) {
 		struct iovec iov = {&rm->head, head_len};
 
@@ -449,17 +456,11 @@ static int message(struct rreq *r, const struct wire_op *w)
 	return send_inline(r, w, head_len);
 }
 
-int rreq_send(struct rreq *r)
+/* All that it carries. */
+static int send_all(struct rreq *r, const struct wire_op *w)
 {
-	struct remote *rm = r->rm;
-	const struct wire_op *w = wire_op_of(r->op->opcode);
 	int rc;
 
-	if (w->is & WIRE_OP_TOKEN) {
-		rc = slot_take(r);
-		if (unlikely(rc < 0))
-			return rc;
-	}
 	r->body_len = 0;
 	r->payload = to_server(w) ? payload_of(r->op, w) : 0;
 	if (w->takes && (!(w->is & WIRE_OP_HOT) || r->op->name_len)) {
@@ -467,7 +468,48 @@ int rreq_send(struct rreq *r)
 		if (rc < 0)
 			return rc;
 	}
-	rc = message(r, w);
+	return message(r, w);
+}
+
+/* What it names, by its number, not by the name that was asked for. */
+static int send_confirm(struct rreq *r, const struct wire_op *w)
+{
+	struct pst_op *op = r->op;
+	uint64_t ino = op->ino;
+	uint32_t name_len = op->name_len;
+	int rc;
+
+	op->ino = r->confirm;
+	op->name_len = 0;
+	rc = send_all(r, w);
+	op->ino = ino;
+	op->name_len = name_len;
+	return rc;
+}
+
+int rreq_send(struct rreq *r)
+{
+	struct remote *rm = r->rm;
+	const struct wire_op *w = wire_op_of(r->op->opcode);
+	int rc;
+
+	if (unlikely(r->closes) && handles_must_wait(r))
+		return -EAGAIN;
+	r->shown = false;
+	if (w->is & WIRE_OP_INODE && (r->op->ino | r->confirm) &&
+	    unlikely(rm->h.known || rm->h.any_lost)) {
+		rc = handles_show(r);
+		if (rc < 0)
+			return rc;
+	}
+	if (w->is & WIRE_OP_TOKEN) {
+		rc = slot_take(r);
+		if (unlikely(rc < 0))
+			return rc;
+	}
+	if (unlikely(r->fresh || r->closes) && !r->sent)
+		handles_sent(r);
+	rc = unlikely(r->confirm) ? send_confirm(r, w) : send_all(r, w);
 	if (unlikely(rc < 0)) {
 		/* A channel that is down: its down() comes, and sends it again. */
 		return rc == -E2BIG || rc == -EINVAL ? rc : -EAGAIN;

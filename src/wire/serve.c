@@ -246,6 +246,10 @@ static void start(struct sreq *r, const struct wire_req *m, const struct wire_op
 	}
 	for (unsigned k = 0; m->what & WIRE_MARKED && k < 2; k++, at += WIRE_MARK_BYTES)
 		seal_mark_get(&r->mark_of[k], at);
+	if (m->what & WIRE_HANDLE) {
+		memcpy(r->handle, at, sizeof(r->handle));
+		at += sizeof(r->handle);
+	}
 	if ((!(w->is & WIRE_OP_HOT) || m->body_len) && !cold_get(r)) {
 		answer_again(r, -EAGAIN);
 		return;
@@ -343,7 +347,7 @@ static void admit(struct sreq *r)
 	r->state = SREQ_ADMIT;
 	r->s.go = go;
 	r->s.stop = stop;
-	r->s.handle = NULL;
+	r->s.handle = r->what & WIRE_HANDLE ? r->handle : NULL;
 	rc = session_admit(&r->conn->sc, &r->s);
 	if (likely(rc == 0)) {
 		r->admitted = true;
@@ -398,6 +402,7 @@ static void submit(struct sreq *r)
 		r->page.at = r->buf;
 		r->page.end = r->page.at + mem_needed(r, w);
 		r->page.full = false;
+		r->page.version = r->conn->version;
 	}
 	op->done = op_done;
 	r->state = SREQ_RUN;

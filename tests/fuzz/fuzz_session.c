@@ -119,7 +119,7 @@ static void start(struct fuzzed *z)
 	while (!(o.slots >> 31))
 		turn(z);
 	pst_assert(!handle_seal(z->conn.session, z->t->cap[1], RIGHTS_ALL, z->cont,
-	                        fs_oid(z->ino[3]), z->handle));
+	                        fs_oid(z->ino[3]), 0, z->handle));
 }
 
 static bool only_secret(struct pst_op *op, const struct pst_entry *e)

@@ -141,6 +141,81 @@ def test_scope():
     s.end()
 
 
+def make_tree(top):
+    """Files small and large, sparse, with attributes, several names, links."""
+    os.makedirs(top + "/sub/deeper")
+    for i in range(40):
+        with open("%s/sub/%d" % (top, i), "w", encoding="utf-8") as f:
+            f.write("file %d\n" % i * i)
+    with open(top + "/large", "wb") as f:
+        f.write(os.urandom(5 << 20))
+    with open(top + "/sparse", "wb") as f:
+        f.seek(9 << 20)
+        f.write(b"end")
+    os.link(top + "/large", top + "/sub/deeper/same")
+    os.symlink("sub/1", top + "/link")
+    try:
+        os.setxattr(top + "/sub/1", "user.color", b"red")
+        os.setxattr(top + "/large", "user.color", b"blue")
+    except OSError:
+        pass  # a file system without them
+
+
+def test_directory():
+    """Every command that works on files, under a token of one directory: files by number, too."""
+    s = Server()
+    fill(s)
+    tree = tmp + "/tree"
+    make_tree(tree)
+    tcp = "pst://%s?channel=tcp" % s.tcp
+    _, rw = grant(s, "train:/in", "--rights", "rw")
+    _, ro = grant(s, "train:/in", "--rights", "ro")
+    good(pst(tcp, "put", "-r", tree, "train:/t", token=rw))
+    good(pst(tcp, "put", "-", "train:/stdin", token=rw, data="y" * (3 << 20)))
+    good(pst(tcp, "put", tree + "/large", "train:/again", token=rw))
+    good(pst(tcp, "put", tree + "/large", "train:/again", token=rw))  # in its place
+    good(pst(s.owner, "verify", tree + "/large", "train:/in/again"))
+    good(pst(tcp, "rm", "train:/stdin", token=rw))
+    for token in rw, ro:
+        good(pst(tcp, "verify", tree, "train:/t", token=token))
+        good(pst(tcp, "verify", "train:/t", token=token))
+        out = "%s/out-%s" % (tmp, token[-4:])
+        good(pst(tcp, "get", "-r", "train:/t", out, token=token))
+        good(subprocess.run(["diff", "-r", "--no-dereference", tree, out], capture_output=True, text=True))
+        with open(tree + "/large", "rb") as f:
+            got = subprocess.run([P, "-s", tcp, "cat", "train:/t/large"], capture_output=True, timeout=LIMIT_S,
+                                 env=dict(os.environ, PENSTOCK_TOKEN=token))
+            assert got.returncode == 0 and got.stdout == f.read(), got.stderr
+        assert "deeper" in good(pst(tcp, "ls", "-lR", "train:/t", token=token))
+        assert "large" in good(pst(tcp, "stat", "train:/t/large", token=token))
+        good(pst(tcp, "du", "train:/t", token=token))
+    good(pst(tcp, "mv", "train:/t/large", "train:/t/big", token=rw))
+    good(pst(tcp, "mkdir", "train:/t/new", token=rw))
+    # Without the right.
+    before = content(s)
+    refusals = len(s.audited('"request"', '"refused"', '"EACCES"'))
+    for args in (("put", "-", "train:/t/x"), ("put", "-r", tree, "train:/u"), ("mv", "train:/t/big", "train:/t/c"),
+                 ("rm", "-r", "train:/t"), ("rm", "train:/t/big"), ("mkdir", "train:/t/y")):
+        says(pst(tcp, *args, token=ro, data="x"))
+        now = len(s.audited('"request"', '"refused"', '"EACCES"'))
+        assert now > refusals, args
+        refusals = now
+    assert content(s) == before
+    _, names = grant(s, "train:/in", "--rights", "list")
+    good(pst(tcp, "ls", "-lR", "train:/t", token=names))
+    for args in ("cat", "train:/t/big"), ("get", "-r", "train:/t", tmp + "/none"), ("verify", tree, "train:/t"):
+        says(pst(tcp, *args, token=names))
+    _, blind = grant(s, "train:/in", "--rights", "read")
+    assert good(pst(tcp, "cat", "train:/file", token=blind)) == "content of train:/in/file"
+    says(pst(tcp, "ls", "train:/t", token=blind))
+    # What was moved out is not there any more; what is outside never was.
+    good(pst(s.owner, "mv", "train:/in/t/sub/3", "train:/3"))
+    for path in "train:/t/sub/3", "train:/3", "train:/../3":
+        says(pst(tcp, "cat", path, token=rw), "3")
+    good(pst(tcp, "rm", "-r", "train:/t", token=rw))
+    s.end()
+
+
 def test_life():
     """Expiry, renewal, revocation."""
     s = Server()

@@ -133,14 +133,18 @@ static void test_numbers(void **state)
 	uint8_t h[SESSION_HANDLE_BYTES];
 
 	world_start(&w);
-	/* Files by number: only what was opened, or what a handle names. */
+	/* Files by number: only what a handle names, open or not. */
 	assert_int_equal(client_read(&w.c, w.a, w.secret, buf, sizeof(buf)), -EACCES);
 	assert_int_equal(client_write(&w.c, w.a, w.secret, "evil"), -EACCES);
 	assert_int_equal(client_read(&w.c, w.a, w.f, buf, sizeof(buf)), -EACCES);
 	op = names_op(PST_OP_FILE_OPEN, w.a, "f");
 	assert_int_equal(client_run(&w.c, &op), 0);
+	assert_int_equal(client_read(&w.c, w.a, w.f, buf, sizeof(buf)), -EACCES);
+	memcpy(h, w.c.got, sizeof(h));
+	w.c.handle = h;
 	assert_int_equal(client_read(&w.c, w.a, w.f, buf, sizeof(buf)), 0);
 	assert_string_equal(buf, "inside");
+	w.c.handle = NULL;
 	op = (struct pst_op){.opcode = PST_OP_FILE_CLOSE, .cont = w.a, .ino = w.f};
 	assert_int_equal(client_run(&w.c, &op), 0);
 	assert_int_equal(client_read(&w.c, w.a, w.f, buf, sizeof(buf)), -EACCES);

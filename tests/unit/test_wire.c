@@ -365,7 +365,7 @@ static void fill_page(struct pst_op *op, void *payload, uint32_t *ret_len)
 			e.val = "val";
 			e.val_len = 3;
 		}
-		assert_true(wire_entry_put(&out, op, &e));
+		assert_true(wire_entry_put(&out, op, &e, NULL));
 	}
 	*ret_len = (uint32_t)(out.at - (uint8_t *)payload);
 }
@@ -573,12 +573,63 @@ static void status_versions(void **state)
 			if (put == 2 && get == 2)
 				golden("FIELD-STATUS-2", msg, (size_t)(out.at - msg));
 			op.status_out = &got;
-			assert_int_equal(wire_answer_get(&in, &op), put == get ? 0 : -EPROTO);
+			assert_int_equal(wire_answer_get(&in, &op, NULL), put == get ? 0 : -EPROTO);
 			if (put != get)
 				continue;
 			assert_int_equal(got.refused[PST_SCARCE_INDEX], put == 2 ? 4 : 0);
 			assert_int_equal(got.refused_last, put == 2 ? PST_SCARCE_INDEX : 0);
 		}
+}
+
+/* Handles: with a request, in an answer, in a list. Version 1 has none. */
+static void handles(void **state)
+{
+	static uint8_t msg[4096];
+	struct wire_out out = {.at = msg, .end = msg + sizeof(msg), .version = 2};
+	struct pst_op op = {.opcode = PST_OP_FILE_OPEN}, dir = {.opcode = PST_OP_READDIR};
+	struct pst_entry e = {.name = "one", .name_len = 3, .id = 44};
+	struct wire_req m = {.kind = WIRE_REQ, .version = 2, .opcode = PST_OP_FILE_READ};
+	uint8_t handle[WIRE_HANDLE_BYTES];
+	const uint8_t *got = NULL;
+	struct wire_entry we;
+	struct wire_in in;
+
+	for (unsigned i = 0; i < sizeof(handle); i++)
+		handle[i] = (uint8_t)(0x80 + i);
+	m.what = WIRE_HANDLE;
+	m.id = 7;
+	m.cont = 5;
+	m.oid_lo = 44;
+	m.len = 4096;
+	wire_req_put(msg, &m);
+	memcpy(msg + sizeof(m), handle, sizeof(handle));
+	golden("REQ-FILE_READ-HANDLE-2", msg, sizeof(m) + sizeof(handle));
+	assert_true(wire_req_sane(&m, sizeof(m) + sizeof(handle)));
+	assert_false(wire_req_sane(&m, sizeof(m) + sizeof(handle) - 1));
+	m.version = 1;
+	assert_false(wire_req_sane(&m, sizeof(m) + sizeof(handle)));
+
+	op.attr.ino = 44;
+	assert_true(wire_answer_put(&out, &op));
+	assert_true(wire_handle_put(&out, handle));
+	golden("FIELDS-FILE_OPEN-HANDLE-2", msg, (size_t)(out.at - msg));
+	in = (struct wire_in){.at = msg, .end = out.at};
+	assert_int_equal(wire_answer_get(&in, &op, &got), 0);
+	assert_non_null(got);
+	assert_memory_equal(got, handle, sizeof(handle));
+	in = (struct wire_in){.at = msg, .end = out.at - 8};
+	assert_int_equal(wire_answer_get(&in, &op, NULL), -EPROTO);
+
+	out = (struct wire_out){.at = msg, .end = msg + sizeof(msg), .version = 2};
+	assert_true(wire_entry_put(&out, &dir, &e, handle));
+	golden("ENTRY-READDIR-HANDLE-2", msg, (size_t)(out.at - msg));
+	in = (struct wire_in){.at = msg, .end = out.at};
+	assert_int_equal(wire_entry_get(&in, &dir, &we), 0);
+	assert_non_null(we.handle);
+	assert_memory_equal(we.handle, handle, sizeof(handle));
+	dir.opcode = PST_OP_LISTXATTR; /* has none */
+	in = (struct wire_in){.at = msg, .end = out.at};
+	assert_int_equal(wire_entry_get(&in, &dir, &we), -EPROTO);
 }
 
 /* Every byte of a hello counts: cut short anywhere it is none. */
@@ -621,6 +672,7 @@ int main(int argc, char **argv)
 	        cmocka_unit_test_setup_teardown(failures, play_setup, play_teardown),
 	        cmocka_unit_test(notes),
 	        cmocka_unit_test(status_versions),
+	        cmocka_unit_test(handles),
 	        cmocka_unit_test(hello_strict),
 	};
 

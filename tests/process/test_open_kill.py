@@ -1,0 +1,138 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""test_open_kill.py PENSTOCK: files that are open when the server is killed and started again. One is read while it has
+no name any more, one is written before it has one; both go on as if nothing had happened, by a capability of the whole
+container and by one of a directory. What nobody comes back for is collected."""
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+P = os.path.abspath(sys.argv[1])
+LIMIT_S = 60
+SIZE = 48 << 20  # more than pipes and buffers hold
+
+
+class Server:
+    def __init__(self, store, sock, lease="30s"):
+        self.config = store + ".yaml"
+        with open(self.config, "w", encoding="utf-8") as f:
+            f.write("limits:\n  lease: %s\n" % lease)
+        self.args = [P, "serve", store, "--json", "--socket", sock, "--config", self.config]
+        self.port = 0
+        self.start()
+
+    def start(self):
+        self.p = subprocess.Popen(self.args + ["--listen", "127.0.0.1:%d" % self.port], stdout=subprocess.PIPE, text=True)
+        text = ""
+        for line in self.p.stdout:
+            text += line
+            if line == "}\n":
+                break
+        doors = [(d["channel"], d["address"]) for d in json.loads(text)["listening"]]
+        self.port = int(next(a for c, a in doors if c == "tcp").rsplit(":", 1)[1])
+
+    def kill(self):
+        self.p.send_signal(signal.SIGKILL)
+        self.p.wait()
+        self.p.stdout.close()
+
+    def end(self):
+        self.p.terminate()
+        assert self.p.wait(LIMIT_S) == 0
+        self.p.stdout.close()
+
+
+def pst(uri, *args, data=None):
+    done = subprocess.run([P, "-s", uri, *args], capture_output=True, timeout=LIMIT_S, input=data)
+    assert done.returncode == 0, (args, done.stderr)
+    return done.stdout.decode()
+
+
+def used(uri):
+    return json.loads(pst(uri, "container", "show", "c", "--json"))["used_bytes"]
+
+
+def run(number, prefix):
+    with tempfile.TemporaryDirectory(prefix="pst-open-") as d:
+        store, sock = d + "/s.pst", d + "/s.sock"
+        subprocess.run([P, "-q", "format", store, "--size", "512m"], check=True, stderr=subprocess.DEVNULL)
+        server = Server(store, sock)
+        owner = "pst://127.0.0.1:%d?channel=pipe&socket=%s&connect=30" % (server.port, sock)
+        pst(owner, "container", "create", "c")
+        pst(owner, "mkdir", "c:/in")
+        data = os.urandom(1 << 20) * (SIZE >> 20)
+        pst(owner, "put", "-", "c:/in/read", data=data)
+        grant = json.loads(pst(owner, "capability", "grant", "--json", "c:/in" if prefix else "c", "--rights", "rw"))
+        uri = "pst://127.0.0.1:%d?channel=tcp&connect=30&token=%s" % (server.port, grant["token"])
+        at = "c:/" if prefix else "c:/in/"
+        reader = subprocess.Popen([P, "-s", uri, "cat", at + "read"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        writer = subprocess.Popen([P, "-s", uri, "put", "-", at + "write"], stdin=subprocess.PIPE, stderr=subprocess.PIPE,
+                                  stdout=subprocess.DEVNULL)
+        assert select.select([reader.stdout], [], [], LIMIT_S)[0]  # it has it open
+        got = os.read(reader.stdout.fileno(), 1000)
+        writer.stdin.write(data[:SIZE // 2])  # more than it buffers: it has made the file
+        writer.stdin.flush()
+        pst(owner, "rm", "c:/in/read")
+        for _ in range(3):
+            server.kill()
+            server.start()
+            time.sleep(0.3)
+            pst(owner, "ls", "-lR", "c:/")
+        writer.stdin.write(data[SIZE // 2:])
+        writer.stdin.close()
+        rest, error = reader.communicate(timeout=LIMIT_S)
+        assert reader.returncode == 0 and got + rest == data, (reader.returncode, len(got + rest), error)
+        error = writer.stderr.read()
+        assert writer.wait(LIMIT_S) == 0, error
+        assert pst(owner, "ls", "c:/in").split() == ["write"]
+        # Those who held it are gone, and with them what has no name.
+        until = time.monotonic() + LIMIT_S
+        while used(owner) > SIZE + (8 << 20):
+            assert time.monotonic() < until, used(owner)
+            time.sleep(0.1)
+        server.end()
+        fsck = subprocess.run([P, "fsck", store], capture_output=True, text=True)
+        assert fsck.returncode == 0, fsck.stdout + fsck.stderr
+    print("ok %d - %s" % (number, "by a capability of a directory" if prefix else "by one of the container"), flush=True)
+
+
+def never_back(number):
+    """The reader is killed with the server: its file goes when the time of grace is over, and not before."""
+    with tempfile.TemporaryDirectory(prefix="pst-open-") as d:
+        store, sock = d + "/s.pst", d + "/s.sock"
+        subprocess.run([P, "-q", "format", store, "--size", "512m"], check=True, stderr=subprocess.DEVNULL)
+        server = Server(store, sock, "3s")
+        owner = "pst://127.0.0.1:%d?channel=pipe&socket=%s&connect=30" % (server.port, sock)
+        pst(owner, "container", "create", "c")
+        pst(owner, "put", "-", "c:/read", data=bytes(range(256)) * (SIZE >> 8))
+        reader = subprocess.Popen([P, "-s", owner, "cat", "c:/read"], stdout=subprocess.PIPE)
+        assert select.select([reader.stdout], [], [], LIMIT_S)[0]
+        pst(owner, "rm", "c:/read")
+        server.kill()
+        reader.kill()
+        reader.communicate()
+        server.start()
+        until = time.monotonic() + LIMIT_S
+        while used(owner) > 8 << 20:
+            assert time.monotonic() < until, used(owner)
+            time.sleep(0.1)
+            pst(owner, "ls", "c:/")
+        server.end()
+        fsck = subprocess.run([P, "fsck", store], capture_output=True, text=True)
+        assert fsck.returncode == 0, fsck.stdout + fsck.stderr
+    print("ok %d - collected when nobody comes back" % number, flush=True)
+
+
+def main():
+    run(1, False)
+    run(2, True)
+    never_back(3)
+    print("1..3")
+
+
+main()
