@@ -178,11 +178,21 @@ static void wake_run(struct loop_msg *m)
 	struct seal_chan *s = container_of(m, struct seal_chan, wake);
 
 	s->waking = false;
-	if (s->want_ready && s->state == SEAL_UP) {
+	if (s->broken && s->state == SEAL_UP) {
+		fail(s, s->broken,
+		     s->broken == -EKEYEXPIRED ? "its keys are used up" : "it can't seal any more");
+	} else if (s->want_ready && s->state == SEAL_UP) {
 		s->want_ready = false;
 		s->c.handlers->ready(&s->c);
 	}
 	seal_put(s);
+}
+
+void seal_broke(struct seal_chan *s, int why)
+{
+	s->broken = why;
+	s->want_ready = true;
+	seal_wake(s);
 }
 
 void seal_wake(struct seal_chan *s)
@@ -263,8 +273,10 @@ static int seal_send(struct chan *c, const struct iovec *iov, unsigned count)
 		return -EAGAIN;
 	}
 	rc = seal_msg(s, iov, count, len);
-	if (unlikely(rc < 0))
+	if (unlikely(rc < 0)) {
+		seal_broke(s, rc);
 		return rc;
+	}
 	sealed = (struct iovec){s->out, len + SEAL_OVER};
 	rc = chan_send(s->inner, &sealed, 1);
 	if (likely(rc == 0))

@@ -160,6 +160,7 @@ struct seal_chan {
 	bool want_ready;
 	struct loop_msg wake;
 	bool waking;
+	int broken; /* to be told from the loop: what could not be sealed */
 	/* the client's beginning */
 	uint8_t begin[SEAL_BEGIN_LEN];
 	uint8_t token_secret[TOKEN_SECRET_BYTES];
@@ -175,6 +176,8 @@ static inline struct seal_chan *seal_of(struct chan *c)
 }
 void seal_put(struct seal_chan *s); /* one reference less */
 void seal_wake(struct seal_chan *s);
+/* Something can't be sealed: the keys are used up, or worse. Ends the channel, from a later turn. */
+void seal_broke(struct seal_chan *s, int why);
 
 /* --- seal_xfer.c --- */
 

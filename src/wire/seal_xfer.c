@@ -38,12 +38,14 @@ static int payload_seal(struct seal_chan *s, struct chan_mark *ret_m, const stru
 	struct chan_mark m;
 	int rc = seal_way_next(&s->tx, &m.number);
 
-	if (rc < 0)
-		return rc;
-	aad_put(aad, m.number, len);
-	rc = seal_encrypt(&s->tx, m.number, aad, sizeof(aad), iov, count, to, m.tag);
+	if (rc == 0) {
+		aad_put(aad, m.number, len);
+		rc = seal_encrypt(&s->tx, m.number, aad, sizeof(aad), iov, count, to, m.tag);
+	}
 	if (rc == 0)
 		*ret_m = m;
+	else
+		seal_broke(s, rc);
 	return rc;
 }
 

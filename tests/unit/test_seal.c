@@ -292,6 +292,24 @@ static void numbers(void **state)
 	assert_int_equal(w->server.got, 60);
 }
 
+/* When there are no more keys the channel ends, and says so. */
+static void used_up(void **state)
+{
+	struct world *w = *state;
+	struct seal_chan *s;
+
+	world_connect(w);
+	s = seal_of(w->client.c);
+	s->tx.epoch = UINT16_MAX;
+	s->tx.count = s->tx.count_max;
+	assert_int_equal(end_say(&w->client, "one too many"), -EKEYEXPIRED);
+	assert_int_equal(w->client.down, 1); /* not from inside */
+	(void)loop_turn(w->loop, NSEC_PER_MSEC);
+	assert_int_equal(w->client.down, -EKEYEXPIRED);
+	assert_string_equal(w->client.c->why, "its keys are used up");
+	assert_int_equal(end_say(&w->client, "too late"), -EKEYEXPIRED);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -305,6 +323,7 @@ int main(void)
 	        WORLD(wrong_tokens),
 	        WORLD(wrong_server),
 	        WORLD(numbers),
+	        WORLD(used_up),
 	};
 
 	return cmocka_run_group_tests_name("seal", tests, NULL, NULL);
