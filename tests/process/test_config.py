@@ -34,6 +34,18 @@ def main():
     tap.check("an open address wants sealing, TLS or insecure", code == 1 and "--insecure" in said, said)
     code, said = check_config("devices: [mem:64m]\nseal: off\nlisten: [\"0.0.0.0:0\"]\n", "--insecure")
     tap.check("which the command line gives", code == 0, said)
+    code, said = check_config("devices: [mem:64m]\ncores: 0,0\n")
+    tap.check("a core twice", code == 1 and "F:2: cores: " in said, said)
+    code, said = check_config("devices: [mem:64m]\n", "--cores", "8190")
+    tap.check("a core that is not there", code == 1 and "core 8190" in said, said)
+    first = min(os.sched_getaffinity(0))
+    code, said = check_config("devices: [mem:64m]\ncores: 8190\n", "--cores", str(first))
+    tap.check("cores of the command line go first", code == 0, said)
+    if len(os.sched_getaffinity(0)) > 1:
+        two = ",".join(str(c) for c in sorted(os.sched_getaffinity(0))[:2])
+        r = subprocess.run([P, "serve", "--cores", two, "mem:64m", "--listen", "127.0.0.1:0"],
+                           capture_output=True, text=True, timeout=60)
+        tap.check("more reactors than shards", r.returncode == 1 and "1 shard" in r.stderr, r.stderr)
     r = subprocess.run([P, "serve", "--check"], capture_output=True, text=True)
     tap.check("no device at all", r.returncode == 2, r.stderr)
 
