@@ -35,7 +35,11 @@ static int feature_id(struct cli *cli, const char *text, uint32_t *ret_fid)
 		}
 	}
 	if (text[0] < '0' || text[0] > '9') {
-		cli_usage(cli, "there is no feature \"%s\"", text);
+		cli_usage(cli,
+		          "there is no feature \"%s\": a number, arbitration, power, temperature, "
+		          "error-recovery, write-cache, queues, coalescing, atomicity, events or "
+		          "keep-alive",
+		          text);
 		return -1;
 	}
 	return nvme_cli_u32(cli, "feature", text, 255, ret_fid);
@@ -58,36 +62,65 @@ static int feature_do(struct cli *cli, struct pst_nvme *n, uint32_t fid, const u
 	return nvme_cli_show(cli, o);
 }
 
+/* All that have names; a controller need not have each. */
+static int features_show(struct cli *cli, struct pst_nvme *n)
+{
+	json_t *all = json_array();
+
+	for (unsigned i = 0; i < ARRAY_LEN(features); i++) {
+		struct pst_nvme_sqe cmd = {.opc = NVME_ADMIN_GET_FEATURES,
+		                           .cdw10 = features[i].fid};
+		struct pst_nvme_cqe cqe;
+		int rc = pst_nvme_admin(n, &cmd, NULL, 0, &cqe);
+		json_t *o;
+
+		if (rc == -ENODEV || rc == -EIO) {
+			json_decref(all);
+			return cli_fail(cli, rc, "feature %s", features[i].name);
+		}
+		if (rc)
+			continue;
+		o = json_object();
+		json_set_text(o, "name", features[i].name);
+		json_set_int(o, "feature", features[i].fid);
+		json_set_int(o, "value", cqe.dw0);
+		json_array_append_new(all, o);
+	}
+	return nvme_cli_show(cli, all);
+}
+
 static int run_feature(struct cli *cli, int argc, char **argv)
 {
 	uint32_t fid = 0, value = 0;
 	struct pst_nvme *n = NULL;
 	int status;
 
-	if (cli_operands(cli, argc, argv, 2, 3) < 0)
+	if (cli_operands(cli, argc, argv, 1, 3) < 0)
 		return cli_end_status(cli);
-	if (feature_id(cli, cli->args[1], &fid) < 0 ||
-	    (cli->arg_count == 3 &&
-	     nvme_cli_u32(cli, "value", cli->args[2], UINT32_MAX, &value) < 0))
+	if (cli->arg_count > 1 && feature_id(cli, cli->args[1], &fid) < 0)
+		return CLI_USAGE;
+	if (cli->arg_count == 3 && nvme_cli_u32(cli, "value", cli->args[2], UINT32_MAX, &value) < 0)
 		return CLI_USAGE;
 	status = nvme_cli_open(cli, cli->args[0], &n);
 	if (status != CLI_OK)
 		return status;
-	status = feature_do(cli, n, fid, cli->arg_count == 3 ? &value : NULL);
+	status = cli->arg_count == 1 ? features_show(cli, n)
+	                             : feature_do(cli, n, fid, cli->arg_count == 3 ? &value : NULL);
 	pst_nvme_close(n);
 	return status;
 }
 
 const struct cli_command nvme_feature = {
         .name = "nvme feature",
-        .args = "DEVICE FEATURE [VALUE]",
-        .summary = "See or set a feature of a controller",
+        .args = "DEVICE [FEATURE [VALUE]]",
+        .summary = "See the features of a controller, see or set one",
         .help = "FEATURE is arbitration, power, temperature, error-recovery, write-cache, queues,\n"
                 "coalescing, atomicity, events, keep-alive, or a number; VALUE is dword 11 of Set\n"
                 "Features. What is set lasts as long as the controller: a target makes a new one\n"
                 "for each host that connects.\n"
                 "\n"
                 "Examples:\n"
+                "  penstock nvme feature nvme+loop:disk\n"
                 "  penstock nvme feature nvme+loop:disk write-cache\n"
                 "  penstock nvme feature nvme+loop:disk 0x0b 0x100\n",
         .flags = CLI_NO_STORE | CLI_JSON,

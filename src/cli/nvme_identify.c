@@ -242,6 +242,10 @@ static int run_identify(struct cli *cli, int argc, char **argv)
 		return status;
 	status = nvme_cli_identify(cli, n, nsid ? NVME_CNS_NS : NVME_CNS_CTRLR, (uint32_t)nsid,
 	                           page);
+	/* Zeroes are what is said of one that isn't there. */
+	if (status == CLI_OK && nsid && !((const struct nvme_id_ns *)(const void *)page)->nsze)
+		status = cli_fail(cli, 0, "%s: there is no namespace %u", cli->args[0],
+		                  (uint32_t)nsid);
 	if (status == CLI_OK)
 		status = nvme_cli_show(cli, nsid ? ns_json((uint32_t)nsid, (void *)page)
 		                                 : ctrlr_json((void *)page));

@@ -208,7 +208,10 @@ static int find_page(struct cli *cli, const char *text, uint64_t bytes, struct p
 		}
 	}
 	if (text[0] < '0' || text[0] > '9') {
-		cli_usage(cli, "there is no log page \"%s\"", text);
+		cli_usage(cli,
+		          "there is no log page \"%s\": a number, supported, error, smart, "
+		          "firmware, changed, effects or ana",
+		          text);
 		return -1;
 	}
 	if (nvme_cli_u32(cli, "log page", text, 255, &lid) < 0)

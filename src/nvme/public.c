@@ -58,7 +58,8 @@ static int nvme_open(struct pst_nvme *n, const char *device, const struct pst_nv
 	int rc;
 
 	if (!carrier)
-		return err_set(err, -EINVAL, "nvme: '%s' is no NVMe device (pcie:..., loop:...)",
+		return err_set(err, -EINVAL,
+		               "nvme: '%s' is no NVMe device (nvme:, nvme+loop:, nvme+tcp:)",
 		               device);
 	rc = nvme_device_parse(&d, carrier, rest, err);
 	if (rc)

@@ -349,6 +349,10 @@ def test_verbs():
         assert json.loads(b.ok("nvme", "feature", dev, "queues", "--json"))["value"] > 0
         b.ok("nvme", "feature", dev, "events", "0x100")
         b.fails("nvme", "feature", dev, "0xee", say="status 0x2")
+        all_of_them = {f["name"]: f["value"] for f in json.loads(b.ok("nvme", "feature", dev, "--json"))}
+        assert "events" in all_of_them and all_of_them["queues"] > 0, all_of_them
+        b.fails("nvme", "feature", dev, "sideways", say="keep-alive", status=2)
+        b.fails("nvme", "identify", dev, "--nsid", "9", say="there is no namespace 9")
         b.fails("nvme", "format", dev, "--nsid", "1", say="--force")
         b.fails("nvme", "format", dev, "--nsid", "1", "--block", "1024", "--force", say="no format")
         b.ok("nvme", "format", dev, "--nsid", "1", "--block", "4096", "--force")
