@@ -54,6 +54,8 @@ static void test_handles(void **state)
 	refused(&w, &c, op, -EACCES);
 	assert_int_equal(client_read(&c, w.b, ino, buf, sizeof(buf)), 0);
 	assert_string_equal(buf, "text");
+	/* Of the file as it is, not as it was in a snapshot. */
+	refused(&w, &c, OP(.opcode = PST_OP_FILE_READ, .ino = ino, .view = 7), -EBADF);
 	/* Each bit of it. */
 	for (unsigned bit = 0; bit < 8 * SESSION_HANDLE_BYTES; bit++) {
 		memcpy(h, file_h, sizeof(h));
