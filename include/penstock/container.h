@@ -117,6 +117,26 @@ int pst_cont_flush(struct pst_cont *cont);
 int pst_cont_flush_async(struct pst_cont *cont, struct pst_cq *cq, void *user_data);
 
 /*
+ * pst_cont_watch - wait until something in a served store's container was changed.
+ *
+ * @object: only this one, in a container of objects; NULL: anything.
+ * @timeout_ns: how long to wait; 0: for ever.
+ * @seen: in: the number of the change that was heard of last, 0: of none, which is answered at once;
+ *   out: that of the last change.
+ *
+ * Ask for the number first, then read, then watch with it: no change that came after the number is
+ * missed, by whichever client it was made. Several may be heard of as one, and 0 may be returned
+ * though nothing was changed (after a restart of the server, for one). A change is told of when it is
+ * durable, or, if it was made with PST_F_VOLATILE, when it is complete.
+ *
+ * Blocks; other threads go on. -ETIMEDOUT; -EINVAL: a snapshot; -ENOTSUP: the store is in this
+ * process; -EACCES: it takes the right to read or to list, in all of the container; -EMFILE: 64 are
+ * waited for already.
+ */
+int pst_cont_watch(struct pst_cont *cont, const struct pst_oid *object, uint64_t timeout_ns,
+                   uint64_t *seen);
+
+/*
  * pst_cont_client - the client that @cont was opened with. Never fails.
  */
 struct pst_client *pst_cont_client(const struct pst_cont *cont);

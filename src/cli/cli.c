@@ -246,3 +246,27 @@ char *cli_join(const char *dir, const char *name)
 	snprintf(path, a + b + 2, "%s%s%s", dir, slash ? "/" : "", name);
 	return path;
 }
+
+int cli_oid_parse(const char *text, struct pst_oid *ret_oid)
+{
+	struct pst_oid oid = {0};
+	char *end;
+
+	errno = 0;
+	if (text[0] == '-' || text[0] == '+')
+		return -EINVAL;
+	oid.lo = strtoull(text, &end, 0);
+	if (errno || end == text)
+		return -EINVAL;
+	if (*end == '.') {
+		text = end + 1;
+		oid.hi = oid.lo;
+		oid.lo = strtoull(text, &end, 0);
+		if (errno || end == text || text[0] == '-' || text[0] == '+')
+			return -EINVAL;
+	}
+	if (*end || (!oid.hi && !oid.lo))
+		return -EINVAL;
+	*ret_oid = oid;
+	return 0;
+}

@@ -131,6 +131,8 @@ struct cli_path {
 bool cli_is_store_path(const char *text);
 /* 0, or CLI_USAGE with a message. */
 int cli_path_parse(struct cli *cli, const char *text, struct cli_path *ret_path);
+/* An object's id: a number, decimal or hexadecimal (0x), or HI.LO. 0, or -EINVAL. */
+int cli_oid_parse(const char *text, struct pst_oid *ret_oid);
 /* Opens the container of a path; a message when it fails. */
 int cli_path_open(struct cli *cli, const struct cli_path *p, struct pst_cont **ret_cont);
 /* The last component: points into @path; "" for the root. */

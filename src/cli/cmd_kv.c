@@ -30,31 +30,6 @@ struct kv {
 	json_t *json;
 };
 
-/* An object's id: a number, decimal or hexadecimal (0x), or HI.LO. */
-static int parse_oid(const char *text, struct pst_oid *ret_oid)
-{
-	struct pst_oid oid = {0};
-	char *end;
-
-	errno = 0;
-	if (text[0] == '-' || text[0] == '+')
-		return -EINVAL;
-	oid.lo = strtoull(text, &end, 0);
-	if (errno || end == text)
-		return -EINVAL;
-	if (*end == '.') {
-		text = end + 1;
-		oid.hi = oid.lo;
-		oid.lo = strtoull(text, &end, 0);
-		if (errno || end == text || text[0] == '-' || text[0] == '+')
-			return -EINVAL;
-	}
-	if (*end || (!oid.hi && !oid.lo))
-		return -EINVAL;
-	*ret_oid = oid;
-	return 0;
-}
-
 /* --- the verbs --- */
 
 static int do_put(struct kv *kv, const char *key, const char *value)
@@ -219,7 +194,7 @@ static int run(struct cli *cli, int argc, char **argv)
 		status = cli_path_parse(cli, cli->args[1], &p);
 	if (status != CLI_OK)
 		return status;
-	if (parse_oid(p.path, &kv.oid) < 0)
+	if (cli_oid_parse(p.path, &kv.oid) < 0)
 		return cli_usage(cli,
 		                 "%s: the object is a number, or HIGH.LOW (0x for hexadecimal)",
 		                 p.text);

@@ -231,6 +231,27 @@ int pst_cont_flush_async(struct pst_cont *cont, struct pst_cq *cq, void *user_da
 	return request_go(r, 0);
 }
 
+int pst_cont_watch(struct pst_cont *cont, const struct pst_oid *object, uint64_t timeout_ns,
+                   uint64_t *seen)
+{
+	struct request r;
+	int rc;
+
+	if (cont->view)
+		return -EINVAL;
+	request_init(&r, cont->client, PST_OP_WATCH);
+	request_into(&r, cont);
+	r.op.off = *seen;
+	if (object)
+		r.op.oid = *object;
+	if (timeout_ns)
+		r.op.deadline_ns = clock_mono_ns() + timeout_ns;
+	rc = request_wait(&r);
+	if (rc == 0)
+		*seen = r.op.ret_off;
+	return rc;
+}
+
 struct pst_client *pst_cont_client(const struct pst_cont *cont)
 {
 	return cont->client;

@@ -212,7 +212,8 @@ static void start_slow(struct pst_client *c, struct request *r)
 		end(r);
 		return;
 	}
-	op->deadline_ns = c->op_timeout_ns ? loop_now(c->loop) + c->op_timeout_ns : 0;
+	if (c->op_timeout_ns && op->opcode != PST_OP_WATCH) /* which waits for others */
+		op->deadline_ns = loop_now(c->loop) + c->op_timeout_ns;
 	if (list_empty(&c->busy) && try(c, r))
 		return;
 	list_push(&c->busy, &r->link); /* 2. */

@@ -75,7 +75,7 @@ static const struct rule rules[] = {
         [PST_OP_STATUS] = {0, ANY_RIGHT, STORE},
         [PST_OP_SCRUB] = {RIGHT_ADMIN, 0, STORE | ALL},
         [PST_OP_FIGURES] = {RIGHT_ADMIN, 0, STORE | ALL},
-        [PST_OP_WATCH] = {0, ANY_RIGHT, STORE},
+        [PST_OP_WATCH] = {0, RIGHT_READ | RIGHT_LIST, OBJ},
 };
 
 /* --- what it takes --- */
@@ -507,7 +507,7 @@ int session_admit(struct session_conn *c, struct session_req *r)
 		return -ECONNABORTED;
 	s->last_ns = loop_now(c->table->loop);
 	r->submitted = r->stopped = r->answered = r->slotted = false;
-	r->holds = r->closes = r->mutates = false;
+	r->holds = r->closes = r->mutates = r->watching = false;
 	r->cap = NULL;
 	err = authorize(c, r);
 	if (likely(!err))
@@ -596,8 +596,11 @@ int session_end(struct session_req *r)
 	if (unlikely(r->holds || r->closes))
 		req_held(r, r->submitted ? r->op.status : -ECANCELED);
 	count(s, r, status);
+	if (r->mutates && r->submitted && !r->op.status)
+		watch_changed(s->table, &r->op);
 	req_leave(r);
-	run_leave(s, r);
+	if (likely(!r->watching))
+		run_leave(s, r);
 	if (r->slotted)
 		slot_end(s, r, r->submitted ? r->op.status : -ECANCELED);
 	cap_idle(cap);

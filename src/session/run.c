@@ -134,7 +134,7 @@ void req_stop(struct session_req *r, int status)
 	if (r->stop)
 		r->stop(r);
 	else if (r->submitted)
-		store_cancel(r->session->table->store, &r->op);
+		session_cancel(r);
 }
 
 /*
@@ -213,8 +213,18 @@ void session_submit(struct session_req *r)
 	r->submitted = true;
 	if (unlikely(r->answered))
 		end_with(r, 0);
+	else if (unlikely(r->op.opcode == PST_OP_WATCH))
+		watch_arm(r);
 	else
 		(void)submit(r);
+}
+
+void session_cancel(struct session_req *r)
+{
+	if (r->watching)
+		watch_stop(r);
+	else
+		store_cancel(r->session->table->store, &r->op);
 }
 
 static int offer_again(struct session_table *t)

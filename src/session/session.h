@@ -265,7 +265,7 @@ struct session_req {
 	void (*stop)(struct session_req *r); /* NULL: store_cancel() */
 	/* private from here on */
 	uint8_t state; /* enum session_req_state */
-	bool mutates, submitted, stopped, probe, answered, slotted, holds, closes;
+	bool mutates, submitted, stopped, probe, answered, slotted, holds, closes, watching;
 	int stop_status;
 	uint32_t rights; /* that it was admitted by */
 	struct session *session;
@@ -300,6 +300,8 @@ int session_admit(struct session_conn *c, struct session_req *r);
 /* A request was answered without being shown to session_admit(): its token's number is used. */
 void session_skip(struct session_conn *c, const struct pst_token *token);
 void session_submit(struct session_req *r);
+/* Of one that was submitted: it ends soon, as store_cancel() says. From anywhere. */
+void session_cancel(struct session_req *r);
 int session_end(struct session_req *r);
 
 /*

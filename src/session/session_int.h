@@ -233,6 +233,7 @@ struct session {
 	struct list reqs;
 	uint32_t running, queued; /* queued: parked ones too */
 	uint64_t running_bytes;
+	uint32_t watches;
 	struct held_ino *held;
 	uint32_t held_count, held_cap, opens_coming;
 	uint32_t refusals; /* that count */
@@ -259,6 +260,32 @@ struct cached {
 struct handle_cache {
 	struct cached entry[CONN_HANDLES];
 };
+
+/* --- watch.c: who waits for changes --- */
+
+#define WATCH_PLACES      1024
+#define WATCH_SESSION_MAX 64 /* armed at a time, of one session */
+
+struct watch_place {
+	uint64_t last;     /* number of the last change here */
+	struct list armed; /* struct session_req, by item.link */
+};
+struct watches {
+	uint64_t last; /* number of the last change of all */
+	struct watch_place *place;
+	struct list fired;
+	uint32_t count;   /* armed and fired */
+	uint64_t next_ns; /* the first deadline, or before it */
+	struct loop_timer timer;
+};
+
+int watch_init(struct session_table *t);   /* -ENOMEM */
+void watch_begin(struct session_table *t); /* the epoch is known */
+void watch_done(struct session_table *t);  /* nothing is armed (asserted) */
+void watch_arm(struct session_req *r);     /* a running one */
+void watch_stop(struct session_req *r);    /* -ECANCELED, unless it has ended; from anywhere */
+void watch_changed(struct session_table *t, const struct pst_op *op); /* it ended well */
+int watch_poll(struct session_table *t);
 
 struct session_table {
 	struct store *store;
@@ -287,6 +314,7 @@ struct session_table {
 	struct sched sched;
 	uint32_t running;
 	uint64_t running_bytes;
+	struct watches watches;
 	struct list busy;                /* requests that the store did not take, by item.link */
 	struct list sys_busy, sys_ended; /* struct sys_op */
 	uint32_t sys_count;

@@ -279,6 +279,7 @@ static int table_poll(struct loop_poller *p)
 	did = sys_poll(t);
 	if (unlikely(!list_empty(&t->revoking)))
 		cap_poll(t);
+	did += watch_poll(t);
 	return did + run_poll(t);
 }
 
@@ -346,6 +347,8 @@ static void table_free(struct session_table *t)
 	sched_done(&t->sched);
 	hkey_done(&t->key[0]);
 	hkey_done(&t->key[1]);
+	if (t->watches.place)
+		watch_done(t);
 	EVP_MAC_CTX_free(t->scratch);
 	EVP_MAC_free(t->hmac);
 	mem_free(t);
@@ -378,7 +381,7 @@ static struct session_table *table_alloc(struct store *store, const struct sessi
 	t->hmac = EVP_MAC_fetch(NULL, "HMAC", NULL);
 	t->scratch = t->hmac ? EVP_MAC_CTX_new(t->hmac) : NULL;
 	t->tenant = mem_calloc(TENANTS_MAX, sizeof(struct tenant *));
-	if (t->scratch && t->tenant)
+	if (!watch_init(t) && t->scratch && t->tenant)
 		return t;
 	table_free(t);
 	return NULL;
@@ -404,6 +407,7 @@ int session_table_open(struct session_table **ret_t, struct store *store,
 		table_free(t);
 		return rc;
 	}
+	watch_begin(t);
 	loop_poller_add(t->loop, &t->poller);
 	sweep_arm(t);
 	session_end_rest(t);

@@ -85,7 +85,9 @@ enum pst_opcode {
 	/* the store itself */
 	PST_OP_STATUS = 64,
 	PST_OP_SCRUB = 65,
-	PST_OP_WATCH = 66, /* later: -ENOTSUP where the capability bit is missing */
+	/* Ends when the container (0: the store), or its object oid, has a change with a greater number
+	 * than op->off; ret_off: the last number. -ENOTSUP where the capability bit is missing. */
+	PST_OP_WATCH = 66,
 	PST_OP_SESSION_OPEN = 67,
 	/* The answers given to session op->ino are forgotten on home shard op->off. -ENXIO: there are
 	 * not so many shards: who wants all of them counts until then. */

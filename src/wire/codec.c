@@ -64,6 +64,7 @@ const struct wire_op wire_ops[256] = {
 
         [PST_OP_STATUS] = {WIRE_OP_KNOWN, 0, B(STATUS)},
         [PST_OP_SCRUB] = {WIRE_OP_KNOWN | WIRE_OP_STEADY, B(SCRUB), B(SCRUB)},
+        [PST_OP_WATCH] = {WIRE_OP_KNOWN | WIRE_OP_OBJECT | WIRE_OP_STEADY | WIRE_OP_HOT, 0, 0},
         [PST_OP_FIGURES] = {WIRE_OP_KNOWN | WIRE_OP_VAL_OUT, 0, 0},
 };
 

@@ -54,7 +54,7 @@ enum {
 	WIRE_OP_OBJECT = 1 << 7,   /* the header names an object; else an inode */
 	WIRE_OP_CONT = 1 << 8,     /* the answer's word is the container; else op->ino */
 	WIRE_OP_HOT = 1 << 9,      /* no fields in either direction if the inode is named */
-	WIRE_OP_STEADY = 1 << 10,  /* goes on until it is cancelled, with events */
+	WIRE_OP_STEADY = 1 << 10,  /* goes on for long: how long says nothing */
 	WIRE_OP_KNOWN = 1 << 11,   /* all that travel */
 	WIRE_OP_INODE = 1 << 12,   /* may name an inode by its number: a handle may go with it */
 };

@@ -177,7 +177,7 @@ static void accept_client(struct conn *c, const uint8_t secret[16], bool resumed
 	        .resumed = resumed,
 	        .session = session_number(c->sc.session),
 	        .epoch = l->epoch,
-	        .caps = l->store->caps,
+	        .caps = l->store->caps | PST_CAP_WATCH, /* the sessions see to it */
 	        .slots = session_slots(c->sc.session),
 	        .depth = c->depth,
 	        .lease_ms = (uint32_t)(c->so.lease_ns / NSEC_PER_MSEC),
@@ -187,6 +187,8 @@ static void accept_client(struct conn *c, const uint8_t secret[16], bool resumed
 	memcpy(w.secret, secret, sizeof(w.secret));
 	memcpy(w.store, l->uuid, sizeof(w.store));
 	c->state = CONN_UP;
+	log_debug("%s: session %llu is %s", c->chan->peer.addr, (unsigned long long)w.session,
+	          resumed ? "back" : "open");
 	welcome(c, &w, l->name);
 }
 
@@ -629,13 +631,16 @@ static void say_bye(struct conn *c)
 		(void)chan_send(c->chan, &iov, 1); /* or they see the channel's end */
 }
 
+/* Watches end with their connection. */
 static bool any_running(const struct wire_listener *l)
 {
 	const struct conn *c;
+	const struct sreq *r;
 
 	list_for_each (c, &l->conns, link)
-		if (c->count)
-			return true;
+		list_for_each (r, &c->active, link)
+			if (r->s.op.opcode != PST_OP_WATCH)
+				return true;
 	return false;
 }
 

@@ -422,7 +422,7 @@ static void welcome(struct remote *rm, const void *msg, uint32_t len)
 	rm->known = true;
 	rm->depth = MIN(w.depth, rm->opts.ops_max);
 	/* Tokens are given here, and watches are not told of yet. */
-	rm->store.caps = w.caps & ~(PST_CAP_REPLAY | PST_CAP_WATCH);
+	rm->store.caps = w.caps & ~PST_CAP_REPLAY;
 	if (!rm->opts.volatile_ok)
 		rm->store.caps &= ~PST_CAP_VOLATILE;
 	rm->state = REMOTE_UP;

@@ -335,7 +335,7 @@ static void stop(struct session_req *s)
 
 	r->cancelled = true;
 	if (r->state == SREQ_RUN)
-		store_cancel(r->conn->l->store, &s->op);
+		session_cancel(s);
 	else if (r->state == SREQ_MEM)
 		listener_drain_soon(r->conn->l); /* not from inside: session.h */
 }
@@ -542,7 +542,7 @@ void serve_cancel(struct conn *c, uint64_t id)
 			continue;
 		r->cancelled = true;
 		if (r->state == SREQ_RUN)
-			store_cancel(c->l->store, &r->s.op);
+			session_cancel(&r->s);
 		else if (r->state == SREQ_MEM)
 			serve_drain(c->l);
 		return;
@@ -556,6 +556,8 @@ void serve_abandon(struct conn *c)
 
 	c->l->draining = true; /* so that nothing but @r leaves the list meanwhile */
 	list_for_each_safe (r, next, &c->active, link) {
+		if (r->state == SREQ_RUN && r->s.op.opcode == PST_OP_WATCH)
+			session_cancel(&r->s); /* nothing else may ever end it */
 		if (r->state == SREQ_RUN || r->pushing)
 			continue; /* 4. */
 		if (r->state == SREQ_ADMIT && !r->admitted && r->s.state != REQ_NONE)

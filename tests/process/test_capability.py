@@ -4,6 +4,7 @@
 are in use; what each refusal says, that it is in the audit log, and that it leaves nothing in the store."""
 import json
 import os
+import select
 import subprocess
 import sys
 import tempfile
@@ -241,6 +242,47 @@ def test_life():
     assert s.audited('"authenticate"', '"refused"', '"EKEYREVOKED"') and s.audited('"capability-revoke"', '"granted"')
     assert content(s) == before
     says(pst(s.owner, "capability", "revoke", str(number)), "no such capability")
+    s.end()
+
+
+def test_watch():
+    """A change is heard of by whoever may read all of the container; nothing that came after a number is missed."""
+    s = Server()
+    fill(s)
+    tcp = "pst://%s?channel=tcp" % s.tcp
+    number, token = grant(s, "train")
+    env = dict(os.environ, PENSTOCK_TOKEN=token)
+    watch = subprocess.Popen([P, "-s", tcp, "watch", "train", "--json", "-n", "2"], stdout=subprocess.PIPE, text=True, env=env)
+    seen, changes = [], 0
+    while len(seen) < 2:  # it may not be there yet when the first ones are made
+        good(pst(s.owner, "put", "-", "train:/w%d" % changes, data="x"))
+        changes += 1
+        assert watch.poll() in (None, 0) and changes < 1000
+        if select.select([watch.stdout], [], [], 0.05)[0]:
+            text = ""
+            while not text.endswith("}\n"):
+                text += watch.stdout.readline()
+            seen.append(json.loads(text)["change"])
+    assert watch.wait(LIMIT_S) == 0 and seen[0] < seen[1]
+    watch.stdout.close()
+    # Again from the first: at once.
+    assert json.loads(good(pst(tcp, "watch", "train", "--json", "-n", "1", "--since", str(seen[0]), token=token)))["change"] >= seen[1]
+    says(pst(tcp, "watch", "other", token=token), "other")
+    last = json.loads(good(pst(s.owner, "watch", "train", "--json", "-n", "1", "--since", "1")))["change"]
+    says(pst(tcp, "watch", "train", "--timeout", "1", "--since", str(last), token=token), "train")
+    good(pst(s.owner, "put", "-", "other:/w", data="x"))  # of no concern
+    says(pst(tcp, "watch", "train", "--timeout", "1", "--since", str(last), token=token), "train")
+    _, part = grant(s, "train:/in")
+    says(pst(tcp, "watch", "train", token=part), "train")
+    # Revoked while it waits.
+    watch = subprocess.Popen([P, "-s", tcp, "watch", "train"], stderr=subprocess.PIPE, text=True, env=env)
+    until = time.monotonic() + LIMIT_S
+    while len(s.audited('"session-open"', '"token:%d"' % number)) < 6:
+        assert time.monotonic() < until and watch.poll() is None
+        time.sleep(0.01)
+    good(pst(s.owner, "capability", "revoke", str(number)))
+    assert watch.wait(LIMIT_S) == 1 and watch.stderr.read()
+    watch.stderr.close()
     s.end()
 
 

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Watches of a served store: one client hears of what others change, sooner or later but always; and
+ * all the ways in which a watch ends without a change.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "bdev/bdev.h"
+#include "fabric/sim.h"
+#include "fs/fs.h"
+#include "ops.h"
+#include "store/local/local.h"
+#include "wire/wire.h"
+
+#define MANY 70 /* more than a session may have */
+
+struct rig {
+	struct loop *loop;
+	struct store *store, *one, *two;
+	struct session_table *table;
+	struct wire_listener *listener;
+	uint32_t cont, other;
+	struct sim_knobs knobs;
+};
+
+struct watch {
+	struct pst_op op;
+	bool ended;
+};
+
+/* --- the rig --- */
+
+static void serve(struct rig *g)
+{
+	const struct session_opts so = {.sim_seed = 7, .open_access = true};
+	struct pst_err err = {0};
+
+	assert_int_equal(session_table_open(&g->table, g->store, &so, &err), 0);
+	assert_int_equal(wire_listener_new(&g->listener, g->table, NULL, &err), 0);
+	assert_int_equal(wire_listener_add(g->listener, "sim", "here", NULL, NULL, &err), 0);
+}
+
+static void open_store(struct rig *g, bool format)
+{
+	const struct local_format_opts fo = {0};
+	struct pst_err err = {0};
+	struct store *engine;
+	struct bdev *dev;
+
+	assert_int_equal(bdev_open(&dev, "mem:16m?name=watch", g->loop, NULL, &err), 0);
+	if (format)
+		assert_int_equal(local_format(&dev, 1, &fo, &err), 0);
+	assert_int_equal(local_open(&engine, g->loop, &dev, 1, NULL, &err), 0);
+	assert_int_equal(fs_new(&g->store, engine, NULL, &err), 0);
+}
+
+static struct store *client(struct rig *g)
+{
+	const struct remote_opts ro = {.at = {{.provider = "sim", .addr = "here"}},
+	                               .at_count = 1,
+	                               .seed = 11,
+	                               .fabric = {.seed = 11, .sim = &g->knobs}};
+	struct pst_err err = {0};
+	struct store *s;
+
+	assert_int_equal(remote_open(&s, g->loop, &ro, &err), 0);
+	assert_true(s->caps & PST_CAP_WATCH);
+	return s;
+}
+
+static int setup(void **state)
+{
+	struct rig *g = calloc(1, sizeof(*g));
+	struct loop_opts lo;
+
+	assert_non_null(g);
+	*state = g;
+	loop_opts_default(&lo);
+	lo.sim = true;
+	lo.sim_start_ns = NSEC_PER_SEC;
+	assert_int_equal(loop_new(&g->loop, &lo, NULL), 0);
+	sim_knobs_draw(&g->knobs, 11);
+	open_store(g, true);
+	serve(g);
+	g->one = client(g);
+	g->two = client(g);
+	assert_int_equal(ops_cont_create(g->one, "c", &g->cont), 0);
+	assert_int_equal(ops_cont_create(g->one, "d", &g->other), 0);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct rig *g = *state;
+
+	assert_int_equal(store_close(g->one), 0);
+	assert_int_equal(store_close(g->two), 0);
+	wire_listener_close(g->listener, NSEC_PER_SEC);
+	session_table_close(g->table);
+	assert_int_equal(store_close(g->store), 0);
+	bdev_mem_forget("watch");
+	fabric_finish(g->loop);
+	loop_free(g->loop);
+	free(g);
+	return 0;
+}
+
+/* --- ops --- */
+
+static void put(struct rig *g, struct store *s, uint32_t cont, uint64_t object)
+{
+	struct pst_mut m = {.kind = PST_KV_PUT,
+	                    .oid = {.hi = 9, .lo = object},
+	                    .key = "k",
+	                    .key_len = 1,
+	                    .val = "v",
+	                    .val_len = 1};
+	struct pst_op op = {.opcode = PST_OP_BATCH, .cont = cont, .muts = &m, .mut_count = 1};
+
+	assert_int_equal(ops_run(s, &op), 0);
+}
+
+static void ended(struct pst_op *op)
+{
+	container_of(op, struct watch, op)->ended = true;
+}
+
+static void arm(struct watch *w, struct store *s, uint32_t cont, uint64_t object, uint64_t seen)
+{
+	*w = (struct watch){
+	        .op = {.opcode = PST_OP_WATCH, .cont = cont, .off = seen, .done = ended}};
+	if (object)
+		w->op.oid = (struct pst_oid){.hi = 9, .lo = object};
+	assert_int_equal(store_submit(s, &w->op), PST_QUEUED);
+}
+
+/* Everything that is under way arrives. */
+static void settle(struct rig *g)
+{
+	for (unsigned i = 0; i < 2000; i++)
+		(void)loop_turn(g->loop, NSEC_PER_MSEC);
+}
+
+static uint64_t wait_for(struct rig *g, struct watch *w, int status)
+{
+	while (!w->ended)
+		(void)loop_turn(g->loop, NSEC_PER_SEC);
+	assert_int_equal(w->op.status, status);
+	return w->op.ret_off;
+}
+
+static uint64_t now(struct rig *g, uint32_t cont, uint64_t object)
+{
+	struct watch w;
+
+	arm(&w, g->two, cont, object, 0);
+	return wait_for(g, &w, 0);
+}
+
+/* --- tests --- */
+
+static void hears_of_changes(void **state)
+{
+	struct rig *g = *state;
+	uint64_t seen = now(g, g->cont, 0);
+	struct watch c, o, all;
+
+	assert_true(seen > 0);
+	assert_int_equal(now(g, g->cont, 0), seen); /* it is no change to ask */
+	arm(&c, g->two, g->cont, 0, seen);
+	arm(&o, g->two, g->cont, 3, seen);
+	arm(&all, g->two, 0, 0, seen);
+	settle(g);
+	assert_false(c.ended || o.ended || all.ended);
+	put(g, g->one, g->other, 3); /* another container: only the store's watch */
+	assert_int_equal(wait_for(g, &all, 0), seen + 1);
+	settle(g);
+	assert_false(c.ended || o.ended);
+	put(g, g->one, g->cont, 4); /* another object: only the container's */
+	assert_int_equal(wait_for(g, &c, 0), seen + 2);
+	settle(g);
+	assert_false(o.ended);
+	put(g, g->one, g->cont, 3);
+	assert_int_equal(wait_for(g, &o, 0), seen + 3);
+}
+
+/* What was changed between two watches is heard of by the second one. */
+static void misses_nothing(void **state)
+{
+	struct rig *g = *state;
+	uint64_t seen = now(g, g->cont, 3);
+	struct watch w;
+
+	put(g, g->one, g->cont, 3);
+	arm(&w, g->two, g->cont, 3, seen);
+	seen = wait_for(g, &w, 0);
+	put(g, g->one, g->cont, 4);
+	arm(&w, g->two, g->cont, 3, seen);
+	settle(g);
+	assert_false(w.ended);
+	remote_cut(g->two); /* and again on the next connection, with a change before it */
+	put(g, g->one, g->cont, 3);
+	(void)wait_for(g, &w, 0);
+}
+
+static void files(void **state)
+{
+	struct rig *g = *state;
+	struct pst_op mk = {.opcode = PST_OP_MKDIR, .cont = g->cont, .name = "/dir", .name_len = 4};
+	uint64_t seen = now(g, g->cont, 0);
+	struct watch w;
+
+	arm(&w, g->two, g->cont, 0, seen);
+	assert_int_equal(ops_run(g->one, &mk), 0);
+	assert_true(wait_for(g, &w, 0) > seen);
+	seen = w.op.ret_off;
+	arm(&w, g->two, g->cont, 0, seen);
+	mk.token = (struct pst_token){0};
+	assert_int_equal(ops_run(g->one, &mk), -EEXIST); /* which changes nothing */
+	settle(g);
+	assert_false(w.ended);
+	store_cancel(g->two, &w.op);
+	(void)wait_for(g, &w, -ECANCELED);
+}
+
+static void deadline(void **state)
+{
+	struct rig *g = *state;
+	struct watch w = {.op = {.opcode = PST_OP_WATCH,
+	                         .cont = g->cont,
+	                         .off = now(g, g->cont, 0),
+	                         .done = ended}};
+
+	w.op.deadline_ns = loop_now(g->loop) + 5 * NSEC_PER_SEC;
+	assert_int_equal(store_submit(g->two, &w.op), PST_QUEUED);
+	(void)wait_for(g, &w, -ETIMEDOUT);
+	assert_true(loop_now(g->loop) >= w.op.deadline_ns);
+}
+
+/* A server that was started again does not know what changed: so something did. */
+static void restart(void **state)
+{
+	struct rig *g = *state;
+	uint64_t seen = now(g, g->cont, 0);
+	struct watch w;
+
+	arm(&w, g->two, g->cont, 0, seen);
+	settle(g);
+	assert_false(w.ended);
+	wire_listener_crash(g->listener);
+	wire_listener_close(g->listener, 0);
+	session_table_close(g->table);
+	assert_int_equal(store_close(g->store), 0);
+	open_store(g, false);
+	serve(g);
+	assert_true(wait_for(g, &w, 0) > seen);
+}
+
+static void limits(void **state)
+{
+	static struct watch w[MANY];
+	struct rig *g = *state;
+	uint64_t seen = now(g, g->cont, 0);
+	unsigned refused = 0;
+
+	for (unsigned i = 0; i < MANY; i++)
+		arm(&w[i], g->two, g->cont, i, seen);
+	settle(g);
+	for (unsigned i = 0; i < MANY; i++)
+		if (w[i].ended) {
+			assert_int_equal(w[i].op.status, -EMFILE);
+			refused++;
+		}
+	assert_int_equal(refused, MANY - 64);
+	put(g, g->two, g->other, 1); /* they are in nobody's way */
+	for (unsigned i = 0; i < MANY; i++)
+		if (!w[i].ended)
+			store_cancel(g->two, &w[i].op);
+	for (unsigned i = 0; i < MANY; i++)
+		while (!w[i].ended)
+			(void)loop_turn(g->loop, NSEC_PER_SEC);
+}
+
+/* Of a client that goes, nothing stays armed: closing the table would not end. */
+static void client_goes(void **state)
+{
+	struct rig *g = *state;
+	struct watch w;
+
+	arm(&w, g->two, g->cont, 0, now(g, g->cont, 0));
+	settle(g);
+	store_cancel(g->two, &w.op);
+	(void)wait_for(g, &w, -ECANCELED);
+	arm(&w, g->two, g->cont, 0, now(g, g->cont, 0));
+	settle(g);
+	remote_cut(g->two);
+	settle(g);
+	assert_false(w.ended);
+	put(g, g->one, g->cont, 1);
+	(void)wait_for(g, &w, 0);
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {T(hears_of_changes), T(misses_nothing), T(files),
+	                                   T(deadline),         T(restart),        T(limits),
+	                                   T(client_goes)};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
