@@ -28,9 +28,9 @@ static struct watch_place *place(struct watches *w, uint32_t cont, struct pst_oi
 /* A file's object changes with its file, which most ops name by a path: its container stands for it. */
 static struct watch_place *place_of(struct watches *w, const struct pst_op *op)
 {
-	bool whole = !op->cont || op->oid.hi == FS_OID_HI;
+	struct pst_oid whole = {0};
 
-	return place(w, op->cont, whole ? (struct pst_oid){0} : op->oid);
+	return place(w, op->cont, !op->cont || op->oid.hi == FS_OID_HI ? whole : op->oid);
 }
 
 /* --- ends --- */
