@@ -448,6 +448,10 @@ void uring_dev_free(struct uring_dev *d)
 	if (d->file_registered)
 		ring_file_del(loop_ring_slots(d->b.loop), d->file_slot);
 	uring_domain_put(d->domain);
+	if (d->lock_held[0])
+		ring_file_del(loop_ring_slots(d->b.loop), d->lock_slot[0]);
+	if (d->lock_held[1])
+		ring_file_del(uring_ring_slots(d->own), d->lock_slot[1]);
 	if (d->own_file_registered)
 		ring_file_del(uring_ring_slots(d->own), 0);
 	uring_ring_free(d->own);

@@ -62,6 +62,8 @@ struct uring_dev {
 	unsigned file_slot;
 	bool file_registered;
 	bool own_file_registered; /* slot 0 of the ring of its own */
+	unsigned lock_slot[2];    /* of a second reactor: the first one's file; see uring_also() */
+	bool lock_held[2];        /* by the loop's ring, by its own */
 	bool is_block;
 	bool direct;
 	bool cmd_discard;  /* try the block layer's discard command before hole punching */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * One process at a time, by flock() on the open file that does the I/O.
+ * One process at a time, by flock() on the open file that does the I/O (of the first reactor: the
+ * rings of others keep that file, too).
  *
  * That open file belongs to the io_uring as well, on purpose: when a process is killed, the kernel
  * keeps the file, and with it the lock, until the last of the process's requests has left the

@@ -519,7 +519,7 @@ static int open_steps(struct uring_dev *d, const char *path, const struct uring_
 /*
  * The same file once more, under a descriptor that shares nothing with the first: the kernel tells
  * each open file description of a failed write-back once, so that of two that shared one the second
- * would take a flush for good whose data was lost. The lock and the claim stay with the first.
+ * would take a flush for good whose data was lost. The claim stays with the first.
  */
 static int reopen(struct uring_dev *d, const struct uring_dev *of, struct pst_err *err)
 {
@@ -534,6 +534,24 @@ static int reopen(struct uring_dev *d, const struct uring_dev *of, struct pst_er
 		return err_set(err, -errno, "'%s' can't be opened for a second reactor (%s): %s",
 		               of->b.info.name, path, strerror(errno));
 	return 0;
+}
+
+/*
+ * The lock has to outlive this reactor's last request, too, after a SIGKILL (uring_lock.c): so each
+ * ring that it uses keeps the file that has it.
+ */
+static int keep_lock(struct uring_dev *d, const struct uring_dev *of, struct pst_err *err)
+{
+	int rc = ring_file_add(loop_ring_slots(d->b.loop), of->fd, &d->lock_slot[0]);
+
+	d->lock_held[0] = rc == 0;
+	if (rc == 0 && d->own) {
+		rc = ring_file_add(uring_ring_slots(d->own), of->fd, &d->lock_slot[1]);
+		d->lock_held[1] = rc == 0;
+	}
+	return rc < 0 ? err_set(err, rc, "'%s': a second reactor can't keep its lock: %s",
+	                        of->b.info.name, strerror(-rc))
+	              : 0;
 }
 
 int uring_also(struct bdev **ret_bdev, struct bdev *b, struct loop *loop, struct pst_err *err)
@@ -562,6 +580,8 @@ int uring_also(struct bdev **ret_bdev, struct bdev *b, struct loop *loop, struct
 	}
 	if (!rc)
 		rc = set_up_rings(d, of->file_registered, b->info.name, err);
+	if (!rc)
+		rc = keep_lock(d, of, err);
 	if (rc) {
 		uring_dev_free(d);
 		return rc;

@@ -248,6 +248,9 @@ static int check_object(const struct session_req *r, const struct grant *g)
 {
 	const struct pst_op *op = &r->op;
 
+	/* A file's changes are told with its container's, which is more than a directory. */
+	if (op->opcode == PST_OP_WATCH && g->cap->info.root_ino)
+		return -EACCES;
 	if (!g->object)
 		return g->cap->info.root_ino && op->opcode != PST_OP_FLUSH && !r->probe ? -EACCES
 		                                                                        : 0;
@@ -282,6 +285,11 @@ static int check_inode_handle(struct session_req *r, const struct grant *g)
 }
 
 /* What isn't a directory has no way up that could be checked. */
+static bool no_way_up(uint64_t ino)
+{
+	return ino && fs_ino_kind(ino) != FS_KIND_DIR;
+}
+
 static int check_names(struct session_req *r, const struct grant *g)
 {
 	struct pst_op *op = &r->op;
@@ -290,7 +298,7 @@ static int check_names(struct session_req *r, const struct grant *g)
 	if (g->object)
 		return check_inode_handle(r, g);
 	op->root = root;
-	if (likely(!root || !op->ino || fs_ino_kind(op->ino) == FS_KIND_DIR))
+	if (likely(!root || (!no_way_up(op->ino) && !no_way_up(op->dir) && !no_way_up(op->dir2))))
 		return 0;
 	return op->opcode == PST_OP_FILE_CLOSE ? 0 : -EACCES;
 }
@@ -596,7 +604,7 @@ int session_end(struct session_req *r)
 	if (unlikely(r->holds || r->closes))
 		req_held(r, r->submitted ? r->op.status : -ECANCELED);
 	count(s, r, status);
-	if (r->mutates && r->submitted && !r->op.status)
+	if (r->mutates && r->submitted && !r->op.status && !r->answered && !r->probe)
 		watch_changed(s->table, &r->op);
 	req_leave(r);
 	if (likely(!r->watching))

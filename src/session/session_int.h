@@ -205,6 +205,8 @@ struct cap {
 struct slot {
 	uint64_t seq; /* the last one that was let through */
 	struct session_req *running, *parked;
+	uint32_t cont; /* what that one was: a repeat is the same */
+	uint8_t opcode;
 	bool known; /* false: after a restart, until it is used */
 	bool given_up;
 };

@@ -30,6 +30,10 @@ int slot_judge(struct session *s, struct session_req *r)
 		return -ESTALE;
 	if (sl->known && tk->seq > sl->seq + 1)
 		return -EPROTO;
+	/* Its answer is found by the number alone: it may not be taken for another op's. */
+	if (sl->known && tk->seq == sl->seq && sl->opcode && !r->probe &&
+	    (sl->opcode != r->op.opcode || sl->cont != r->op.cont))
+		return -EPROTO;
 	if (sl->running)
 		return tk->seq == sl->seq ? park(sl, r) : -EPROTO;
 	if (sl->known && tk->seq == sl->seq && sl->given_up && !r->probe)
@@ -37,6 +41,12 @@ int slot_judge(struct session *s, struct session_req *r)
 	if (!sl->known || tk->seq != sl->seq)
 		sl->given_up = false;
 	s->table->fig.replayed += sl->known && tk->seq == sl->seq;
+	if (!r->probe) {
+		sl->opcode = r->op.opcode;
+		sl->cont = r->op.cont;
+	} else if (!sl->known || tk->seq != sl->seq) {
+		sl->opcode = 0; /* not known */
+	}
 	sl->known = true;
 	sl->seq = tk->seq;
 	sl->running = r;
@@ -93,5 +103,6 @@ void slot_skip(struct session *s, const struct pst_token *tk)
 		return;
 	sl->known = true;
 	sl->seq = tk->seq;
+	sl->opcode = 0;
 	sl->given_up = false;
 }

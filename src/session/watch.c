@@ -40,7 +40,7 @@ static void fire(struct session_table *t, struct session_req *r, int status)
 	struct watches *w = &t->watches;
 
 	r->op.status = status;
-	r->op.ret_off = w->last;
+	r->op.ret_off = place_of(w, &r->op)->last;
 	list_del(&r->item.link);
 	list_push(&w->fired, &r->item.link);
 	table_wake(t);
@@ -118,9 +118,8 @@ void watch_arm(struct session_req *r)
 
 /* --- changes --- */
 
-static void touch(struct session_table *t, uint32_t cont, struct pst_oid oid)
+static void touch(struct session_table *t, struct watch_place *p)
 {
-	struct watch_place *p = place(&t->watches, cont, oid);
 	struct session_req *r, *tmp;
 
 	p->last = t->watches.last;
@@ -132,14 +131,25 @@ static void touch(struct session_table *t, uint32_t cont, struct pst_oid oid)
 
 void watch_changed(struct session_table *t, const struct pst_op *op)
 {
-	t->watches.last++;
-	touch(t, 0, (struct pst_oid){0});
-	touch(t, op->cont, (struct pst_oid){0});
+	const struct pst_oid none = {0};
+	struct watches *w = &t->watches;
+
+	if (op->opcode == PST_OP_FILE_OPEN || op->opcode == PST_OP_FILE_CLOSE)
+		return; /* nothing that a reader would see */
+	w->last++;
+	if (op->opcode <= PST_OP_SNAP_DESTROY) {
+		/* Rare; of a container that may have been named, and whose objects may be gone. */
+		for (unsigned i = 0; i < WATCH_PLACES; i++)
+			touch(t, &w->place[i]);
+		return;
+	}
+	touch(t, place(w, 0, none));
+	touch(t, place(w, op->cont, none));
 	if (op->opcode == PST_OP_WRITE)
-		touch(t, op->cont, op->oid);
+		touch(t, place(w, op->cont, op->oid));
 	else if (op->opcode == PST_OP_BATCH)
 		for (uint32_t i = 0; i < op->mut_count; i++)
-			touch(t, op->cont, op->muts[i].oid);
+			touch(t, place(w, op->cont, op->muts[i].oid));
 }
 
 /* --- the whole --- */

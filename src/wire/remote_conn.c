@@ -290,7 +290,8 @@ static void on_up(struct chan *ch, int status)
 	rm->heard_ns = loop_now(rm->loop);
 	if (must_seal(rm, ch))
 		seal(rm);
-	else if (rm->opts.cred && !rm->opts.insecure && !(ch->traits & FABRIC_PRIVATE))
+	else if ((rm->opts.cred || rm->session) && !rm->opts.insecure &&
+	         !(ch->traits & FABRIC_PRIVATE))
 		keep_secret(rm);
 	else
 		say_hello(rm);

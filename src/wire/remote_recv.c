@@ -98,6 +98,9 @@ static int judge(struct rreq *r, int status)
 	if (status == 0 && (op->opcode == PST_OP_FLUSH || op->opcode == PST_OP_FSYNC) &&
 	    (r->rm->vol_count || r->rm->vol_many_lost))
 		return remote_flush_check(r->rm, op);
+	/* Cancelled by the clock of this end. */
+	if (status == -ECANCELED && r->cancel_told && !r->cancelled)
+		return -ETIMEDOUT;
 	return status;
 }
 

@@ -262,8 +262,9 @@ static uint32_t wait_us(const struct rreq *r)
 
 	if (!r->op->deadline_ns)
 		return 0;
-	left = r->op->deadline_ns > now ? r->op->deadline_ns - now : 0;
-	return (uint32_t)MAX(1ull, MIN(left / NSEC_PER_USEC, (uint64_t)UINT32_MAX));
+	left = r->op->deadline_ns > now ? (r->op->deadline_ns - now) / NSEC_PER_USEC : 0;
+	/* One that is too far away for the header is kept here alone. */
+	return left > UINT32_MAX ? 0 : (uint32_t)MAX(1ull, left);
 }
 
 static void head_fill(struct wire_req *m, struct rreq *r, const struct wire_op *w)

@@ -89,9 +89,12 @@ static bool cold_get(struct sreq *r)
 /* How many bytes of payload memory it needs. */
 static uint32_t mem_needed(const struct sreq *r, const struct wire_op *w)
 {
+	const uint32_t payload = WIRE_OP_DATA_IN | WIRE_OP_DATA_OUT | WIRE_OP_VAL_IN |
+	                         WIRE_OP_VAL_OUT | WIRE_OP_BATCH;
+
 	if (w->is & WIRE_OP_LIST)
 		return MIN(r->len, 128u * 1024);
-	return r->len;
+	return w->is & payload ? r->len : 0;
 }
 
 /* What the header says against what the op is: 0, or what to answer. */

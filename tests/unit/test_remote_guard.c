@@ -254,6 +254,11 @@ static int make(struct store *s, uint32_t cont, uint8_t opcode, const char *path
 }
 
 /* A prefix is the root of what its holder sees; objects by their numbers are nothing to it. */
+static bool no_entry(struct pst_op *op, const struct pst_entry *e)
+{
+	return true;
+}
+
 static void wrong_prefix(void **state)
 {
 	struct rig *g = *state;
@@ -267,6 +272,53 @@ static void wrong_prefix(void **state)
 	assert_int_equal(make(g->remote, g->cont, PST_OP_MKDIR, "/../out/mine"), -ENOENT);
 	assert_int_equal(make(g->store, g->cont, PST_OP_LOOKUP, "out/mine"), -ENOENT);
 	refused_write(g, g->cont, -EACCES);
+}
+
+/* A file's number says nothing of where the file lies, in whichever field it comes. */
+static void numbers(void **state)
+{
+	static const uint8_t opcodes[] = {PST_OP_LOOKUP,      PST_OP_GETATTR,   PST_OP_SETATTR,
+	                                  PST_OP_GETXATTR,    PST_OP_SETXATTR,  PST_OP_LISTXATTR,
+	                                  PST_OP_REMOVEXATTR, PST_OP_FILE_OPEN, PST_OP_FILE_READ,
+	                                  PST_OP_FILE_WRITE,  PST_OP_READLINK,  PST_OP_LINK,
+	                                  PST_OP_READDIR,     PST_OP_FSYNC,     PST_OP_WATCH};
+	struct rig *g = *state;
+	struct pst_op look = {
+	        .opcode = PST_OP_LOOKUP, .cont = g->cont, .name = "secret", .name_len = 6};
+	char buf[8] = "x";
+	struct iovec iov = {buf, sizeof(buf)};
+	uint64_t before;
+
+	assert_int_equal(make(g->store, g->cont, PST_OP_MKDIR, "in"), 0);
+	assert_int_equal(make(g->store, g->cont, PST_OP_CREATE, "secret"), 0);
+	assert_int_equal(ops_run(g->store, &look), 0);
+	grant(g, RIGHTS_ALL, "in", "", 0);
+	assert_int_equal(client(g, g->op.token), 0);
+	before = records(g);
+	for (unsigned i = 0; i < 3 * ARRAY_LEN(opcodes); i++) {
+		struct pst_op op = {.opcode = opcodes[i / 3],
+		                    .cont = g->cont,
+		                    .key = "user.k",
+		                    .key_len = 6,
+		                    .val = buf,
+		                    .val_cap = 1,
+		                    .iov = &iov,
+		                    .iov_count = 1,
+		                    .len = sizeof(buf),
+		                    .name2 = "mine",
+		                    .name2_len = 4,
+		                    .entry = no_entry,
+		                    .attr_mask = PST_ATTR_MODE};
+		uint64_t *field[] = {&op.ino, &op.dir, &op.dir2};
+
+		*field[i % 3] = look.ino;
+		(void)ops_run(g->remote, &op);
+		if (i % 3 < 2) /* dir2 is looked at by those alone that go to a second place */
+			assert_true(op.status < 0);
+		assert_int_not_equal(op.attr.ino, look.ino);
+	}
+	assert_int_equal(records(g), before);
+	assert_int_equal(make(g->store, g->cont, PST_OP_LOOKUP, "in/mine"), -ENOENT);
 }
 
 static void expired(void **state)
@@ -308,8 +360,8 @@ int main(int argc, char **argv)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	static const struct CMUnitTest tests[] = {
-	        T(no_capability), T(another_uid),  T(forged_token), T(wrong_container),
-	        T(read_only),     T(wrong_prefix), T(expired),      T(revoked),
+	        T(no_capability), T(another_uid), T(forged_token), T(wrong_container), T(read_only),
+	        T(wrong_prefix),  T(numbers),     T(expired),      T(revoked),
 	};
 
 	pst_log_set(NULL, NULL, PST_LOG_ERROR);

@@ -230,6 +230,49 @@ static void files(void **state)
 	(void)wait_for(g, &w, -ECANCELED);
 }
 
+/* What a reader would not see is no change; what ends a container is. */
+static void what_counts(void **state)
+{
+	struct pst_op mk = {.cont = ((struct rig *)*state)->cont,
+	                    .opcode = PST_OP_CREATE,
+	                    .name = "f",
+	                    .name_len = 1};
+	struct rig *g = *state;
+	struct pst_op op = {.cont = g->cont, .opcode = PST_OP_FILE_OPEN};
+	struct pst_op end = {.opcode = PST_OP_CONT_DESTROY, .name = "d", .name_len = 1};
+	struct watch w, object;
+	uint64_t seen;
+
+	assert_int_equal(ops_run(g->one, &mk), 0);
+	op.ino = mk.ino ? mk.ino : mk.attr.ino;
+	seen = now(g, g->cont, 0);
+	arm(&w, g->two, g->cont, 0, seen);
+	assert_int_equal(ops_run(g->one, &op), 0);
+	op.opcode = PST_OP_FILE_CLOSE;
+	assert_int_equal(ops_run(g->one, &op), 0);
+	settle(g);
+	assert_false(w.ended);
+	arm(&object, g->two, g->other, 5, now(g, g->other, 5));
+	assert_int_equal(ops_run(g->one, &end), 0);
+	(void)wait_for(g, &object, 0);
+	(void)wait_for(g, &w, 0); /* it is told, though of no concern to it */
+}
+
+/* Longer than a request's header can say. */
+static void far_deadline(void **state)
+{
+	struct rig *g = *state;
+	struct watch w = {.op = {.opcode = PST_OP_WATCH,
+	                         .cont = g->cont,
+	                         .off = now(g, g->cont, 0),
+	                         .done = ended}};
+
+	w.op.deadline_ns = loop_now(g->loop) + 3 * 3600 * NSEC_PER_SEC;
+	assert_int_equal(store_submit(g->two, &w.op), PST_QUEUED);
+	(void)wait_for(g, &w, -ETIMEDOUT);
+	assert_true(loop_now(g->loop) >= w.op.deadline_ns);
+}
+
 static void deadline(void **state)
 {
 	struct rig *g = *state;
@@ -312,8 +355,8 @@ static void client_goes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {T(hears_of_changes), T(misses_nothing), T(files),
-	                                   T(deadline),         T(restart),        T(limits),
-	                                   T(client_goes)};
+	                                   T(what_counts),      T(far_deadline),   T(deadline),
+	                                   T(restart),          T(limits),         T(client_goes)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

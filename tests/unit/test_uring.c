@@ -354,14 +354,21 @@ static void resubmit(struct bdev_io *io)
 	bdev_submit((struct bdev *)(void *)t->orders, io);
 }
 
-/* Writes as fast as it can, for ever. */
-static _Noreturn void writer_main(void)
+/* Writes as fast as it can, for ever; as a second reactor, if @also. */
+static _Noreturn void writer_main(bool also)
 {
 	enum { DEPTH = 32 };
 	struct loop *loop = real_loop();
 	static struct tio t[DEPTH];
 	char *buf = aligned(4096);
 	struct bdev *b = must_open(path, loop);
+
+	if (also) {
+		struct loop *second = real_loop();
+
+		pst_assert(bdev_also(&b, b, second, NULL) == 0);
+		loop = second;
+	}
 
 	for (unsigned i = 0; i < DEPTH; i++) {
 		tio_submit(b, &t[i], BDEV_WRITE, i * 4096, buf, 4096, BDEV_FUA);
@@ -386,7 +393,7 @@ static void test_lock_after_kill(void **state)
 
 		assert_true(pid >= 0);
 		if (!pid)
-			writer_main();
+			writer_main(i % 4 >= 2);
 		usleep(5000 + i * 1000);
 		kill(pid, SIGKILL);
 		/* Every other time not even reaped: a zombie holds nothing either. */

@@ -214,6 +214,8 @@ static enum pst_outcome destroy_try(struct shard *s, struct pst_op *op)
 	if (!n)
 		return op_fail(op, -ENOENT);
 	c = here(s->l, n); /* elsewhere it was asked before, and is held: crew_multi.c */
+	if (!c && op->name_len && s->l->crew && !s->l->shard[n->home])
+		return op_fail(op, -ENOENT); /* made since then under a name that was nobody's */
 	if (c && c->snap_count)
 		return op_fail(op, -EBUSY);
 	err = record_begin(s, op, REC_CONT_DESTROY, n->id, 0, &r, &body, &frame);
@@ -232,7 +234,7 @@ static enum pst_outcome set_try(struct shard *s, struct pst_op *op)
 
 	if (replayed(s, op, &out))
 		return out;
-	if (!n)
+	if (!n || n->home != s->id) /* the name may be another one's by now, who lives elsewhere */
 		return op_fail(op, -ENOENT);
 	if (op->attr_mask & PST_SET_PROPS && op->cont_info->props & ~PST_PROP_CHECKSUM_OFF)
 		return op_fail(op, -ENOTSUP);
@@ -324,7 +326,7 @@ static enum pst_outcome snap_create_try(struct shard *s, struct pst_op *op)
 
 	if (replayed(s, op, &out))
 		return out;
-	if (!n)
+	if (!n || n->home != s->id) /* as in set_try() */
 		return op_fail(op, -ENOENT);
 	if (err)
 		return op_fail(op, err);

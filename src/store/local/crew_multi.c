@@ -239,6 +239,7 @@ struct destroy_journey {
 	uint32_t cont;
 	unsigned home;
 	int answer;
+	uint32_t asked_cont, asked_name_len; /* the op's own, while it stands for @cont */
 };
 
 static void hold_there(struct errand *e)
@@ -286,7 +287,11 @@ static void unhold(struct destroy_journey *d)
 
 static void destroyed(struct errand *e)
 {
-	unhold(container_of(e, struct destroy_journey, j.e));
+	struct destroy_journey *d = container_of(e, struct destroy_journey, j.e);
+
+	e->asked->cont = d->asked_cont;
+	e->asked->name_len = d->asked_name_len;
+	unhold(d);
 }
 
 static void held(struct errand *e)
@@ -298,6 +303,11 @@ static void held(struct errand *e)
 		unhold(d);
 		return;
 	}
+	/* The one that was asked, and not another one that has its name by now. */
+	d->asked_cont = e->asked->cont;
+	d->asked_name_len = e->asked->name_len;
+	e->asked->cont = d->cont;
+	e->asked->name_len = 0;
 	e->op = e->asked;
 	e->back = destroyed;
 	errand_send(e, 0);
