@@ -363,13 +363,8 @@ static _Noreturn void writer_main(bool also)
 	char *buf = aligned(4096);
 	struct bdev *b = must_open(path, loop);
 
-	if (also) {
-		struct loop *second = real_loop();
-
-		pst_assert(bdev_also(&b, b, second, NULL) == 0);
-		loop = second;
-	}
-
+	if (also)
+		pst_assert(bdev_also(&b, b, loop = real_loop(), NULL) == 0);
 	for (unsigned i = 0; i < DEPTH; i++) {
 		tio_submit(b, &t[i], BDEV_WRITE, i * 4096, buf, 4096, BDEV_FUA);
 		t[i].io.done = resubmit;
