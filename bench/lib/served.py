@@ -76,10 +76,10 @@ class Served:
         self.process.stderr.close()
 
 
-def on_file(setup, name, *options):
+def on_file(setup, name, *options, serve=()):
     path = setup.path(name)
     run([setup.penstock, "format", path, "--size", "3g", "--force", *options])
-    return Served(setup, path)
+    return Served(setup, path, *serve)
 
 
 def pairs(setup, key, title, against, wanted, ours, theirs, what, at_least=True, more=None):
@@ -277,7 +277,7 @@ def crowd(setup):
     config = setup.path("crowd.yaml")
     with open(config, "w") as f:
         f.write(TENANTS)
-    with on_file(setup, "crowd.pst", "--config", config, "--metrics", "127.0.0.1:0") as s:
+    with on_file(setup, "crowd.pst", serve=("--config", config, "--metrics", "127.0.0.1:0")) as s:
         tokens = [s.penstock("pipe", "-q", "capability", "grant", "bench", "--rights", "all", "--tenant",
                              tenant).strip() for tenant in "12"]
         envs = [dict(os.environ, PENSTOCK_TOKEN=t) for t in tokens]
