@@ -43,18 +43,20 @@ struct export
 
 #define INODES_HASH 4096
 
-/* A file with several names: the path that has it. */
+/* A file with several names: the path that gets it first. */
 struct linked {
 	uint64_t ino;
 	char *path;
+	bool whole; /* it is there: further names can be made of it */
 	struct linked *next;
 };
 
 /* What is done when all files are written. */
 struct later {
 	struct list link;
-	char *path, *target;  /* links: target */
-	struct pst_attr attr; /* directories */
+	char *path;
+	const struct linked *first; /* links: what path is a further name of */
+	struct pst_attr attr;       /* directories */
 	struct host_xattrs xattrs;
 };
 
@@ -171,16 +173,22 @@ static char *dir_of(const char *path)
 	return base == path ? strdup(".") : strndup(path, (size_t)(base - path));
 }
 
-/* The next name beside @f->path, in the same directory and so on the same file system. */
-static int temp_name(struct export_file *f)
+/* The next name beside @path, in the same directory and so on the same file system; NULL: no memory. */
+static char *name_beside(const char *path)
 {
 	static _Atomic unsigned number;
-	char name[48], *dir = dir_of(f->path);
+	char name[48], *dir = dir_of(path), *beside;
 
-	mem_free(f->temp);
 	snprintf(name, sizeof(name), ".penstock-get-%d-%u", (int)getpid(), number++);
-	f->temp = dir ? cli_join(dir, name) : NULL;
+	beside = dir ? cli_join(dir, name) : NULL;
 	free(dir);
+	return beside;
+}
+
+static int temp_name(struct export_file *f)
+{
+	mem_free(f->temp);
+	f->temp = name_beside(f->path);
 	return f->temp ? 0 : -ENOMEM;
 }
 
@@ -348,6 +356,29 @@ static void file_chunk(struct reader_file *rf, struct reader_chunk *c)
 	jobs_submit(f->ex->pump.jobs, &c->job);
 }
 
+static struct linked **linked_bucket(struct export *ex, uint64_t ino)
+{
+	return &ex->inodes[hash_u64(ino) % INODES_HASH];
+}
+
+static struct linked *linked_find(struct export *ex, uint64_t ino)
+{
+	struct linked *n = *linked_bucket(ex, ino);
+
+	while (n && n->ino != ino)
+		n = n->next;
+	return n;
+}
+
+/* What has these attributes is at its path, whole. */
+static void made(struct export *ex, const struct pst_attr *a)
+{
+	struct linked *n = a->nlink > 1 ? linked_find(ex, a->ino) : NULL;
+
+	if (n)
+		n->whole = true;
+}
+
 static void finish_done(struct job *j)
 {
 	struct export_file *f = container_of(j, struct export_file, job);
@@ -362,6 +393,7 @@ static void finish_done(struct job *j)
 	} else {
 		ex->files++;
 		ex->bytes += f->attr.size_bytes;
+		made(ex, &f->attr);
 	}
 	ex->progress.done_items++;
 	ex->under_way--;
@@ -433,20 +465,49 @@ static int make_other(struct export *ex, const char *path, const struct pst_attr
 	return mknod(path, a->mode, a->rdev) < 0 ? -errno : 0;
 }
 
+/* Something has the name: it stays until the new one, made beside it, takes its place. */
+static int other_beside(struct export *ex, const char *path, const struct pst_attr *a,
+                        const struct host_xattrs *x, const char **ret_what)
+{
+	char *beside = NULL;
+	int rc;
+
+	do {
+		mem_free(beside);
+		beside = name_beside(path);
+		rc = beside ? make_other(ex, beside, a) : -ENOMEM;
+	} while (rc == -EEXIST);
+	if (rc < 0) {
+		mem_free(beside);
+		return rc;
+	}
+	rc = set_attrs(ex, beside, -1, a, x, ret_what);
+	if (rc == 0 && rename(beside, path) < 0) {
+		rc = -errno;
+		*ret_what = NULL;
+	}
+	if (rc < 0)
+		unlink(beside);
+	mem_free(beside);
+	return rc;
+}
+
 static void other(struct export *ex, const char *path, const struct pst_attr *a,
                   const struct host_xattrs *x)
 {
 	const char *what = NULL;
 	int rc = make_other(ex, path, a);
 
-	if (rc == -EEXIST && unlink(path) == 0)
-		rc = make_other(ex, path, a);
 	if (rc == 0)
 		rc = set_attrs(ex, path, -1, a, x, &what);
-	if (rc < 0)
+	else if (rc == -EEXIST)
+		rc = other_beside(ex, path, a, x, &what);
+	if (rc < 0) {
 		complain_host(ex, path, what, rc);
-	else
+	} else {
 		ex->others++;
+		made(ex, a);
+	}
 	ex->progress.done_items++;
 }
 
@@ -468,48 +529,82 @@ static void later_free(struct later *l)
 	list_del(&l->link);
 	host_xattrs_done(&l->xattrs);
 	mem_free(l->path);
-	mem_free(l->target);
 	mem_free(l);
 }
 
 /* True when @path is a further name: it is linked later. Takes @path then. */
 static bool is_further_name(struct export *ex, char *path, const struct pst_attr *a)
 {
-	struct linked **bucket = &ex->inodes[hash_u64(a->ino) % INODES_HASH], *n;
+	struct linked *n = linked_find(ex, a->ino);
 	struct later *l;
 
-	for (n = *bucket; n; n = n->next) {
-		if (n->ino != a->ino)
-			continue;
+	if (n) {
 		l = later_new(&ex->links, path);
-		if (l)
-			l->target = cli_join("", n->path);
-		if (!l || !l->target)
+		if (l) {
+			l->first = n;
+		} else {
 			complain(ex, path, NULL, -ENOMEM);
+			mem_free(path);
+		}
 		return true;
 	}
 	n = mem_calloc(1, sizeof(*n));
 	if (n) {
 		n->ino = a->ino;
 		n->path = cli_join("", path);
-		n->next = *bucket;
-		*bucket = n;
+		n->next = *linked_bucket(ex, a->ino);
+		*linked_bucket(ex, a->ino) = n;
 	}
 	return false;
+}
+
+/* A further name, in the place of what has it. */
+static int link_over(const char *from, const char *path)
+{
+	int rc = link(from, path) < 0 ? -errno : 0;
+	char *beside = NULL;
+
+	if (rc != -EEXIST)
+		return rc;
+	do {
+		mem_free(beside);
+		beside = name_beside(path);
+		rc = !beside ? -ENOMEM : link(from, beside) < 0 ? -errno : 0;
+	} while (rc == -EEXIST);
+	if (rc == 0) {
+		rc = rename(beside, path) < 0 ? -errno : 0;
+		unlink(beside); /* it is still there if that failed, or if the two were one file already */
+	}
+	mem_free(beside);
+	return rc;
+}
+
+/* What failed, or was never begun, is not linked to: what has its path is something older. */
+static void link_make(struct export *ex, const struct later *l)
+{
+	int rc;
+
+	if (l->first->path && !l->first->whole) {
+		ex->status = CLI_FAILED;
+		if (!ex->full)
+			cli_fail(ex->cli, 0,
+			         "%s: left out, since %s, another name of it, was not written",
+			         l->path, l->first->path);
+		return;
+	}
+	rc = l->first->path ? link_over(l->first->path, l->path) : -ENOMEM;
+	if (rc < 0)
+		complain_host(ex, l->path, "linking", rc);
+	else
+		ex->others++;
 }
 
 static void links_make(struct export *ex)
 {
 	while (!list_empty(&ex->links)) {
 		struct later *l = list_first(&ex->links, struct later, link);
-		int rc = l->target ? link(l->target, l->path) : -1;
 
-		if (rc < 0 && errno == EEXIST && unlink(l->path) == 0)
-			rc = link(l->target, l->path);
-		if (rc < 0)
-			complain_host(ex, l->path, "linking", -errno);
-		else
-			ex->others++;
+		link_make(ex, l);
 		later_free(l);
 	}
 }
