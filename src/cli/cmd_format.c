@@ -94,7 +94,7 @@ static int look_at(struct cli *cli, struct loop *loop, const char *spec, const s
 {
 	struct pst_err err = {.text = ""};
 	struct bdev_open_opts open_opts = {0};
-	uint64_t want = f->dev.size_bytes / (uint64_t)cli->arg_count;
+	uint64_t want = stack_dev_bytes(f->dev.size_bytes, (unsigned)cli->arg_count);
 	char have[32], text[32];
 	struct bdev *dev;
 	int status = CLI_OK, rc = bdev_open(&dev, spec, loop, &open_opts, &err);

@@ -46,9 +46,11 @@ struct stack_devs {
 	bool all_mem; /* each is memory, also under a fault device */
 };
 
+/* What each of @count devices has of @bytes: the same, in whole blocks. */
+uint64_t stack_dev_bytes(uint64_t bytes, unsigned count);
 /*
- * Opens each of @count device strings. With opts->create every file is made opts->size_bytes /
- * count large. On failure none stays open; @err names the device.
+ * Opens each of @count device strings. With opts->create every file is made as large as
+ * stack_dev_bytes() says of opts->size_bytes. On failure none stays open; @err names the device.
  */
 int stack_devs_open(struct stack_devs *ret_devs, const char *const *specs, unsigned count,
                     struct loop *loop, const struct bdev_open_opts *opts, struct pst_err *err);

@@ -134,6 +134,11 @@ void stack_devs_close(struct stack_devs *devs)
 		bdev_close(devs->dev[--devs->count]);
 }
 
+uint64_t stack_dev_bytes(uint64_t bytes, unsigned count)
+{
+	return ALIGN_DOWN(bytes / count, 4096);
+}
+
 int stack_devs_open(struct stack_devs *ret_devs, const char *const *specs, unsigned count,
                     struct loop *loop, const struct bdev_open_opts *opts, struct pst_err *err)
 {
@@ -143,7 +148,7 @@ int stack_devs_open(struct stack_devs *ret_devs, const char *const *specs, unsig
 	if (count == 0 || count > PST_DEVICES_MAX)
 		return err_set(err, -EINVAL, "%u devices: it takes 1 to %d", count,
 		               PST_DEVICES_MAX);
-	one.size_bytes = opts->size_bytes / count;
+	one.size_bytes = stack_dev_bytes(opts->size_bytes, count);
 	for (unsigned i = 0; i < count; i++) {
 		int rc = bdev_open(&devs.dev[i], specs[i], loop, &one, err);
 

@@ -223,6 +223,11 @@ def test_format():
         two = "local:%s,%s" % (s.dir / "b.pst", s.dir / "a.pst")
         s.ok("-s", two, "container", "create", "x", store=False)
         s.fails("-s", "local:%s" % (s.dir / "a.pst"), "status", store=False)
+        # Three devices don't share this evenly: each gets whole blocks.
+        info = s.json("format", "c.pst", "d.pst", "e.pst", "--size", "128m", store=False)
+        assert {d["size_bytes"] for d in info["devices"]} == {(128 << 20) // 3 // 4096 * 4096}, info
+        s.ok("format", "--force", "c.pst", "d.pst", "e.pst", "--size", "128m", store=False)
+        assert s.json("format", "odd.pst", "--size", "67108865", store=False)["size_bytes"] == 64 << 20
         for name, what in (("ext4.img", ["mkfs.ext4", "-q", "-F"]), ("swap.img", ["mkswap"])):
             path = s.dir / name
             with open(path, "wb") as f:
