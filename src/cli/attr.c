@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#include "base/base.h"
+
 static char type_letter(uint32_t mode)
 {
 	switch (mode & S_IFMT) {
@@ -90,6 +92,24 @@ void json_set_text(json_t *o, const char *key, const char *text)
 	json_object_set_new(o, key, json_string(utf8));
 	snprintf(mark, sizeof(mark), "%s_latin1", key);
 	json_object_set_new(o, mark, json_true());
+}
+
+json_t *json_bytes(const void *bytes, size_t len)
+{
+	json_t *s = json_stringn(bytes, len);
+	char *hex, *out;
+
+	if (s)
+		return s;
+	hex = out = mem_alloc(2 * len + 5);
+	if (!hex)
+		return json_null();
+	out += sprintf(out, "hex:");
+	for (size_t i = 0; i < len; i++)
+		out += sprintf(out, "%02x", ((const unsigned char *)bytes)[i]);
+	s = json_string(hex);
+	mem_free(hex);
+	return s;
 }
 
 json_t *attr_device_json(const char *name, uint64_t size_bytes)

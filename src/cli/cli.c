@@ -146,11 +146,30 @@ int cli_close(struct cli *cli, int status)
 
 /* --- printing --- */
 
+/* What is large goes past the buffer: if it fails now, nothing will be left to try again. */
+void cli_print_raw(struct cli *cli, const void *bytes, size_t len)
+{
+	errno = 0;
+	fwrite(bytes, 1, len, stdout); /* what it returns may be good, and the stream not */
+	if (ferror(stdout) && !cli->out_errno)
+		cli->out_errno = errno;
+}
+
+static int dump(const char *text, size_t len, void *arg)
+{
+	cli_print_raw(arg, text, len);
+	return ferror(stdout) ? -1 : 0;
+}
+
 int cli_print_json(struct cli *cli, json_t *value)
 {
-	int rc = value ? json_dumpf(value, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : -1;
+	int rc = value ? json_dump_callback(value, dump, cli,
+	                                    JSON_INDENT(2) | JSON_REAL_PRECISION(9))
+	               : -1;
 
 	json_decref(value);
+	if (rc < 0 && ferror(stdout))
+		return CLI_FAILED; /* told when the command ends, as of any other output */
 	if (rc < 0)
 		return cli_fail(cli, -ENOMEM, "writing JSON");
 	putchar('\n');
@@ -177,6 +196,17 @@ const char *cli_name(const char *name, char *buf, size_t buf_len)
 		buf[i] = (unsigned char)name[i] < 0x20 || name[i] == 0x7f ? '?' : name[i];
 	buf[i] = 0;
 	return buf;
+}
+
+void cli_print_bytes(struct cli *cli, const void *bytes, size_t len)
+{
+	const unsigned char *c = bytes;
+
+	if (!isatty(STDOUT_FILENO))
+		cli_print_raw(cli, bytes, len);
+	else
+		for (size_t i = 0; i < len; i++)
+			putchar(c[i] < 0x20 || c[i] == 0x7f ? '?' : c[i]);
 }
 
 void cli_uuid(const uint8_t uuid[16], char buf[37])

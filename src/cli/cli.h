@@ -58,6 +58,7 @@ struct cli {
 	const char *store; /* -s, or NULL */
 	bool quiet, verbose, json, progress;
 	struct pst_client *client;
+	int out_errno; /* why the standard output took no more, where that is known; 0: not yet */
 	/* cli_option()'s */
 	int arg_count;
 	char **args; /* the operands, once all options were taken */
@@ -118,6 +119,10 @@ const char *cli_time(int64_t ns, char buf[32]);
 /* Control characters in names as "?", so that a name can't write to the terminal; in pipes as is.
  */
 const char *cli_name(const char *name, char *buf, size_t buf_len);
+/* Bytes as they are, on the standard output. */
+void cli_print_raw(struct cli *cli, const void *bytes, size_t len);
+/* Names' control characters as above, of bytes that no NUL ends, there too. */
+void cli_print_bytes(struct cli *cli, const void *bytes, size_t len);
 void cli_uuid(const uint8_t uuid[16], char buf[37]);
 
 /* --- paths: CONTAINER:/path and CONTAINER@SNAPSHOT:/path --- */

@@ -7,6 +7,7 @@
 #include <jansson.h>
 
 #include "base/base.h"
+#include "cli/attr.h"
 #include "cli/bench.h"
 #include "cli/commands.h"
 
@@ -192,19 +193,23 @@ static json_t *to_json(const struct bench *b)
 	const struct bench_params *p = &b->p;
 	const struct bench_results *r = b->r;
 	double cpu = r->cpu_user_s + r->cpu_sys_s;
-	json_t *o = json_pack(
-	        "{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:f, s:I, s:I, s:I, s:f, s:f, s:f, s:f, "
-	        "s:f, s:f}",
-	        "container", p->cont, "rw", p->rw, "bs_bytes", (json_int_t)p->bs, "iodepth",
-	        (json_int_t)p->depth, "jobs", (json_int_t)p->jobs, "size_bytes",
-	        (json_int_t)(b->blocks * p->bs), "objects", (json_int_t)p->objects, "durability",
-	        p->is_volatile ? "volatile" : "durable", "seconds", r->seconds, "ops",
-	        (json_int_t)r->ops, "read_ops", (json_int_t)r->reads, "write_ops",
-	        (json_int_t)r->writes, "iops", (double)r->ops / r->seconds, "bytes_per_s",
-	        (double)r->bytes / r->seconds, "cpu_seconds", cpu, "cpu_user_seconds",
-	        r->cpu_user_s, "cpu_sys_seconds", r->cpu_sys_s, "cpu_us_per_op",
-	        r->ops ? cpu * 1e6 / (double)r->ops : 0.0);
+	json_t *o = json_object();
 
+	json_set_text(o, "container", p->cont);
+	json_object_update_new(
+	        o,
+	        json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:f, s:I, s:I, s:I, s:f, s:f, s:f, "
+	                  "s:f, "
+	                  "s:f, s:f}",
+	                  "rw", p->rw, "bs_bytes", (json_int_t)p->bs, "iodepth",
+	                  (json_int_t)p->depth, "jobs", (json_int_t)p->jobs, "size_bytes",
+	                  (json_int_t)(b->blocks * p->bs), "objects", (json_int_t)p->objects,
+	                  "durability", p->is_volatile ? "volatile" : "durable", "seconds",
+	                  r->seconds, "ops", (json_int_t)r->ops, "read_ops", (json_int_t)r->reads,
+	                  "write_ops", (json_int_t)r->writes, "iops", (double)r->ops / r->seconds,
+	                  "bytes_per_s", (double)r->bytes / r->seconds, "cpu_seconds", cpu,
+	                  "cpu_user_seconds", r->cpu_user_s, "cpu_sys_seconds", r->cpu_sys_s,
+	                  "cpu_us_per_op", r->ops ? cpu * 1e6 / (double)r->ops : 0.0));
 	json_object_set_new(o, "latency_us", lat_json(&r->lat));
 	if (r->reads)
 		json_object_set_new(o, "read_latency_us", lat_json(&r->read_lat));

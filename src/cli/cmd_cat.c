@@ -28,6 +28,7 @@ struct cat {
 	struct pst_cq *cq;
 	char *bufs;
 	struct slot slots[DEPTH];
+	bool out_failed; /* the standard output takes nothing more */
 };
 
 static int write_all(const char *buf, size_t len)
@@ -87,8 +88,10 @@ static int copy_out(struct cat *cat, struct pst_cont *cont, uint64_t ino, uint64
 			break;
 		if (wait_slot(cat, s) < 0 && rc == 0)
 			rc = s->status;
-		if (rc == 0)
+		if (rc == 0) {
 			rc = write_all(s->buf, s->len);
+			cat->out_failed = rc < 0;
+		}
 		if (rc < 0)
 			chunks = MIN(chunks, asked); /* only wait for what is under way */
 	}
@@ -123,6 +126,8 @@ static int cat_path(struct cat *cat, const char *text)
 		rc = copy_out(cat, cont, pst_file_ino(file), a.size_bytes);
 	(void)pst_file_close(file);
 	pst_cont_close(cont);
+	if (cat->out_failed) /* not cli_why()'s words: they are about the store */
+		return cli_fail(cli, 0, "writing to the standard output: %s", strerror(-rc));
 	return rc < 0 ? cli_fail(cli, rc, "%s", text) : CLI_OK;
 }
 
@@ -140,7 +145,7 @@ static int cat_all(struct cat *cat)
 	}
 	for (int i = 0; i < DEPTH; i++)
 		cat->slots[i].buf = (char *)bufs + (size_t)i * CHUNK_BYTES;
-	for (int i = 0; i < cli->arg_count; i++) {
+	for (int i = 0; i < cli->arg_count && !cat->out_failed; i++) {
 		int one = cat_path(cat, cli->args[i]);
 
 		status = one != CLI_OK ? one : status;

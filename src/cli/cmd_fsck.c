@@ -37,16 +37,19 @@ struct fsck {
 static void finding(void *arg, const char *text, bool repaired)
 {
 	struct fsck *f = arg;
+	json_t *o;
 
 	progress_clear(&f->progress);
-	if (f->findings)
-		json_array_append_new(f->findings,
-		                      json_pack("{s:s, s:b}", "text", text, "repaired", repaired));
-	else
-		printf("%s%s\n", text,
-		       repaired         ? " (repaired)"
-		       : f->opts.repair ? " (not repaired)"
-		                        : "");
+	if (f->findings) {
+		o = json_object();
+		json_set_text(o, "text",
+		              text); /* there are names in it, and they may be any bytes */
+		json_object_set_new(o, "repaired", json_boolean(repaired));
+		json_array_append_new(f->findings, o);
+		return;
+	}
+	cli_print_bytes(f->cli, text, strlen(text));
+	puts(repaired ? " (repaired)" : f->opts.repair ? " (not repaired)" : "");
 }
 
 static void progress(void *arg, uint64_t done, uint64_t total)

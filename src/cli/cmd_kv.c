@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/base.h"
+#include "cli/attr.h"
 #include "cli/cli.h"
 #include "cli/commands.h"
 
@@ -58,24 +59,6 @@ static int do_put(struct kv *kv, const char *key, const char *value)
 	return rc < 0 ? cli_fail(kv->cli, rc, "key \"%s\"", key) : CLI_OK;
 }
 
-static json_t *text_json(const void *bytes, uint32_t len)
-{
-	json_t *s = json_stringn(bytes, len);
-	char *hex, *out;
-
-	if (s)
-		return s;
-	hex = out = mem_alloc(2ull * len + 5);
-	if (!hex)
-		return json_null();
-	out += sprintf(out, "hex:");
-	for (uint32_t i = 0; i < len; i++)
-		out += sprintf(out, "%02x", ((const unsigned char *)bytes)[i]);
-	s = json_string(hex);
-	mem_free(hex);
-	return s;
-}
-
 static int do_get(struct kv *kv, const char *key)
 {
 	static char value[PST_VALUE_MAX];
@@ -89,9 +72,9 @@ static int do_get(struct kv *kv, const char *key)
 		return cli_fail(kv->cli, rc, "key \"%s\"", key);
 	if (kv->cli->json)
 		return cli_print_json(kv->cli, json_pack("{s:o, s:o}", "key",
-		                                         text_json(key, (uint32_t)strlen(key)),
-		                                         "value", text_json(value, len)));
-	fwrite(value, 1, len, stdout);
+		                                         json_bytes(key, (uint32_t)strlen(key)),
+		                                         "value", json_bytes(value, len)));
+	cli_print_raw(kv->cli, value, len);
 	if (isatty(STDOUT_FILENO))
 		putchar('\n');
 	return CLI_OK;
@@ -111,19 +94,19 @@ static bool list_one(void *arg, const struct pst_kv *e)
 	struct kv *kv = arg;
 
 	if (kv->json) {
-		json_t *o = json_pack("{s:o}", "key", text_json(e->key, e->key_len));
+		json_t *o = json_pack("{s:o}", "key", json_bytes(e->key, e->key_len));
 
 		if (kv->values)
 			json_object_set_new(o, "value",
-			                    text_json(e->val ? e->val : "", e->val_len));
+			                    json_bytes(e->val ? e->val : "", e->val_len));
 		json_array_append_new(kv->json, o);
 		return true;
 	}
-	fwrite(e->key, 1, e->key_len, stdout);
+	cli_print_bytes(kv->cli, e->key, e->key_len);
 	if (kv->values) {
 		putchar('\t');
 		if (e->val)
-			fwrite(e->val, 1, e->val_len, stdout);
+			cli_print_bytes(kv->cli, e->val, e->val_len);
 	}
 	putchar('\n');
 	return true;

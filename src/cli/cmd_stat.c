@@ -25,16 +25,21 @@ static bool one_xattr(void *arg, const char *name)
 {
 	struct xattrs *x = arg;
 	static char value[PST_VALUE_MAX];
+	char buf[PST_NAME_MAX + 1];
+	json_t *key;
 	uint32_t len;
 	int rc = pst_fs_getxattr(x->cont, 0, x->path, name, value, sizeof(value), PST_F_NOFOLLOW,
 	                         &len);
 
 	if (rc < 0)
 		return true; /* removed meanwhile */
-	if (x->json)
-		json_object_set_new(x->json, name, json_integer((json_int_t)len));
-	else
-		printf("xattr     %s (%" PRIu32 " bytes)\n", name, len);
+	if (x->json) {
+		key = json_bytes(name, strlen(name));
+		json_object_set_new(x->json, json_string_value(key), json_integer((json_int_t)len));
+		json_decref(key);
+	} else {
+		printf("xattr     %s (%" PRIu32 " bytes)\n", cli_name(name, buf, sizeof(buf)), len);
+	}
 	return true;
 }
 

@@ -67,8 +67,9 @@ static json_t *to_json(const struct pst_store_status *s)
 	json_t *o, *devices = json_array();
 
 	cli_uuid(s->uuid, uuid);
-	o = json_pack("{s:s, s:i, s:b, s:s}", "uuid", uuid, "shards", (int)s->shards, "stopped",
-	              s->stopped, "stopped_why", s->stopped_why);
+	o = json_pack("{s:s, s:i, s:b}", "uuid", uuid, "shards", (int)s->shards, "stopped",
+	              s->stopped);
+	json_set_text(o, "stopped_why", s->stopped_why);
 	for (unsigned i = 0; i < ARRAY_LEN(fields); i++)
 		json_object_set_new(
 		        o, fields[i].name,

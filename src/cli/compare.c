@@ -104,6 +104,15 @@ static void error(struct compare *cmp, const char *where, const char *what, int 
 	         what ? ": " : "", what ? what : "");
 }
 
+/* The host's side failed: cli_why()'s words are about the store. */
+static void error_host(struct compare *cmp, const char *host, const char *what, int rc)
+{
+	cmp->r->errors++;
+	progress_clear(&cmp->progress);
+	cli_fail(cmp->cli, 0, "%s%s%s: %s", host, what ? ": " : "", what ? what : "",
+	         strerror(-rc));
+}
+
 /* --- attributes --- */
 
 static bool xattr_same(const struct host_xattr *a, const struct host_xattrs *in)
@@ -127,7 +136,7 @@ static void compare_xattrs(struct compare *cmp, const char *path, const char *ho
 	}
 	rc = host_xattrs_read(-1, host, &b);
 	if (rc < 0)
-		error(cmp, host, "extended attributes", rc);
+		error_host(cmp, host, "extended attributes", rc);
 	same = a.count == b.count;
 	for (unsigned i = 0; same && i < a.count; i++)
 		same = xattr_same(&a.item[i], &b);
@@ -181,7 +190,7 @@ static bool compare_attrs(struct compare *cmp, const char *path, const char *hos
 		if (errno == ENOENT || errno == ENOTDIR)
 			differ(cmp, path, "only in the store");
 		else
-			error(cmp, host, NULL, -errno);
+			error_host(cmp, host, NULL, -errno);
 		return false;
 	}
 	host_attr(&st, &b);
@@ -281,7 +290,7 @@ static void file_tell(struct compare_file *f)
 	} else if (f->host_status == -ESTALE) {
 		differ(f->cmp, f->path, "the other side changed while it was read");
 	} else if (f->host_status < 0) {
-		error(f->cmp, f->host, NULL, f->host_status);
+		error_host(f->cmp, f->host, NULL, f->host_status);
 	} else if (f->differs_at != UINT64_MAX) {
 		snprintf(text, sizeof(text), "content differs at byte %" PRIu64, f->differs_at);
 		differ(f->cmp, f->path, text);

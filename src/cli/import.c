@@ -46,7 +46,7 @@ static void log_flush(struct import *im)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0) {
-			cli_fail(im->cli, -errno, "writing the log");
+			cli_fail(im->cli, 0, "writing the log: %s", strerror(errno));
 			im->status = CLI_FAILED;
 			break;
 		}
@@ -386,7 +386,7 @@ static int open_log(struct import *im, const char *path)
 	if (!im->log_buf)
 		return cli_fail(im->cli, -ENOMEM, "memory");
 	im->log_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-	return im->log_fd < 0 ? cli_fail(im->cli, -errno, "%s", path) : CLI_OK;
+	return im->log_fd < 0 ? cli_fail(im->cli, 0, "%s: %s", path, strerror(errno)) : CLI_OK;
 }
 
 bool import_is_input(const char *source)

@@ -73,13 +73,16 @@ static int globals(struct cli *cli, int argc, char **argv)
 	return i;
 }
 
-/* Output that can't be written is a failure, also when it was buffered until now. */
+/* Output that can't be written is a failure, also when it was buffered until now. What could not be
+ * written before, and is in the buffer still, is tried again by the flush, which so has the reason. */
 static int end(struct cli *cli, int status)
 {
+	errno = 0;
 	if (fflush(stdout) == 0 && !ferror(stdout))
 		return status;
-	cli->command = NULL;
-	return cli_fail(cli, errno ? -errno : -EIO, "writing to the standard output");
+	if (!cli->out_errno)
+		cli->out_errno = errno ? errno : EIO;
+	return cli_fail(cli, 0, "writing to the standard output: %s", strerror(cli->out_errno));
 }
 
 /*

@@ -681,6 +681,65 @@ def test_names_that_are_no_text():
         assert done.returncode == 1 and b"?[31mred?" in said and b"\x1b" not in said, said
 
 
+def test_json_of_any_bytes():
+    """What is no UTF-8 is in JSON nevertheless, wherever there are names."""
+    with Store(container=None) as s:
+        name = "c\udcff"
+        s.ok("container", "create", name)
+        r = s.json("bench", "--container", name, "--rw", "read", "--size", "1m", "--iodepth", "4", "--runtime", "0.1")
+        assert r["container"] == "c\u00ff" and r["container_latin1"] is True and r["rw"] == "read", r
+        write(s.dir / "f", b"x")
+        try:
+            os.setxattr(s.dir / "f", b"user.a\xfe", b"123")
+            os.setxattr(s.dir / "f", b"user.b", b"1")
+        except OSError:
+            print("# skip: no extended attributes here")
+        else:
+            s.ok("put", "f", name + ":/f")
+            assert s.json("stat", name + ":/f")["xattrs"] == {"hex:757365722e61fe": 3, "user.b": 1}
+        s.ok("put", "f", name + ":/e\udcfd")
+        ino = s.json("stat", name + ":/")["inode"]
+        s.ok("kv", "put", name + ":0x7073742e66732e31.%d" % ino, "de\udcfd", "rubbish")
+        done = s.run("fsck", "s.pst", "--json", store=False)
+        report = json.loads(done.out)
+        assert done.returncode == 1 and report["found"] == len(report["findings"]) > 0, report
+        assert all(f["text"].startswith("c\u00ff: ") and f["text_latin1"] for f in report["findings"]), report
+        assert any("e\u00fd" in f["text"] for f in report["findings"]), report
+
+
+def on_terminal(command, cwd):
+    """What a command writes to its output when that is a terminal."""
+    master, slave = pty.openpty()
+    done = subprocess.run(command, cwd=cwd, stderr=subprocess.PIPE, stdout=slave, timeout=60)
+    os.close(slave)
+    said = b""
+    try:
+        while more := os.read(master, 65536):
+            said += more
+    except OSError:
+        pass  # all was read
+    os.close(master)
+    return done.returncode, said
+
+
+def test_terminal_is_not_written_to_by_names():
+    evil = "\x1b]0;evil\x07"
+    with Store() as s:
+        write(s.dir / "src" / evil, b"x")
+        try_xattr(s.dir / "src" / evil, "user." + evil, b"1")
+        s.ok("put", "-r", "src", "t:/")
+        s.ok("kv", "put", "t:7", evil, evil)
+        ino = s.json("stat", "t:/src")["inode"]
+        s.ok("snapshot", "create", "t@v")
+        for args in (["ls", "t:/src"], ["ls", "-l", "-R", "t:/"], ["stat", "t:/src/" + evil], ["kv", "list", "t:7"],
+                     ["kv", "list", "-l", "t:7"], ["du", "--all", "t:/"]):
+            rc, said = on_terminal(s.command(*args), s.dir)
+            assert rc == 0 and b"\x1b" not in said and b"\x07" not in said, (args, said)
+        s.ok("kv", "put", "t:0x7073742e66732e31.%d" % ino, "d" + evil, "rubbish")
+        rc, said = on_terminal(s.command("fsck", "s.pst", store=False), s.dir)
+        assert rc == 1 and b"?]0;evil?" in said and b"\x1b" not in said, said
+
+
 def test_interrupted():
     """SIGINT in the middle of a put: it says so, ends by the signal, and what is there is whole."""
     with Store() as s:
