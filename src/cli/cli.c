@@ -119,15 +119,15 @@ int cli_open(struct cli *cli, bool read_only)
 {
 	struct pst_client_opts opts;
 	struct pst_err err = {.text = ""};
-	const char *env = getenv("PENSTOCK_STORE");
+	const char *store = cli->store ? cli->store : getenv("PENSTOCK_STORE");
 	int rc;
 
-	if (!cli->store && (!env || !env[0]))
+	if (!store || !store[0])
 		return cli_usage(cli, "no store: give -s STORE or set PENSTOCK_STORE");
 	pst_client_opts_default(&opts, sizeof(opts));
 	opts.drive = true;
 	opts.read_only = read_only;
-	rc = pst_client_open(&cli->client, cli->store, &opts, &err);
+	rc = pst_client_open(&cli->client, store, &opts, &err);
 	if (rc < 0)
 		return cli_fail(cli, err.text[0] ? 0 : rc, "%s",
 		                err.text[0] ? err.text : "opening the store");
@@ -277,22 +277,34 @@ char *cli_join(const char *dir, const char *name)
 	return path;
 }
 
+int cli_u64(const char *text, uint64_t *ret_number, const char **ret_end)
+{
+	bool hex = text[0] == '0' && (text[1] == 'x' || text[1] == 'X');
+	unsigned long long n;
+	char *end;
+
+	/* strtoull() would take blanks, signs, and a leading zero for octal. */
+	if (text[0] < '0' || text[0] > '9')
+		return -EINVAL;
+	errno = 0;
+	n = strtoull(text, &end, hex ? 16 : 10);
+	if (errno)
+		return -errno;
+	*ret_number = n;
+	*ret_end = end;
+	return 0;
+}
+
 int cli_oid_parse(const char *text, struct pst_oid *ret_oid)
 {
 	struct pst_oid oid = {0};
-	char *end;
+	const char *end;
 
-	errno = 0;
-	if (text[0] == '-' || text[0] == '+')
-		return -EINVAL;
-	oid.lo = strtoull(text, &end, 0);
-	if (errno || end == text)
+	if (cli_u64(text, &oid.lo, &end) < 0)
 		return -EINVAL;
 	if (*end == '.') {
-		text = end + 1;
 		oid.hi = oid.lo;
-		oid.lo = strtoull(text, &end, 0);
-		if (errno || end == text || text[0] == '-' || text[0] == '+')
+		if (cli_u64(end + 1, &oid.lo, &end) < 0)
 			return -EINVAL;
 	}
 	if (*end || (!oid.hi && !oid.lo))

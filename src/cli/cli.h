@@ -34,7 +34,7 @@ struct cli_opt {
 
 #define CLI_JSON     1u /* takes --json */
 #define CLI_PROGRESS 2u /* takes --progress */
-#define CLI_NO_STORE 4u /* takes no store: -s is refused */
+#define CLI_NO_STORE 4u /* takes no store: -s is refused, but by help and version */
 
 struct cli;
 
@@ -76,6 +76,8 @@ struct cli {
  */
 int cli_option(struct cli *cli, int argc, char **argv, const char **ret_value);
 int cli_end_status(const struct cli *cli);
+/* True, with a message, when the command takes no store and was given one: CLI_USAGE. */
+bool cli_store_refused(struct cli *cli);
 /* For commands without options of their own: takes the common ones and checks how many operands
  * there are. 0, or -2. max < 0: any number. */
 int cli_operands(struct cli *cli, int argc, char **argv, int min, int max);
@@ -136,6 +138,8 @@ struct cli_path {
 bool cli_is_store_path(const char *text);
 /* 0, or CLI_USAGE with a message. */
 int cli_path_parse(struct cli *cli, const char *text, struct cli_path *ret_path);
+/* A number, decimal or hexadecimal (0x), and where it ends. 0; -EINVAL: it begins with no digit; -ERANGE. */
+int cli_u64(const char *text, uint64_t *ret_number, const char **ret_end);
 /* An object's id: a number, decimal or hexadecimal (0x), or HI.LO. 0, or -EINVAL. */
 int cli_oid_parse(const char *text, struct pst_oid *ret_oid);
 /* Opens the container of a path; a message when it fails. */

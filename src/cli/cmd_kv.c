@@ -172,6 +172,10 @@ static int run(struct cli *cli, int argc, char **argv)
 	count = cli->arg_count ? operands_of(cli->args[0]) : -1;
 	if (count < 0)
 		return cli_usage(cli, "put, get, del or list?");
+	if (strcmp(cli->args[0], "list") != 0 && (kv.prefix || kv.values))
+		return cli_usage(cli, "%s: --prefix and --values are list's", cli->args[0]);
+	if (strcmp(cli->args[0], "put") != 0 && kv.excl)
+		return cli_usage(cli, "%s: --new is put's", cli->args[0]);
 	status = cli_operand_count(cli, count, count);
 	if (status == CLI_OK)
 		status = cli_path_parse(cli, cli->args[1], &p);

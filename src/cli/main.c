@@ -126,6 +126,8 @@ int main(int argc, char **argv)
 	cli.command = cli_command_find(argv[at]);
 	if (!cli.command)
 		return cli_usage(&cli, "there is no command \"%s\"", argv[at]);
+	if (cli_store_refused(&cli))
+		return CLI_USAGE;
 	if (cli.verbose || getenv("PENSTOCK_DEBUG"))
 		pst_log_set(log_to_stderr, NULL, cli.verbose ? PST_LOG_INFO : PST_LOG_DEBUG);
 	else

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/base.h"
+#include "cli/commands.h"
 
 #define OPTS_MAX 32 /* indexes of long options stay below the letters */
 
@@ -94,6 +95,16 @@ static int by_letter(const struct cli_command *c, int letter)
 	return '?';
 }
 
+/* A command that is given its devices would look at others than those of a store that is named too. */
+bool cli_store_refused(struct cli *cli)
+{
+	if (!cli->store || !(cli->command->flags & CLI_NO_STORE) || cli->command == &cmd_help ||
+	    cli->command == &cmd_version)
+		return false;
+	cli_usage(cli, "it takes no store (-s, --store)");
+	return true;
+}
+
 static int take_common(struct cli *cli, int opt)
 {
 	switch (opt) {
@@ -109,7 +120,7 @@ static int take_common(struct cli *cli, int opt)
 		return 0;
 	case COMMON_STORE:
 		cli->store = optarg;
-		return 0;
+		return cli_store_refused(cli) ? -2 : 0;
 	case COMMON_QUIET:
 		cli->quiet = true;
 		return 0;
@@ -200,12 +211,10 @@ int cli_size(struct cli *cli, const char *option, const char *value, uint64_t *r
 int cli_number(struct cli *cli, const char *option, const char *value, uint64_t min, uint64_t max,
                uint64_t *ret_number)
 {
-	unsigned long long n;
-	char *end;
+	const char *end;
+	uint64_t n;
 
-	errno = 0;
-	n = strtoull(value, &end, 0);
-	if (errno == 0 && end != value && !*end && value[0] != '-' && n >= min && n <= max) {
+	if (cli_u64(value, &n, &end) == 0 && !*end && n >= min && n <= max) {
 		*ret_number = n;
 		return 0;
 	}

@@ -200,6 +200,7 @@ def test_usage():
             s.fails(*args, status=2)
         env = s.run("ls", "t:/", store=False)
         assert env.returncode == 2 and "PENSTOCK_STORE" in env.err
+        s.fails("-s", "", "ls", "t:/", say="no store: give -s STORE", status=2, store=False)
         done = subprocess.run([PENSTOCK, "container", "list"], env=dict(os.environ, PENSTOCK_STORE=s.uri),
                               capture_output=True)
         assert done.returncode == 0, done.stderr
@@ -207,6 +208,47 @@ def test_usage():
         with open("/dev/full", "w") as full:
             done = subprocess.run([PENSTOCK, "version"], stdout=full, stderr=subprocess.PIPE)
         assert done.returncode == 1, "output that can't be written is a failure"
+
+
+def test_numbers():
+    """Decimal, or hexadecimal with 0x: no octal, no blanks, no signs. Options are of the verb that takes them."""
+    with Store(container=None) as s:
+        s.ok("container", "create", "c", "--layout", "object")
+        s.ok("kv", "put", "c:010", "k", "ten")
+        assert s.ok("kv", "get", "c:10", "k") == s.ok("kv", "get", "c:0xa", "k") == "ten"
+        s.fails("kv", "get", "c:8", "k", say="no such key")
+        for bad in (" 7", "-7", " -7", "+7", "7 ", "0x", "7.", ".7", "7.-1", "7. 1", "", "0", "0.0", "18446744073709551616",
+                    "1.2.3"):
+            s.fails("kv", "list", "c:" + bad, say="the object is a number", status=2)
+        for bad in ("-1", " -1", " 1", "+1", "1 ", "0x", "1e3", "", "18446744073709551616"):
+            s.fails("container", "set", "c", "--quota-objects", bad, say="not a number", status=2)
+            s.fails("container", "set", "c", "--quota-bytes", bad or "-", say="not a size", status=2) if bad != "0x" else None
+        s.ok("container", "set", "c", "--quota-objects", "09")
+        assert s.json("container", "show", "c")["quota_objects"] == 9
+        s.fails("kv", "get", "c:7", "k", "--prefix", "k", say="list's", status=2)
+        s.fails("kv", "list", "c:7", "--new", say="put's", status=2)
+
+
+def test_output_that_fails():
+    """It is the output that is full, not the store: told once."""
+    with Store() as s:
+        write(s.dir / "f", b"x" * 3_000_000)
+        s.ok("put", "f", "t:/")
+        s.ok("kv", "put", "t:7", "k", "v" * 9000)
+        for args in (["cat", "t:/f", "t:/f"], ["ls", "t:/"], ["ls", "--json", "t:/"], ["kv", "get", "t:7", "k"], ["status"],
+                     ["kv", "get", "t:7", "k", "--json"], ["container", "list"], ["help"], ["put", "--help"]):
+            for out, why in (("/dev/full", b"No space left on device"), (None, b"Broken pipe")):
+                to = open(out, "w") if out else socket.socketpair()
+                if not out:  # nobody reads, and the signal that would say so is ignored
+                    to[1].close()
+                done = subprocess.run(["bash", "-c", "trap '' PIPE; exec \"$@\"", "-"] + s.command(*args), cwd=s.dir,
+                                      stdout=to if out else to[0], stderr=subprocess.PIPE, timeout=60)
+                say = b"penstock: %s: writing to the standard output: %s\n" % (args[0].encode(), why)
+                if args[0] == "help" or "--help" in args:
+                    assert done.returncode == 1 and why in done.stderr and done.stderr.count(b"\n") == 1, done
+                else:
+                    assert (done.returncode, done.stderr) == (1, say), (args, done)
+        s.fails("put", "--log", "/dev/full", "f", "t:/again", say="writing the log: No space left on device")
 
 
 # --- opening and formatting ---------------------------------------------------------------------
@@ -228,6 +270,10 @@ def test_format():
         assert {d["size_bytes"] for d in info["devices"]} == {(128 << 20) // 3 // 4096 * 4096}, info
         s.ok("format", "--force", "c.pst", "d.pst", "e.pst", "--size", "128m", store=False)
         assert s.json("format", "odd.pst", "--size", "67108865", store=False)["size_bytes"] == 64 << 20
+        for args in (["format", "n.pst", "--size", "64m"], ["fsck", "a.pst", "b.pst"]):
+            s.fails("-s", "local:odd.pst", *args, say="takes no store", status=2, store=False)
+            s.fails(args[0], "-s", "local:odd.pst", *args[1:], say="takes no store", status=2, store=False)
+        assert "Usage" in s.ok("-s", "local:odd.pst", "help", "fsck", store=False)
         for name, what in (("ext4.img", ["mkfs.ext4", "-q", "-F"]), ("swap.img", ["mkswap"])):
             path = s.dir / name
             with open(path, "wb") as f:
