@@ -71,12 +71,13 @@ void pst_client_opts_default(struct pst_client_opts *opts, size_t size);
  * Blocks: it takes the devices' locks, reads the checkpoint and replays the log. On success
  * *ret_client is the caller's; pst_client_close() ends it. Any thread.
  *
- * -EINVAL: bad syntax or options, no store named, or what is there is no store. -ENOENT, -EACCES:
- * a device can't be opened. -EBUSY: another process has it open. -ENOTSUP: the store is newer than
- * this program, or a device can't do what was asked. -ENODEV: a device of the store is missing.
- * -EIO, -EBADMSG: what was read is damaged (run `penstock fsck`). -ENOMEM. Of a server:
- * -ECONNREFUSED and other errors of connecting, -ETIMEDOUT, -EACCES: no capability for this client,
- * -EPROTONOSUPPORT: another version of the protocol, -ESTALE: not the store that it was.
+ * -EINVAL: bad syntax or options, no store named. -ENOENT, -EACCES: a device can't be opened.
+ * -EBUSY: another process has it open. -ENOTSUP: an unknown scheme, or a device can't do what was
+ * asked. -ENODATA: what is there is no store. -EPROTONOSUPPORT: the store is newer than this program.
+ * -ENXIO: a device of the store is missing, or one is another store's. -EIO, -EBADMSG: what was read
+ * is damaged (run `penstock fsck`). -ENOSPC: the index does not fit in index_limit. -ENOMEM. Of a
+ * server: -ECONNREFUSED and other errors of connecting, -ETIMEDOUT, -EACCES: no capability for this
+ * client, -EPROTONOSUPPORT: another version of the protocol, -ESTALE: not the store that it was.
  */
 int pst_client_open(struct pst_client **ret_client, const char *uri,
                     const struct pst_client_opts *opts, struct pst_err *err);

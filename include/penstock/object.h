@@ -9,7 +9,7 @@
  * Blocking calls may come from any thread of a threaded client; they return what the event of the
  * asynchronous form has in status. Common errors: -EIO (the device failed, or a checksum did not
  * match: never wrong data), -ENOSPC, -EDQUOT, -EROFS (a snapshot, or a client opened read-only),
- * -ESTALE (the container or snapshot is gone), -ETIMEDOUT (opts.op_timeout_ns), -EOWNERDEAD.
+ * -ENOENT (the container or snapshot is gone), -ETIMEDOUT (opts.op_timeout_ns), -EOWNERDEAD.
  */
 #ifndef PENSTOCK_OBJECT_H
 #define PENSTOCK_OBJECT_H
