@@ -337,9 +337,22 @@ struct media_outval {
 _Static_assert(sizeof(struct media_outval) == 16 + 8 * OUTVAL_EXTENTS_MAX,
                "an outside value's shape");
 
-/* Bodies of the other records. Names follow their structure, unterminated, to the record's length.
+/*
+ * Bodies of the other records. Names follow their structure, unterminated, to the record's length.
+ *
+ * CONT_CREATE, and the value of the system tree's 'N' items:
+ * OFFSET SIZE MEANING
+ *      0    4 container id
+ *      4    4 home shard
+ *      8    4 properties (PST_PROP_*)
+ *     12    2 layout
+ *     14    2 name length
+ *     16   16 container UUID
+ *     32    8 time of creation, ns since the epoch
+ *     40    8 quota of bytes as created, 0: none (today's is in the home shard's state)
+ *     48    8 quota of objects as created, 0: none
  */
-struct media_cont_name { /* also the value of the system tree's 'N' items */
+struct media_cont_name {
 	le32 id;
 	le32 home_shard;
 	le32 props;
@@ -347,16 +360,32 @@ struct media_cont_name { /* also the value of the system tree's 'N' items */
 	le16 name_len;
 	uint8_t uuid[16];
 	le64 ctime_ns;
-	le64 quota_bytes, quota_objects; /* as created; the home shard's state has today's */
+	le64 quota_bytes;
+	le64 quota_objects;
 };
 _Static_assert(sizeof(struct media_cont_name) == 56, "a container name entry is 56 bytes");
+/*
+ * CONT_SET:
+ * OFFSET SIZE MEANING
+ *      0    4 which of them are set (PST_SET_*)
+ *      4    4 properties (PST_PROP_*)
+ *      8    8 quota of bytes, 0: none
+ *     16    8 quota of objects, 0: none
+ */
 struct media_cont_set {
-	le32 mask; /* PST_SET_* */
+	le32 mask;
 	le32 props;
 	le64 quota_bytes;
 	le64 quota_objects;
 };
 _Static_assert(sizeof(struct media_cont_set) == 24, "a container setting is 24 bytes");
+/*
+ * SNAP_CREATE; of SNAP_DESTROY's body there is only the id:
+ * OFFSET SIZE MEANING
+ *      0    8 snapshot id: the container's epoch when it was made
+ *      8    4 name length
+ *     12    4 zero
+ */
 struct media_snap {
 	le64 id;
 	le32 name_len;
@@ -396,14 +425,30 @@ _Static_assert(sizeof(struct media_csums) == BLOCK_BYTES, "a checksum page slot 
  *   'S' cont(4) id(8)      -> struct media_cont, name: a snapshot's frozen state
  *   'N' name               -> struct media_cont_name   (shard 0) the container table
  *   'T' session(8) slot(4) -> struct media_reply
+ *
+ * A container's state, or a snapshot's:
+ * OFFSET SIZE MEANING
+ *      0    8 block address of the root page of its tree, 0: empty
+ *      8    8 items of its tree
+ *     16    4 birth epoch now; of a snapshot: its id
+ *     20    4 properties (PST_PROP_*)
+ *     24    8 blocks that are allocated
+ *     32    8 objects
+ *     40    8 sum of the sizes of arrays in bytes
+ *     48    8 quota of bytes, 0: none
+ *     56    8 quota of objects, 0: none
+ *     64    8 of a snapshot: time of its creation, ns since the epoch
  */
 struct media_cont {
-	le64 root; /* block address of the root page, 0: empty */
+	le64 root;
 	le64 items;
-	le32 epoch; /* the container's birth epoch now; of a snapshot: its id */
+	le32 epoch;
 	le32 props;
-	le64 used_blocks, objects, logical_bytes;
-	le64 quota_bytes, quota_objects;
+	le64 used_blocks;
+	le64 objects;
+	le64 logical_bytes;
+	le64 quota_bytes;
+	le64 quota_objects;
 	le64 time_ns;
 };
 _Static_assert(sizeof(struct media_cont) == 72, "a container's state is 72 bytes");
@@ -437,6 +482,13 @@ struct media_head {
 	le64 mtime;
 } __attribute__((packed));
 _Static_assert(sizeof(struct media_head) == 24, "an object head begins with 24 bytes");
+/*
+ * An extent:
+ * OFFSET SIZE MEANING
+ *      0    6 block address
+ *      6    4 blocks; top bit (EXTENT_NOCSUM): without checksums
+ *     10    4 birth epoch
+ */
 #define EXTENT_NOCSUM     (1u << 31) /* in media_extent.blocks */
 #define EXTENT_BLOCKS_MAX ((1u << 30) - 1)
 struct media_extent {
