@@ -298,7 +298,7 @@ int cli_u64(const char *text, uint64_t *ret_number, const char **ret_end)
 int cli_oid_parse(const char *text, struct pst_oid *ret_oid)
 {
 	struct pst_oid oid = {0};
-	const char *end;
+	const char *end = text;
 
 	if (cli_u64(text, &oid.lo, &end) < 0)
 		return -EINVAL;

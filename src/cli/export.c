@@ -10,7 +10,6 @@
 #include <jansson.h>
 #include <pthread.h>
 #include <sys/stat.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "cli/hostfile.h"
@@ -100,53 +99,6 @@ static void complain_host(struct export *ex, const char *path, const char *what,
 	}
 }
 
-/* --- attributes on the host --- */
-
-static const char what_owner[] = "setting the owner", what_mode[] = "setting the mode",
-                  what_times[] = "setting the times", what_xattr[] = "setting extended attributes";
-
-static int set_xattrs(const char *path, int fd, const struct host_xattrs *x)
-{
-	for (unsigned i = 0; i < x->count; i++) {
-		const struct host_xattr *a = &x->item[i];
-		int rc = fd >= 0 ? fsetxattr(fd, a->name, a->val, a->val_len, 0)
-		                 : lsetxattr(path, a->name, a->val, a->val_len, 0);
-
-		if (rc < 0)
-			return -errno;
-	}
-	return 0;
-}
-
-/* Owner first, since it takes set-id bits away; times last. @fd may be -1: by path, not followed.
- */
-static int set_attrs(const struct export *ex, const char *path, int fd, const struct pst_attr *a,
-                     const struct host_xattrs *x, const char **ret_what)
-{
-	struct timespec times[2] = {host_time(a->atime_ns), host_time(a->mtime_ns)};
-	int rc = 0;
-
-	if (!ex->no_owner) {
-		rc = fd >= 0 ? fchown(fd, a->uid, a->gid) : lchown(path, a->uid, a->gid);
-		*ret_what = what_owner;
-	}
-	if (rc == 0 && !S_ISLNK(a->mode)) {
-		rc = fd >= 0 ? fchmod(fd, a->mode & 07777) : chmod(path, a->mode & 07777);
-		*ret_what = what_mode;
-	}
-	if (rc < 0)
-		return -errno;
-	if (x->count) {
-		*ret_what = what_xattr;
-		rc = set_xattrs(path, fd, x);
-		if (rc < 0)
-			return rc;
-	}
-	*ret_what = what_times;
-	rc = fd >= 0 ? futimens(fd, times) : utimensat(AT_FDCWD, path, times, AT_SYMLINK_NOFOLLOW);
-	return rc < 0 ? -errno : 0;
-}
-
 /* --- workers: files --- */
 
 static void host_fail(struct export_file *f, int rc, const char *what)
@@ -166,29 +118,10 @@ static int open_new(const char *path)
 	return fd < 0 ? -errno : fd;
 }
 
-static char *dir_of(const char *path)
-{
-	const char *base = cli_base_name(path);
-
-	return base == path ? strdup(".") : strndup(path, (size_t)(base - path));
-}
-
-/* The next name beside @path, in the same directory and so on the same file system; NULL: no memory. */
-static char *name_beside(const char *path)
-{
-	static _Atomic unsigned number;
-	char name[48], *dir = dir_of(path), *beside;
-
-	snprintf(name, sizeof(name), ".penstock-get-%d-%u", (int)getpid(), number++);
-	beside = dir ? cli_join(dir, name) : NULL;
-	free(dir);
-	return beside;
-}
-
 static int temp_name(struct export_file *f)
 {
 	mem_free(f->temp);
-	f->temp = name_beside(f->path);
+	f->temp = host_beside(f->path);
 	return f->temp ? 0 : -ENOMEM;
 }
 
@@ -215,7 +148,7 @@ static int open_beside(struct export_file *f)
 /* A file without a name, which is gone with the process. Not every file system has them. */
 static int open_unnamed(const struct export_file *f)
 {
-	char *dir = dir_of(f->path);
+	char *dir = host_dir_of(f->path);
 	int fd;
 
 	if (!dir)
@@ -320,7 +253,8 @@ static void finish_run(struct job *j)
 		if (ftruncate(fd, (off_t)f->attr.size_bytes) < 0)
 			rc = -errno;
 		else
-			rc = set_attrs(f->ex, f->path, fd, &f->attr, &f->xattrs, &what);
+			rc = host_set_attrs(f->path, fd, &f->attr, &f->xattrs, !f->ex->no_owner,
+			                    &what);
 	}
 	if (rc == 0 && f->host_status == 0 && f->reader.status == 0 && !f->temp) {
 		rc = file_link(f, fd);
@@ -474,14 +408,14 @@ static int other_beside(struct export *ex, const char *path, const struct pst_at
 
 	do {
 		mem_free(beside);
-		beside = name_beside(path);
+		beside = host_beside(path);
 		rc = beside ? make_other(ex, beside, a) : -ENOMEM;
 	} while (rc == -EEXIST);
 	if (rc < 0) {
 		mem_free(beside);
 		return rc;
 	}
-	rc = set_attrs(ex, beside, -1, a, x, ret_what);
+	rc = host_set_attrs(beside, -1, a, x, !ex->no_owner, ret_what);
 	if (rc == 0 && rename(beside, path) < 0) {
 		rc = -errno;
 		*ret_what = NULL;
@@ -499,7 +433,7 @@ static void other(struct export *ex, const char *path, const struct pst_attr *a,
 	int rc = make_other(ex, path, a);
 
 	if (rc == 0)
-		rc = set_attrs(ex, path, -1, a, x, &what);
+		rc = host_set_attrs(path, -1, a, x, !ex->no_owner, &what);
 	else if (rc == -EEXIST)
 		rc = other_beside(ex, path, a, x, &what);
 	if (rc < 0) {
@@ -558,27 +492,6 @@ static bool is_further_name(struct export *ex, char *path, const struct pst_attr
 	return false;
 }
 
-/* A further name, in the place of what has it. */
-static int link_over(const char *from, const char *path)
-{
-	int rc = link(from, path) < 0 ? -errno : 0;
-	char *beside = NULL;
-
-	if (rc != -EEXIST)
-		return rc;
-	do {
-		mem_free(beside);
-		beside = name_beside(path);
-		rc = !beside ? -ENOMEM : link(from, beside) < 0 ? -errno : 0;
-	} while (rc == -EEXIST);
-	if (rc == 0) {
-		rc = rename(beside, path) < 0 ? -errno : 0;
-		unlink(beside); /* it is still there if that failed, or if the two were one file already */
-	}
-	mem_free(beside);
-	return rc;
-}
-
 /* What failed, or was never begun, is not linked to: what has its path is something older. */
 static void link_make(struct export *ex, const struct later *l)
 {
@@ -592,7 +505,7 @@ static void link_make(struct export *ex, const struct later *l)
 			         l->path, l->first->path);
 		return;
 	}
-	rc = l->first->path ? link_over(l->first->path, l->path) : -ENOMEM;
+	rc = l->first->path ? host_link_over(l->first->path, l->path) : -ENOMEM;
 	if (rc < 0)
 		complain_host(ex, l->path, "linking", rc);
 	else
@@ -615,7 +528,7 @@ static void dirs_finish(struct export *ex)
 	while (!list_empty(&ex->dirs)) {
 		struct later *l = list_entry(ex->dirs.prev, struct later, link);
 		const char *what = NULL;
-		int rc = set_attrs(ex, l->path, -1, &l->attr, &l->xattrs, &what);
+		int rc = host_set_attrs(l->path, -1, &l->attr, &l->xattrs, !ex->no_owner, &what);
 
 		if (rc < 0)
 			complain_host(ex, l->path, what, rc);

@@ -5,6 +5,8 @@
 #include "cli/hostfile.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
@@ -228,6 +230,89 @@ bool host_next_data(int fd, uint64_t off, uint64_t size, uint64_t *ret_off, uint
 	*ret_off = (uint64_t)data;
 	*ret_len = (uint64_t)(hole - data);
 	return *ret_len > 0;
+}
+
+/* --- giving attributes and names --- */
+
+static const char what_owner[] = "setting the owner", what_mode[] = "setting the mode",
+                  what_times[] = "setting the times", what_xattr[] = "setting extended attributes";
+
+static int set_xattrs(const char *path, int fd, const struct host_xattrs *x)
+{
+	for (unsigned i = 0; i < x->count; i++) {
+		const struct host_xattr *a = &x->item[i];
+		int rc = fd >= 0 ? fsetxattr(fd, a->name, a->val, a->val_len, 0)
+		                 : lsetxattr(path, a->name, a->val, a->val_len, 0);
+
+		if (rc < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+int host_set_attrs(const char *path, int fd, const struct pst_attr *a, const struct host_xattrs *x,
+                   bool owner, const char **ret_what)
+{
+	struct timespec times[2] = {host_time(a->atime_ns), host_time(a->mtime_ns)};
+	int rc = 0;
+
+	if (owner) {
+		rc = fd >= 0 ? fchown(fd, a->uid, a->gid) : lchown(path, a->uid, a->gid);
+		*ret_what = what_owner;
+	}
+	if (rc == 0 && !S_ISLNK(a->mode)) {
+		rc = fd >= 0 ? fchmod(fd, a->mode & 07777) : chmod(path, a->mode & 07777);
+		*ret_what = what_mode;
+	}
+	if (rc < 0)
+		return -errno;
+	if (x->count) {
+		*ret_what = what_xattr;
+		rc = set_xattrs(path, fd, x);
+		if (rc < 0)
+			return rc;
+	}
+	*ret_what = what_times;
+	rc = fd >= 0 ? futimens(fd, times) : utimensat(AT_FDCWD, path, times, AT_SYMLINK_NOFOLLOW);
+	return rc < 0 ? -errno : 0;
+}
+
+char *host_dir_of(const char *path)
+{
+	const char *base = cli_base_name(path);
+
+	return base == path ? strdup(".") : strndup(path, (size_t)(base - path));
+}
+
+char *host_beside(const char *path)
+{
+	static _Atomic unsigned number;
+	char name[48], *dir = host_dir_of(path), *beside;
+
+	snprintf(name, sizeof(name), ".penstock-get-%d-%u", (int)getpid(), number++);
+	beside = dir ? cli_join(dir, name) : NULL;
+	free(dir);
+	return beside;
+}
+
+int host_link_over(const char *from, const char *path)
+{
+	int rc = link(from, path) < 0 ? -errno : 0;
+	char *beside = NULL;
+
+	if (rc != -EEXIST)
+		return rc;
+	do {
+		mem_free(beside);
+		beside = host_beside(path);
+		rc = !beside ? -ENOMEM : link(from, beside) < 0 ? -errno : 0;
+	} while (rc == -EEXIST);
+	if (rc == 0) {
+		rc = rename(beside, path) < 0 ? -errno : 0;
+		unlink(beside); /* it is still there if that failed, or if the two were one file already */
+	}
+	mem_free(beside);
+	return rc;
 }
 
 /* --- devices --- */

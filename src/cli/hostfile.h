@@ -54,4 +54,20 @@ int host_pwrite(int fd, const void *buf, size_t len, uint64_t off);
  * systems that don't know report one of everything. */
 bool host_next_data(int fd, uint64_t off, uint64_t size, uint64_t *ret_off, uint64_t *ret_len);
 
+/* --- giving attributes and names --- */
+
+/*
+ * Mode, times, extended attributes and, with @owner, user and group. Owner first, since it takes
+ * set-id bits away; times last. @fd may be -1: by path, not followed. 0, or a negative errno value
+ * with *ret_what in words.
+ */
+int host_set_attrs(const char *path, int fd, const struct pst_attr *a, const struct host_xattrs *x,
+                   bool owner, const char **ret_what);
+char *host_dir_of(const char *path); /* to be freed with free(); NULL: no memory */
+/* A name that nobody has beside @path, in the same directory and so on the same file system; another
+ * one each time. To be freed with mem_free(); NULL: no memory. */
+char *host_beside(const char *path);
+/* @path becomes a further name of the file @from, in the place of what has it. */
+int host_link_over(const char *from, const char *path);
+
 #endif

@@ -211,8 +211,8 @@ int cli_size(struct cli *cli, const char *option, const char *value, uint64_t *r
 int cli_number(struct cli *cli, const char *option, const char *value, uint64_t min, uint64_t max,
                uint64_t *ret_number)
 {
-	const char *end;
-	uint64_t n;
+	const char *end = value;
+	uint64_t n = 0;
 
 	if (cli_u64(value, &n, &end) == 0 && !*end && n >= min && n <= max) {
 		*ret_number = n;
