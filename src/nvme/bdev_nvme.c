@@ -87,6 +87,8 @@ static int reap(struct nvme_bdev *nb)
 		status[n++] = d.status;
 	}
 	pst_nvme_reap_end(&r);
+	if (n && nb->host->t->heard)
+		loop_heard(nb->bdev.loop);
 	/* Only now: what the callbacks submit may go to the queue at once. */
 	for (unsigned i = 0; i < n; i++)
 		cmd_done(nb, cmd[i], status[i]);

@@ -300,11 +300,21 @@ static int host_poll(struct loop_poller *p)
 	return count;
 }
 
-/* The transport first: once it has asked to be woken, a look at the queues can't be too early. */
+/* Completions that nobody has reaped yet. */
+static bool host_has_news(const struct nvme_host *h)
+{
+	const struct nvme_hq *hq;
+
+	list_for_each (hq, &h->queues, link) {
+		if (pst_nvme_reap_waits(&hq->q))
+			return true;
+	}
+	return pst_nvme_reap_waits(&h->admin_q.q);
+}
+
 static bool host_may_sleep(struct loop_poller *p)
 {
 	struct nvme_host *h = container_of(p, struct nvme_host, poller);
-	const struct nvme_hq *hq;
 
 	if (h->t->polled && h->state != NVME_HOST_DEAD && host_busy(h))
 		return false;
@@ -313,13 +323,18 @@ static bool host_may_sleep(struct loop_poller *p)
 	if (!list_empty(&h->admin_waiting) && h->state != NVME_HOST_DISABLING &&
 	    h->state != NVME_HOST_ENABLING)
 		return false;
-	if (h->t->ops->may_sleep && !h->t->ops->may_sleep(h->t))
-		return false;
-	list_for_each (hq, &h->queues, link) {
-		if (pst_nvme_reap_waits(&hq->q))
-			return false;
-	}
-	return !pst_nvme_reap_waits(&h->admin_q.q);
+	return (!h->t->ops->may_sleep || h->t->ops->may_sleep(h->t)) && !host_has_news(h);
+}
+
+/* Once the transport has asked to be woken, a look at the queues can't be too early. */
+static bool host_sleeps(struct loop_poller *p)
+{
+	struct nvme_host *h = container_of(p, struct nvme_host, poller);
+
+	if (!h->t->ops->sleeps)
+		return true;
+	h->t->ops->sleeps(h->t);
+	return !host_has_news(h);
 }
 
 /* --- making and ending --- */
@@ -420,6 +435,7 @@ int nvme_host_new(struct nvme_host **ret_host, struct nvme_transport *t,
 	list_init(&h->identities);
 	h->poller.poll = host_poll;
 	h->poller.may_sleep = host_may_sleep;
+	h->poller.sleeps = host_sleeps;
 	h->tick.fired = tick_fired;
 	h->wait.fired = wait_fired;
 	rc = host_begin(h, err);

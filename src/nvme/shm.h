@@ -19,10 +19,13 @@
  * mapped: a peer that cut it off would kill us with SIGBUS. What is read there is copied, and the
  * copy is checked (ctrlr_int.h I1; the host's rules Q1 to Q4 of penstock/nvme_queue.h).
  *
- * Sleep. A side that is about to sleep sets its flag in the control page behind the BAR, and looks
- * once more whether there is work; the other side, after it left work, looks at the flag, and if
- * it is set clears it and writes the eventfd. Both do store, barrier, load, so one of them sees the
- * other. A peer that lies about its flag loses wake-ups, or gets too many: its own.
+ * Sleep. A side that is about to sleep (loop_poller.sleeps: spinning is over) sets its flag in the
+ * control page behind the BAR, and looks once more whether there is work; the other side, after it
+ * left work, looks at the flag, and if it is set clears it and writes the eventfd. Both do store,
+ * barrier, load, so one of them sees the other. Before its flag the target leaves the doorbells as it
+ * saw them last: a host whose users ring them without a word wakes it when one of them is another now.
+ * (Compared with what they were at the last wake-up, they may have come round to the same values.) A
+ * peer that lies about its flag loses wake-ups, or gets too many: its own.
  */
 #ifndef NVME_SHM_H
 #define NVME_SHM_H
@@ -64,8 +67,12 @@ struct shm_ctl {
 	uint8_t pad4[60];
 	le32 host_asleep;
 	uint8_t pad68[60];
+	uint8_t seen[NVME_DB_SQ(NVME_CTRLR_QUEUES_MAX + 1,
+	                        0)]; /* doorbells, when target_asleep was set */
 };
 _Static_assert(offsetof(struct shm_ctl, host_asleep) == 64, "a cache line of its own");
+_Static_assert(offsetof(struct shm_ctl, seen) == 128, "behind the flags");
+_Static_assert(sizeof(struct shm_ctl) <= 4096, "one page");
 
 static inline void shm_flag_set(le32 *flag)
 {

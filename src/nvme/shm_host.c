@@ -26,7 +26,6 @@ void shm_kick(struct shm_host *s)
 
 	if (s->link != SHM_UP || !shm_flag_take(&s->ctl->target_asleep))
 		return;
-	memcpy(s->rung, s->bar + NVME_REG_DOORBELL, s->bar_bytes - NVME_REG_DOORBELL);
 	if (write(s->kick_fd, &one, sizeof(one)) != sizeof(one))
 		log_debug("nvme: a wake-up could not be sent: %s", strerror(errno));
 }
@@ -63,6 +62,11 @@ static uint32_t shm_read32(struct nvme_transport *t, uint32_t off)
 	if (t->gone)
 		return NVME_REG_GONE;
 	value = s->link == SHM_UP ? bar_read32(s, off) : down_read32(s, off);
+	/* Its target ended the controller, and the socket's end is on its way, or it was removed. */
+	if (unlikely(value == NVME_REG_GONE) && (off == NVME_REG_CSTS || off == NVME_REG_CC)) {
+		shm_lost(s);
+		value = t->gone ? NVME_REG_GONE : down_read32(s, off);
+	}
 	if (off == NVME_REG_CSTS && (value & NVME_CSTS_RDY))
 		s->seen_ready = true;
 	return value;
@@ -286,7 +290,6 @@ static void shm_close(struct nvme_transport *t)
 	shm_link_close(s);
 	if (s->bar)
 		munmap(s->bar, s->map_bytes);
-	mem_free(s->rung);
 	mem_free(s);
 }
 
@@ -301,17 +304,16 @@ static int shm_poll(struct nvme_transport *t)
 	/* For users of queues, who ring doorbells and then poll. A target that sleeps is left alone
 	 * by a host that polls without having anything for it. */
 	PST_NVME_MB();
-	if (unlikely(__atomic_load_n(&s->ctl->target_asleep, __ATOMIC_RELAXED)) && !t->gone &&
-	    memcmp(s->rung, s->bar + NVME_REG_DOORBELL, s->bar_bytes - NVME_REG_DOORBELL) != 0)
+	if (unlikely(__atomic_load_n(&s->ctl->target_asleep, __ATOMIC_ACQUIRE)) && !t->gone &&
+	    memcmp(s->ctl->seen, s->bar + NVME_REG_DOORBELL, sizeof(s->ctl->seen)) != 0)
 		shm_kick(s);
 	return 0;
 }
 
-/* The host's pollers look at their queues after this: see loop.h for the order. */
-static bool shm_may_sleep(struct nvme_transport *t)
+/* The host looks at its queues after this. */
+static void shm_sleeps(struct nvme_transport *t)
 {
 	shm_flag_set(&self(t)->ctl->host_asleep);
-	return true;
 }
 
 static void shm_rung(struct nvme_transport *t)
@@ -332,7 +334,7 @@ const struct nvme_transport_ops shm_ops = {
         .cut = shm_cut,
         .reset = shm_reset,
         .poll = shm_poll,
-        .may_sleep = shm_may_sleep,
+        .sleeps = shm_sleeps,
         .rung = shm_rung,
         .close = shm_close,
 };

@@ -47,7 +47,6 @@ struct shm_host {
 	uint8_t *bar;
 	size_t bar_bytes, map_bytes; /* registers and doorbells; all of it */
 	struct shm_ctl *ctl;
-	uint8_t *rung; /* the doorbells when the target was last woken */
 	/* The registers while there is no target, and to give to the next one. */
 	uint64_t cap, asq, acq;
 	uint32_t vs, cc, aqa, csts;

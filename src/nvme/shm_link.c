@@ -140,7 +140,6 @@ static int bar_map(struct shm_host *s, int fd)
 	s->bar_bytes = bar;
 	s->map_bytes = all;
 	s->ctl = (struct shm_ctl *)(void *)(s->bar + bar);
-	memset(s->rung, 0, bar - NVME_REG_DOORBELL);
 	return 0;
 }
 
@@ -149,10 +148,6 @@ static int welcome(struct shm_host *s, const int *fds, unsigned fd_count)
 {
 	int rc = welcome_ok(&s->msg, fd_count) ? 0 : -EPROTO;
 
-	if (!rc && !s->rung) {
-		s->rung = mem_calloc(1, le64_get(s->msg.addr) - NVME_REG_DOORBELL);
-		rc = s->rung ? 0 : -ENOMEM;
-	}
 	if (!rc)
 		rc = bar_map(s, fds[0]);
 	if (rc) {
@@ -394,6 +389,7 @@ int nvme_shm_connect(struct nvme_transport **ret_t, const struct nvme_device *d,
 	s->t = (struct nvme_transport){.ops = &shm_ops,
 	                               .loop = loop,
 	                               .mem_kind = MEM_SHARED,
+	                               .heard = true,
 	                               .comes_back = d->reconnect_s != 0};
 	if (d->reconnect_s)
 		s->cap_to = nvme_device_patience(d);

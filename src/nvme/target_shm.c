@@ -228,6 +228,8 @@ static int conn_poll(struct loop_poller *p)
 	if (unlikely(__atomic_load_n(&c->ctl->target_asleep, __ATOMIC_RELAXED)))
 		__atomic_store_n(&c->ctl->target_asleep, 0, __ATOMIC_RELAXED);
 	did = nvme_ctrlr_poll(c->host.ctrlr);
+	if (did)
+		loop_heard(c->port->port.target->loop);
 	completions = nvme_ctrlr_completions(c->host.ctrlr);
 	if (completions != c->completions) {
 		c->completions = completions;
@@ -244,8 +246,16 @@ static bool conn_may_sleep(struct loop_poller *p)
 
 	if (c->state == ENDING)
 		return !c->host.ctrlr || !nvme_ctrlr_quiet(c->host.ctrlr) || c->fds_open;
+	return c->state != LIVE || nvme_ctrlr_may_sleep(c->host.ctrlr);
+}
+
+static bool conn_sleeps(struct loop_poller *p)
+{
+	struct shm_conn *c = container_of(p, struct shm_conn, poller);
+
 	if (c->state != LIVE)
 		return true;
+	memcpy(c->ctl->seen, (const char *)c->bar->addr + NVME_REG_DOORBELL, sizeof(c->ctl->seen));
 	shm_flag_set(&c->ctl->target_asleep);
 	return nvme_ctrlr_may_sleep(c->host.ctrlr);
 }
@@ -413,6 +423,7 @@ static int conn_new(struct shm_port *p, int fd)
 	c->fds_open = 1;
 	c->poller.poll = conn_poll;
 	c->poller.may_sleep = conn_may_sleep;
+	c->poller.sleeps = conn_sleeps;
 	loop_poller_add(t->loop, &c->poller);
 	list_push(&p->port.hosts, &c->host.link);
 	p->conns++;

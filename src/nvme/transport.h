@@ -39,8 +39,10 @@ struct nvme_transport_ops {
 	int (*reset)(struct nvme_transport *t);
 	/* Lets a controller in this process work. Returns how many things it did. */
 	int (*poll)(struct nvme_transport *t);
-	/* Asks to be woken; the queues are looked at once more after it. False: don't sleep. */
+	/* False: poll() has something to do. */
 	bool (*may_sleep)(struct nvme_transport *t);
+	/* The loop is about to sleep: asks to be woken; the queues are looked at once more after it. */
+	void (*sleeps)(struct nvme_transport *t);
 	/* After doorbells were rung: wakes a controller that sleeps. */
 	void (*rung)(struct nvme_transport *t);
 	void (*close)(struct nvme_transport *t); /* frees @t; all memory is unmapped */
@@ -57,6 +59,7 @@ struct nvme_transport {
 	bool gone;   /* the transport's: there is no controller any more; the host is told soon */
 	bool failed; /* the transport's: something went wrong that a reset may mend */
 	bool comes_back; /* a controller that is lost may be found again: further tries make sense */
+	bool heard;      /* completions are written by another process: worth spinning for */
 	bool identity;   /* the controller reaches all of this process at its own addresses */
 };
 
