@@ -24,6 +24,7 @@ enum {
 	OPT_SIZE,
 	OPT_SEED,
 	OPT_RESET,
+	OPT_HISTOGRAM,
 	OPT_FORCE,
 };
 
@@ -43,6 +44,8 @@ static const struct cli_opt opts[] = {
         [OPT_SEED] = {0, "seed", "N", "of data and places (1)"},
         [OPT_RESET] = {0, "reset-every", "MS",
                        "reset NVMe controllers so often while it runs, commands under way or not"},
+        [OPT_HISTOGRAM] = {0, "histogram", NULL,
+                           "show how many commands took how long (JSON has it)"},
         [OPT_FORCE] = {0, "force", NULL, "write to a device that holds data"},
         {0, NULL, NULL, NULL},
 };
@@ -167,6 +170,9 @@ static int take(struct cli *cli, int opt, const char *value, struct perf_params 
 		return cli_number(cli, "seed", value, 0, UINT64_MAX, &p->seed);
 	case OPT_RESET:
 		return cli_number(cli, "reset-every", value, 1, 3600000, &p->reset_ms);
+	case OPT_HISTOGRAM:
+		p->histogram = true;
+		return 0;
 	default:
 		p->force = true;
 		return 0;

@@ -54,11 +54,11 @@ static int feature_do(struct cli *cli, struct pst_nvme *n, uint32_t fid, const u
 	int status = nvme_cli_admin(cli, n, &cmd, NULL, 0, &dw0, "feature");
 	json_t *o;
 
-	if (status != CLI_OK || value)
+	if (status != CLI_OK || (value && !cli->json))
 		return status;
 	o = json_object();
 	json_set_int(o, "feature", fid);
-	json_set_int(o, "value", dw0);
+	json_set_int(o, "value", value ? *value : dw0);
 	return nvme_cli_show(cli, o);
 }
 
@@ -163,6 +163,25 @@ static int format_index(struct cli *cli, struct pst_nvme *n, uint32_t nsid, uint
 	                (unsigned long long)block);
 }
 
+/* What it is now, for programs. */
+static int format_show(struct cli *cli, struct pst_nvme *n, uint32_t nsid)
+{
+	struct nvme_id_ns id;
+	int status = nvme_cli_identify(cli, n, NVME_CNS_NS, nsid, &id);
+	unsigned shift;
+	json_t *o;
+
+	if (status != CLI_OK)
+		return status;
+	shift = id.lbaf[NVME_FLBAS_INDEX(id.flbas)].lbads;
+	o = json_object();
+	json_set_text(o, "device", cli->args[0]);
+	json_set_int(o, "nsid", nsid);
+	json_set_int(o, "block_bytes", shift < 32 ? 1ull << shift : 0);
+	json_set_int(o, "size_blocks", le64_get(id.nsze));
+	return cli_print_json(cli, o);
+}
+
 static int format_do(struct cli *cli, struct pst_nvme *n, uint32_t nsid, uint64_t block, bool erase)
 {
 	struct nvme_cmd cmd = {.opc = NVME_ADMIN_FORMAT, .nsid = le32_make(nsid)};
@@ -172,7 +191,8 @@ static int format_do(struct cli *cli, struct pst_nvme *n, uint32_t nsid, uint64_
 	if (status != CLI_OK)
 		return status;
 	cmd.cdw10 = le32_make((index & 0xf) | (index >> 4 & 3) << 12 | (erase ? 1u << 9 : 0));
-	return nvme_cli_admin(cli, n, &cmd, NULL, 0, NULL, "format");
+	status = nvme_cli_admin(cli, n, &cmd, NULL, 0, NULL, "format");
+	return status == CLI_OK && cli->json ? format_show(cli, n, nsid) : status;
 }
 
 static int run_format(struct cli *cli, int argc, char **argv)
@@ -218,16 +238,26 @@ const struct cli_command nvme_format = {
                 "Example:\n"
                 "  penstock nvme format nvme+loop:disk --nsid 1 --block 4096 --force\n",
         .opts = format_opts,
-        .flags = CLI_NO_STORE,
+        .flags = CLI_NO_STORE | CLI_JSON,
         .run = run_format,
 };
 
 /* --- reset --- */
 
+static int reset_show(struct cli *cli, uint64_t ns)
+{
+	json_t *o = json_object();
+
+	json_set_text(o, "device", cli->args[0]);
+	json_set_int(o, "ready_after_us", ns / NSEC_PER_USEC);
+	return cli_print_json(cli, o);
+}
+
 static int run_reset(struct cli *cli, int argc, char **argv)
 {
 	struct pst_nvme_info info = {0};
 	struct pst_nvme *n = NULL;
+	uint64_t start;
 	int status, rc = 0;
 
 	if (cli_operands(cli, argc, argv, 1, 1) < 0)
@@ -235,6 +265,7 @@ static int run_reset(struct cli *cli, int argc, char **argv)
 	status = nvme_cli_open(cli, cli->args[0], &n);
 	if (status != CLI_OK)
 		return status;
+	start = clock_mono_ns();
 	pst_nvme_reset(n);
 	do { /* it ends: live, or dead */
 		rc = pst_nvme_poll(n, NSEC_PER_SEC);
@@ -242,6 +273,8 @@ static int run_reset(struct cli *cli, int argc, char **argv)
 	} while (rc != -ENODEV && (!info.resets || !info.live));
 	if (rc == -ENODEV)
 		status = cli_fail(cli, info.error, "%s: it does not come back", cli->args[0]);
+	else if (cli->json)
+		status = reset_show(cli, clock_mono_ns() - start);
 	pst_nvme_close(n);
 	return status;
 }
@@ -255,6 +288,6 @@ const struct cli_command nvme_reset = {
                 "\n"
                 "Example:\n"
                 "  penstock nvme reset nvme+loop:disk\n",
-        .flags = CLI_NO_STORE,
+        .flags = CLI_NO_STORE | CLI_JSON,
         .run = run_reset,
 };

@@ -26,7 +26,7 @@ struct perf_params {
 	bool reads, writes, random;
 	uint64_t iosize, qdepth, queues, batch, size, rate, seed, mix, reset_ms;
 	double runtime_s;
-	bool verify, prepare, force, mixed;
+	bool verify, prepare, force, mixed, histogram;
 	cpu_set_t cpus; /* a thread on each; none: one thread anywhere */
 };
 

@@ -165,6 +165,8 @@ int perf_dev_open(struct perf_dev *d, const char *name)
 	status = d->is_nvme ? open_nvme(d) : open_bdev(d);
 	if (status != CLI_OK)
 		return status;
+	if (p->reset_ms && !d->nvme)
+		return cli_fail(cli, 0, "%s: has no controller to reset (--reset-every)", name);
 	if (p->iosize % d->align)
 		return cli_fail(cli, 0, "%s: has blocks of %u bytes: --iosize is no multiple", name,
 		                d->align);

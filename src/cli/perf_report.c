@@ -129,6 +129,28 @@ static void print_lat(const char *what, const struct hist *h)
 		       us(hist_percentile(h, 0.999)), us(h->max));
 }
 
+/* "<= 16.4 us  1234  12.3 %  ######": a row for each doubling, from the first to the last that has any. */
+static void print_hist(const char *what, const struct hist *h)
+{
+	static const char bar[] = "##################################################";
+	unsigned i = hist_bucket(h->min), last = hist_bucket(h->max);
+
+	if (!h->count)
+		return;
+	printf("%s\n", what);
+	while (i <= last) {
+		unsigned end = MIN(i | (HIST_SUB - 1), HIST_BUCKETS - 1);
+		uint64_t top = hist_bucket_top(end), n = 0;
+		double part;
+
+		for (; i <= end; i++)
+			n += h->bucket[i];
+		part = (double)n / (double)h->count;
+		printf("  <= %8.1f us %12" PRIu64 " %6.2f %%  %.*s\n", us(top), n, 100 * part,
+		       (int)(part * (double)(sizeof(bar) - 1) + 0.5), bar);
+	}
+}
+
 static void print_queue(const struct perf *perf, const struct perf_queue *q)
 {
 	struct hist all = q->read_lat;
@@ -177,6 +199,10 @@ static void print_results(const struct perf_all *all, const struct totals *t)
 		       t->verify_errors);
 	if (p->reset_ms)
 		printf("resets   %" PRIu64 "\n", t->resets);
+	if (p->histogram) {
+		print_hist("reads", &t->reads);
+		print_hist("writes", &t->writes);
+	}
 	if (all->threads * all->dev_count * p->queues > 1)
 		print_queues(all);
 }
