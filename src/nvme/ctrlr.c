@@ -11,6 +11,7 @@
  *            nothing taken    ^
  *                             | EN 1->0
  *   any state -- nvme_ctrlr_fail --> FAILED;   any -- nvme_ctrlr_remove --> REMOVED, for good
+ *   any state -- nvme_ctrlr_unlink --> REMOVED -- its time is over, all quiet --> DISABLED
  *
  * The BAR is memory that the host may write at any time. CC is compared with what was last acted
  * on; AQA, ASQ and ACQ are read once, when the controller is enabled; nothing else of it is read.
@@ -61,7 +62,7 @@ static uint64_t cap_make(const struct nvme_ctrlr_opts *o)
 {
 	return (o->entries_max - 1) | 1ull << 16 | (uint64_t)TIMEOUT_500MS << 24 |
 	       (uint64_t)o->dstrd << 32 | (uint64_t)(NVME_CAP_CSS_NVM | NVME_CAP_CSS_IOCS) << 37 |
-	       (uint64_t)o->mps_max << 52;
+	       (uint64_t)o->mps_max << 52 | (uint64_t)NVME_CAP_CRMS_WITH_MEDIA << 59;
 }
 
 /* --- states --- */
@@ -374,6 +375,52 @@ void nvme_ctrlr_remove(struct nvme_ctrlr *c)
 		bar_put(c, off, NVME_REG_GONE);
 }
 
+/* What a host finds of a controller that nobody has touched yet. */
+static void registers_new(struct nvme_ctrlr *c)
+{
+	memset(c->bar, 0, NVME_REG_DOORBELL);
+	bar_put64(c, NVME_REG_CAP, c->cap);
+	bar_put(c, NVME_REG_VS, NVME_VERSION(2, 0, 0));
+	bar_put(c, NVME_REG_CRTO, TIMEOUT_500MS); /* with media: as CAP.TO */
+	c->cc = 0;
+	csts_set(c, 0);
+}
+
+/* The link is up again, and nothing of what went before it is left. */
+static void link_over(struct loop_timer *t)
+{
+	struct nvme_ctrlr *c = container_of(t, struct nvme_ctrlr, link);
+	struct loop *loop = c->subsys->loop;
+
+	if (!nvme_ctrlr_quiet(c)) {
+		if (loop_timer_arm(loop, &c->link, loop_now(loop) + NSEC_PER_MSEC))
+			log_warn("nvme: no memory for a timer: the link stays down");
+		return;
+	}
+	queues_free(c);
+	features_reset(c);
+	c->irqs_due = false;
+	c->intm = 0;
+	registers_new(c);
+	c->state = CTRLR_DISABLED;
+}
+
+void nvme_ctrlr_unlink(struct nvme_ctrlr *c, uint32_t ms)
+{
+	struct loop *loop = c->subsys->loop;
+
+	if (c->state == CTRLR_REMOVED)
+		return;
+	nvme_ctrlr_remove(c);
+	if (loop_timer_arm(loop, &c->link, loop_now(loop) + ms * NSEC_PER_MSEC))
+		log_warn("nvme: no memory for a timer: the link stays down");
+}
+
+bool nvme_ctrlr_unlinked(const struct nvme_ctrlr *c)
+{
+	return c->state == CTRLR_REMOVED && c->link.heap_index;
+}
+
 static void keep_alive_over(struct loop_timer *t)
 {
 	struct nvme_ctrlr *c = container_of(t, struct nvme_ctrlr, keep_alive);
@@ -453,7 +500,7 @@ static int opts_check(const struct nvme_ctrlr_opts *o, struct pst_err *err)
 	if (!o->dma && !o->fabrics)
 		return err_set(err, -EINVAL, "a controller needs dma()");
 	if (!o->queues_max || o->queues_max > NVME_CTRLR_QUEUES_MAX || o->entries_max < 2 ||
-	    o->entries_max > 65536 || !o->vectors || o->vectors > 2048 || !o->burst)
+	    o->entries_max > 65536 || !o->vectors || o->vectors > VECTORS_MAX || !o->burst)
 		return err_set(err, -EINVAL, "queues, entries, vectors or burst out of range");
 	if (!o->mdts || o->mdts > MDTS_MAX || o->mps_max > 4 || o->dstrd > 4 || o->depth_max < 8 ||
 	    o->depth_max > 65535 || (uintptr_t)o->bar % 4096)
@@ -541,6 +588,7 @@ static int ctrlr_init(struct nvme_ctrlr *c, const struct nvme_ctrlr_opts *opts)
 	c->burst = opts->burst;
 	c->state = CTRLR_DISABLED;
 	c->keep_alive.fired = keep_alive_over;
+	c->link.fired = link_over;
 	c->started_ns = loop_now(c->subsys->loop);
 	list_init(&c->events_wanted);
 	list_init(&c->delayed);
@@ -554,10 +602,7 @@ static int ctrlr_init(struct nvme_ctrlr *c, const struct nvme_ctrlr_opts *opts)
 			return -ENOMEM;
 	}
 	c->cap = cap_make(&c->opts);
-	bar_put64(c, NVME_REG_CAP, c->cap);
-	bar_put(c, NVME_REG_VS, NVME_VERSION(2, 0, 0));
-	c->cc = 0;
-	csts_set(c, 0);
+	registers_new(c);
 	return reqs_new(c);
 }
 
@@ -592,6 +637,7 @@ void nvme_ctrlr_free(struct nvme_ctrlr *c)
 	if (!c)
 		return;
 	loop_assert(c->subsys->loop);
+	loop_timer_disarm(c->subsys->loop, &c->link);
 	nvme_ctrlr_remove(c);
 	ctrlr_waiting_drop(c);
 	while (!is_drained(c)) {

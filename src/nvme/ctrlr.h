@@ -122,8 +122,9 @@ struct nvme_ctrlr_opts {
 	 * capsules. dma() is not called, and may be NULL.
 	 */
 	bool fabrics;
-	uint32_t icd_bytes; /* of data in a command capsule, a multiple of 16 */
-	uint32_t kato_ms;   /* keep alive timeout from the beginning; 0: none */
+	uint32_t icd_bytes;  /* of data in a command capsule, a multiple of 16 */
+	uint32_t kato_ms;    /* keep alive timeout from the beginning; 0: none */
+	uint8_t host_id[16]; /* the host's, as Connect had it */
 	/* A discovery controller: its log page 70h, *ret_len bytes. NULL: an I/O controller. */
 	const void *(*discovery)(void *arg, size_t *ret_len);
 	/* Completions were posted to queues of @vector since the last call; runs at most once per
@@ -219,12 +220,14 @@ bool nvme_ctrlr_capsule(struct nvme_ctrlr *c, struct nvme_capsule *k);
  *   status          not carried out; completes with code=N (spec.h's NVME_SC_*, 0x006), dnr=0|1
  *   fatal           not carried out; CSTS.CFS is set and the controller stops
  *   remove          not carried out; the device is gone: registers read as all ones
+ *   link            not carried out; the link is down for ms=N (100): as removed, and then there
+ *                   again, as after power on
  *
  *   q=N             only queue N (default: any I/O queue; q=0 the admin queue)
  *   op=N            only this opcode
  *   after=N         passes N matching commands over first (0)
  *   every=N         then hits each N-th (1)
- *   count=N         at most N times (default: for ever; 1 for fatal and remove)
+ *   count=N         at most N times (default: for ever; 1 for fatal, remove and link)
  *
  * The first rule that matches and hits decides. 0, or -EINVAL with a sentence (the old plan stays),
  * -ENOMEM.
@@ -232,9 +235,12 @@ bool nvme_ctrlr_capsule(struct nvme_ctrlr *c, struct nvme_capsule *k);
 int nvme_ctrlr_faults(struct nvme_ctrlr *c, const char *plan, struct pst_err *err);
 /* How often rule @index of the plan has hit. */
 uint64_t nvme_ctrlr_fault_hits(const struct nvme_ctrlr *c, unsigned index);
-/* At once: controller fatal status; and surprise removal (also "link down": nothing answers). */
+/* At once: controller fatal status; surprise removal; and a link that is down for @ms, and longer
+ * while commands are still on bdevs. */
 void nvme_ctrlr_fail(struct nvme_ctrlr *c);
 void nvme_ctrlr_remove(struct nvme_ctrlr *c);
+void nvme_ctrlr_unlink(struct nvme_ctrlr *c, uint32_t ms);
+bool nvme_ctrlr_unlinked(const struct nvme_ctrlr *c); /* it is down, and will be up again */
 
 /* --- figures --- */
 

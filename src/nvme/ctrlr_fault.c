@@ -11,9 +11,9 @@
 static const struct {
 	const char *name;
 	uint8_t action;
-} action_names[] = {{"drop", FAULT_DROP},    {"delay", FAULT_DELAY},   {"dup", FAULT_DUP},
-                    {"cid", FAULT_CID},      {"status", FAULT_STATUS}, {"fatal", FAULT_FATAL},
-                    {"remove", FAULT_REMOVE}};
+} action_names[] = {{"drop", FAULT_DROP},     {"delay", FAULT_DELAY},   {"dup", FAULT_DUP},
+                    {"cid", FAULT_CID},       {"status", FAULT_STATUS}, {"fatal", FAULT_FATAL},
+                    {"remove", FAULT_REMOVE}, {"link", FAULT_LINK}};
 
 static int number(const char *text, uint64_t max, uint64_t *ret)
 {
@@ -114,7 +114,7 @@ static int rule_read(struct fault_rule *f, char *text, struct pst_err *err)
 	}
 	if (!f->action)
 		return err_set(err, -EINVAL, "fault plan: there is no action '%s'", text);
-	once = f->action == FAULT_FATAL || f->action == FAULT_REMOVE;
+	once = f->action == FAULT_FATAL || f->action == FAULT_REMOVE || f->action == FAULT_LINK;
 	f->count = once ? 1 : UINT64_MAX;
 	return keys ? keys_read(f, keys, err) : 0;
 }
@@ -207,6 +207,10 @@ bool fault_before(struct nvme_req *r)
 	case FAULT_REMOVE:
 		req_drop(r);
 		nvme_ctrlr_remove(c);
+		return true;
+	case FAULT_LINK:
+		req_drop(r);
+		nvme_ctrlr_unlink(c, f->ms);
 		return true;
 	default:
 		r->fault = f->action;

@@ -13,6 +13,10 @@ void features_reset(struct nvme_ctrlr *c)
 	c->feat.write_cache = true;
 	c->feat.temp_over = 343;
 	c->feat.keep_alive_ms = c->opts.kato_ms;
+	if (c->opts.fabrics) {
+		memcpy(c->feat.host_id, c->opts.host_id, sizeof(c->feat.host_id));
+		c->feat.host_id_bytes = sizeof(c->feat.host_id);
+	}
 	c->queues = c->opts.queues_max;
 	keep_alive_restart(c);
 }
@@ -89,19 +93,38 @@ static uint16_t queues_set(struct nvme_req *r, uint32_t v)
 	return 0;
 }
 
-static uint16_t temperature_set(struct nvme_ctrlr *c, uint32_t v)
+/* Which threshold: of the composite temperature, since there are no sensors. @all: "all sensors" is
+ * that one, too. */
+static uint16_t temperature_check(uint32_t v, bool all)
 {
 	uint32_t sensor = v >> 16 & 0xf, under = v >> 20 & 3;
 
-	if (under > 1 || (sensor != 0 && sensor != 0xf))
-		return ERR(NVME_SC_INVALID_FIELD);
-	*(under ? &c->feat.temp_under : &c->feat.temp_over) = v & 0xffff;
-	return 0;
+	return under > 1 || (sensor && !(all && sensor == 0xf)) ? ERR(NVME_SC_INVALID_FIELD) : 0;
+}
+
+static uint16_t temperature_set(struct nvme_ctrlr *c, uint32_t v)
+{
+	uint16_t st = temperature_check(v, true);
+
+	if (!st)
+		*(v >> 20 & 1 ? &c->feat.temp_under : &c->feat.temp_over) = v & 0xffff;
+	return st;
 }
 
 static uint16_t vector_check(const struct nvme_ctrlr *c, uint32_t v)
 {
 	return (v & 0xffff) >= c->opts.vectors ? ERR(NVME_SC_INVALID_FIELD) : 0;
+}
+
+static uint16_t vector_set(struct nvme_ctrlr *c, uint32_t v)
+{
+	uint16_t st = vector_check(c, v);
+	uint8_t *byte = &c->feat.vector_cd[(v & 0xffff) / 8 % sizeof(c->feat.vector_cd)];
+	uint8_t bit = (uint8_t)(1u << (v & 7));
+
+	if (!st)
+		*byte = (uint8_t)(v & NVME_VECTOR_CD ? *byte | bit : *byte & ~bit);
+	return st;
 }
 
 static uint16_t keep_alive_set(struct nvme_ctrlr *c, uint32_t ms)
@@ -123,17 +146,40 @@ static uint16_t behavior_set(struct nvme_req *r)
 	return st;
 }
 
+static uint32_t host_id_bytes(const struct nvme_req *r)
+{
+	return cdw(r->cmd.cdw11) & NVME_HOST_ID_EXHID ? 16 : 8;
+}
+
+/* All controllers of a subsystem are told of hosts in one of the two forms (Base 5.27.1.19). */
+static bool host_id_mixed(const struct nvme_ctrlr *c, uint32_t bytes)
+{
+	for (unsigned i = 0; i < NVME_SUBSYS_CTRLRS_MAX; i++) {
+		const struct nvme_ctrlr *o = c->subsys->ctrlrs[i];
+
+		if (o && o != c && o->feat.host_id_bytes && o->feat.host_id_bytes != bytes)
+			return true;
+	}
+	return false;
+}
+
 static uint16_t host_id_set(struct nvme_req *r)
 {
+	struct ctrlr_features *f = &r->c->feat;
+	uint32_t bytes = host_id_bytes(r);
 	uint16_t st;
 
-	/* Only the 16-byte form, as for all that CTRATT says supports it. */
-	if (!(cdw(r->cmd.cdw11) & NVME_HOST_ID_EXHID))
+	if (r->c->opts.fabrics) /* Connect said it */
+		return ERR(NVME_SC_SEQUENCE);
+	if (host_id_mixed(r->c, bytes))
 		return ERR(NVME_SC_HOSTID_FORMAT);
-	st = data_map(r, sizeof(r->c->feat.host_id));
-	if (!st)
-		data_get(r, r->c->feat.host_id);
-	return st;
+	st = data_map(r, bytes);
+	if (st)
+		return st;
+	memset(f->host_id, 0, sizeof(f->host_id));
+	data_get(r, f->host_id);
+	f->host_id_bytes = bytes;
+	return 0;
 }
 
 static uint16_t value_set(struct nvme_req *r, uint32_t fid, uint32_t v)
@@ -163,7 +209,7 @@ static uint16_t value_set(struct nvme_req *r, uint32_t fid, uint32_t v)
 		f->coalescing = v & 0xffff;
 		return 0;
 	case NVME_FEAT_VECTOR:
-		return vector_check(c, v);
+		return vector_set(c, v);
 	case NVME_FEAT_ATOMICITY:
 		f->atomicity = v & 1;
 		return 0;
@@ -217,9 +263,19 @@ static uint16_t put(struct nvme_req *r, const void *buf, uint32_t len)
 
 static uint16_t host_id_get(struct nvme_req *r, const struct ctrlr_features *f)
 {
-	if (!(cdw(r->cmd.cdw11) & NVME_HOST_ID_EXHID))
+	if (f->host_id_bytes && f->host_id_bytes != host_id_bytes(r))
 		return ERR(NVME_SC_HOSTID_FORMAT);
-	return put(r, f->host_id, sizeof(f->host_id));
+	return put(r, f->host_id, host_id_bytes(r));
+}
+
+static uint16_t vector_get(struct nvme_req *r, uint32_t v, const struct ctrlr_features *f)
+{
+	uint32_t vector = v & 0xffff;
+	uint16_t st = vector_check(r->c, v);
+
+	if (!st)
+		r->dw0 = vector | (f->vector_cd[vector / 8] >> vector % 8 & 1 ? NVME_VECTOR_CD : 0);
+	return st;
 }
 
 /* Of @f, which is the current set or the default. */
@@ -232,8 +288,8 @@ static uint16_t value_get(struct nvme_req *r, uint32_t fid, const struct ctrlr_f
 		r->dw0 = f->arbitration;
 		break;
 	case NVME_FEAT_TEMPERATURE:
-		r->dw0 = (v >> 20 & 3) == 1 ? f->temp_under : f->temp_over;
-		break;
+		r->dw0 = v >> 20 & 1 ? f->temp_under : f->temp_over;
+		return temperature_check(v, false);
 	case NVME_FEAT_ERROR_RECOVERY:
 		r->dw0 = f->error_recovery;
 		break;
@@ -247,8 +303,7 @@ static uint16_t value_get(struct nvme_req *r, uint32_t fid, const struct ctrlr_f
 		r->dw0 = f->coalescing;
 		break;
 	case NVME_FEAT_VECTOR:
-		r->dw0 = v & 0xffff;
-		return vector_check(r->c, v);
+		return vector_get(r, v, f);
 	case NVME_FEAT_ATOMICITY:
 		r->dw0 = f->atomicity;
 		break;

@@ -41,6 +41,7 @@
 #define ERROR_LOG_MAX     64u
 #define CHANGED_NS_MAX    NVME_NS_LIST_MAX
 #define LOG_BUF_BYTES     8192u
+#define VECTORS_MAX       2048u
 #define SGL_DESCS_MAX     4096u /* of one command: bounds the walk of a chain that goes in circles */
 #define KEEP_ALIVE_MS     100u  /* granularity (KAS 1) */
 #define ERR(sc)           ((uint16_t)((sc) | NVME_STATUS_DNR)) /* it would fail again */
@@ -112,6 +113,7 @@ enum fault_action {
 	FAULT_STATUS,
 	FAULT_FATAL,
 	FAULT_REMOVE,
+	FAULT_LINK,
 };
 
 enum req_place { /* where Abort may find it */
@@ -166,7 +168,9 @@ struct ctrlr_features {
 	uint32_t arbitration, power, error_recovery, coalescing, atomicity, async, keep_alive_ms;
 	uint32_t temp_over, temp_under;
 	bool write_cache;
+	unsigned host_id_bytes; /* 8 or 16, as it was set; 0: it was not */
 	uint8_t host_id[16], host_behavior[512];
+	uint8_t vector_cd[VECTORS_MAX / 8]; /* bits: no coalescing */
 };
 
 struct fault_rule {
@@ -229,7 +233,7 @@ struct nvme_ctrlr {
 	struct ctrlr_features feat;
 	unsigned queues; /* granted by Set Features */
 	bool traffic;    /* since the keep alive timer was armed */
-	struct loop_timer keep_alive;
+	struct loop_timer keep_alive, link;
 
 	/* Events, the newest last; and what masks their types until a log page is read. */
 	struct list events_wanted; /* Asynchronous Event Requests */

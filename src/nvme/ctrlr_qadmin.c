@@ -206,10 +206,10 @@ uint16_t sq_create(struct nvme_req *r)
 	void *mem;
 	uint16_t st;
 
-	if (!cqid || cqid > c->queues || !c->cqs[cqid])
-		return ERR(NVME_SC_CQ_INVALID);
-	if (!qid || qid > c->queues || c->sqs[qid])
+	if (!cqid || cqid > c->queues || !qid || qid > c->queues || c->sqs[qid])
 		return ERR(NVME_SC_QID_INVALID);
+	if (!c->cqs[cqid]) /* it might be there, but is not (Base 5.5) */
+		return ERR(NVME_SC_CQ_INVALID);
 	st = size_check(c, qsize, NVME_CC_IOSQES(c->cc) == 6);
 	if (st)
 		return st;

@@ -5,6 +5,7 @@
  */
 #include "nvme/host.h"
 
+#include <sys/mman.h>
 #include <unistd.h>
 
 /* --- memory --- */
@@ -33,10 +34,13 @@ static int hq_memory(struct nvme_hq *hq, struct nvme_host *h, uint32_t entries,
 
 	m->prp_bytes = prp_bytes(h->io_max_bytes, page);
 	prp = ALIGN_UP((uint64_t)entries * m->prp_bytes, page);
-	/* A region of its own: payload never shares its pages. */
+	/* A region of its own: payload never shares its pages. Nor a huge one that the kernel might make
+	 * of neighbours (where it makes none, there is nothing to refuse). */
 	rc = mem_region_new(&hq->region, h->t->mem_kind, sq + cq + prp);
 	if (rc)
 		return rc;
+	if (madvise(hq->region->addr, hq->region->len_bytes, MADV_NOHUGEPAGE))
+		log_debug("nvme: no huge pages to be kept out of: %s", strerror(errno));
 	rc = h->t->ops->map(h->t, hq->region, &hq->dma);
 	if (rc) {
 		mem_region_free(hq->region);

@@ -17,6 +17,24 @@ int iova_allow(struct iova_space *s, uint64_t first, uint64_t last)
 	return 0;
 }
 
+static bool allowed(const struct iova_space *s, const struct iova_range *r)
+{
+	for (unsigned i = 0; i < s->allowed_count; i++) {
+		if (s->allowed[i].first <= r->first && r->last <= s->allowed[i].last)
+			return true;
+	}
+	return false;
+}
+
+bool iova_allows(const struct iova_space *s, const struct iova_space *other)
+{
+	for (size_t i = 0; i < other->used_count; i++) {
+		if (!allowed(s, &other->used[i]))
+			return false;
+	}
+	return true;
+}
+
 /* Room for @len between @from and @last (inclusive), aligned. */
 static bool fits(uint64_t from, uint64_t last, uint64_t len, uint64_t align, uint64_t *ret_addr)
 {

@@ -27,6 +27,8 @@ struct iova_space {
 /* In ascending order (-EINVAL otherwise). What is below IOVA_FIRST is left out; -ENOSPC: too many
  * ranges. */
 int iova_allow(struct iova_space *s, uint64_t first, uint64_t last);
+/* Whether @s allows all that is taken in @other. */
+bool iova_allows(const struct iova_space *s, const struct iova_space *other);
 /* The lowest free address that is a multiple of @align (a power of two). -ENOSPC, -ENOMEM. */
 int iova_take(struct iova_space *s, uint64_t len_bytes, uint64_t align, uint64_t *ret_addr);
 /* The length of what was taken at @addr, which is free again; 0: nothing was. */

@@ -5,10 +5,12 @@
  * the time that the controller gets.
  */
 #include "nvme/dma.h"
+#include "nvme/relink.h"
 #include "nvme/shm.h"
 
 struct nvme_loop {
 	struct nvme_transport t;
+	struct relink link;
 	struct bdev *bdev;
 	struct nvme_subsys *subsys;
 	struct nvme_ctrlr *ctrlr;
@@ -30,24 +32,79 @@ static void *at(struct nvme_transport *t, uint32_t off)
 	return (char *)nvme_ctrlr_bar(self(t)->ctrlr) + off;
 }
 
-static uint32_t loop_read32(struct nvme_transport *t, uint32_t off)
+static uint32_t bar_read32(struct nvme_transport *t, uint32_t off)
 {
-	return __atomic_load_n((uint32_t *)at(t, off), __ATOMIC_ACQUIRE);
+	uint32_t value = __atomic_load_n((uint32_t *)at(t, off), __ATOMIC_ACQUIRE);
+
+	/* Gone for good, or as long as the fault plan says? */
+	if (unlikely(value == NVME_REG_GONE))
+		t->comes_back = nvme_ctrlr_unlinked(self(t)->ctrlr);
+	return value;
 }
 
-static uint64_t loop_read64(struct nvme_transport *t, uint32_t off)
+static uint64_t bar_cap(struct nvme_transport *t)
 {
-	return __atomic_load_n((uint64_t *)at(t, off), __ATOMIC_ACQUIRE);
+	return __atomic_load_n((uint64_t *)at(t, NVME_REG_CAP), __ATOMIC_ACQUIRE);
 }
 
-static void loop_write32(struct nvme_transport *t, uint32_t off, uint32_t value)
+static void bar_write32(struct nvme_transport *t, uint32_t off, uint32_t value)
 {
 	__atomic_store_n((uint32_t *)at(t, off), value, __ATOMIC_RELEASE);
 }
 
-static void loop_write64(struct nvme_transport *t, uint32_t off, uint64_t value)
+static void bar_write64(struct nvme_transport *t, uint32_t off, uint64_t value)
 {
 	__atomic_store_n((uint64_t *)at(t, off), value, __ATOMIC_RELEASE);
+}
+
+static bool bar_there(struct nvme_transport *t)
+{
+	return bar_read32(t, NVME_REG_CSTS) != NVME_REG_GONE;
+}
+
+static void bar_lost(struct nvme_transport *t)
+{
+	/* The controller itself writes nothing any more; what bdevs still do, bar_quiet() waits for. */
+}
+
+static bool bar_quiet(struct nvme_transport *t)
+{
+	return bar_there(t) || nvme_ctrlr_quiet(self(t)->ctrlr);
+}
+
+static int bar_find(struct nvme_transport *t)
+{
+	return bar_there(t) ? 0 : -ENODEV;
+}
+
+static const struct relink_ops bar_ops = {
+        .read32 = bar_read32,
+        .write32 = bar_write32,
+        .write64 = bar_write64,
+        .lost = bar_lost,
+        .quiet = bar_quiet,
+        .find = bar_find,
+        .cap = bar_cap,
+};
+
+static uint32_t loop_read32(struct nvme_transport *t, uint32_t off)
+{
+	return relink_read32(&self(t)->link, off);
+}
+
+static uint64_t loop_read64(struct nvme_transport *t, uint32_t off)
+{
+	return relink_read64(&self(t)->link, off);
+}
+
+static void loop_write32(struct nvme_transport *t, uint32_t off, uint32_t value)
+{
+	relink_write32(&self(t)->link, off, value);
+}
+
+static void loop_write64(struct nvme_transport *t, uint32_t off, uint64_t value)
+{
+	relink_write64(&self(t)->link, off, value);
 }
 
 static volatile uint32_t *loop_doorbell(struct nvme_transport *t, uint32_t off)
@@ -101,6 +158,7 @@ static void loop_cut(struct nvme_transport *t)
 	if (l->is_cut)
 		return;
 	l->is_cut = true;
+	relink_stop(&l->link);
 	nvme_dma_window_close(&l->window);
 	nvme_ctrlr_remove(l->ctrlr);
 }
@@ -124,6 +182,7 @@ static void loop_close(struct nvme_transport *t)
 {
 	struct nvme_loop *l = self(t);
 
+	relink_stop(&l->link);
 	nvme_ctrlr_free(l->ctrlr);
 	nvme_subsys_free(l->subsys);
 	bdev_close(l->bdev);
@@ -191,6 +250,8 @@ int nvme_loop_new(struct nvme_transport **ret_t, const struct nvme_device *d, st
 		loop_close(&l->t);
 		return rc;
 	}
+	/* CAP.TO is patience enough. */
+	relink_init(&l->link, &l->t, &bar_ops, "the controller in this process", 1);
 	if (ret_ctrlr)
 		*ret_ctrlr = l->ctrlr;
 	*ret_t = &l->t;

@@ -21,7 +21,7 @@ static const char help[] =
         "  shadow=0|1           use shadow doorbells (0)\n"
         "  strict=0|1           the controller reaches only what was mapped (0)\n"
         "  faults=PLAN          faults of the controller: ACTION:KEY=N,KEY=N;ACTION... with\n"
-        "                       drop, delay, dup, cid, status, fatal, remove\n";
+        "                       drop, delay, dup, cid, status, fatal, remove, link\n";
 
 static const char *const ours[] = {"nsid",   "lba",    "mdts",   "entries", "timeout", "sgl",
                                    "shadow", "strict", "faults", "hostnqn", NULL};

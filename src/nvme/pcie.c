@@ -5,14 +5,17 @@
  * queue's and always on where there are vectors, so that events wake a loop that sleeps. I/O queues
  * have vectors when interrupts=1 asks for them, else they are polled.
  *
- * A device that was pulled out is told by the kernel, which waits for us to let go of it: from then on
- * registers read all ones, which the host takes as its death, and cut() lets go.
+ * A device that was pulled out is told by the kernel, which waits for us to let go of it, or shows in
+ * registers that read all ones. We let go, and look for a function at its address that is with
+ * vfio-pci again (relink.h): it gets the mappings and the vectors that the other one had. Whether it is
+ * the same device is the driver's to ask (H6 of host.h).
  */
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "nvme/device.h"
+#include "nvme/relink.h"
 #include "nvme/vfio.h"
 
 #define CLASS_NVME 0x010802u
@@ -30,10 +33,19 @@ struct pcie_event {
 #define EVENT_VECTOR 1u /* the first of the vectors */
 #define EVENTS_MAX   (EVENT_VECTOR + VFIO_VECTORS_MAX)
 
+/* Memory that the device reaches, to be mapped again. */
+struct pcie_region {
+	void *addr;
+	size_t len_bytes;
+	uint64_t dma;
+	struct list link;
+};
+
 struct pcie {
 	struct nvme_transport t;
 	struct vfio_pci v;
-	bool is_cut;
+	struct relink link;
+	struct list regions;
 	struct pcie_event event[EVENTS_MAX];
 	unsigned watched; /* events that the loop still has */
 };
@@ -50,38 +62,50 @@ static volatile uint32_t *at(struct pcie *p, uint32_t off)
 	return (volatile uint32_t *)(void *)(p->v.bar + off);
 }
 
-static bool is_gone(const struct nvme_transport *t)
+static uint32_t bar_read32(struct nvme_transport *t, uint32_t off)
 {
-	const struct pcie *p = container_of(t, struct pcie, t);
+	return le32toh(*at(self(t), off));
+}
 
-	return p->is_cut || t->gone;
+static void bar_write32(struct nvme_transport *t, uint32_t off, uint32_t value)
+{
+	/* What was written to memory before is there when the device sees this. */
+	fence_full();
+	*at(self(t), off) = htole32(value);
+}
+
+/* In two halves: not every bridge passes 64 bits on whole. */
+static void bar_write64(struct nvme_transport *t, uint32_t off, uint64_t value)
+{
+	bar_write32(t, off, (uint32_t)value);
+	bar_write32(t, off + 4, (uint32_t)(value >> 32));
+}
+
+static uint64_t bar_cap(struct nvme_transport *t)
+{
+	uint32_t low = bar_read32(t, NVME_REG_CAP);
+
+	return (uint64_t)bar_read32(t, NVME_REG_CAP + 4) << 32 | low;
 }
 
 static uint32_t pcie_read32(struct nvme_transport *t, uint32_t off)
 {
-	return is_gone(t) ? NVME_REG_GONE : le32toh(*at(self(t), off));
+	return relink_read32(&self(t)->link, off);
 }
 
-/* In two halves: not every bridge passes 64 bits on whole. */
 static uint64_t pcie_read64(struct nvme_transport *t, uint32_t off)
 {
-	uint32_t low = pcie_read32(t, off);
-
-	return (uint64_t)pcie_read32(t, off + 4) << 32 | low;
+	return relink_read64(&self(t)->link, off);
 }
 
 static void pcie_write32(struct nvme_transport *t, uint32_t off, uint32_t value)
 {
-	/* What was written to memory before is there when the device sees this. */
-	fence_full();
-	if (!is_gone(t))
-		*at(self(t), off) = htole32(value);
+	relink_write32(&self(t)->link, off, value);
 }
 
 static void pcie_write64(struct nvme_transport *t, uint32_t off, uint64_t value)
 {
-	pcie_write32(t, off, (uint32_t)value);
-	pcie_write32(t, off + 4, (uint32_t)(value >> 32));
+	relink_write64(&self(t)->link, off, value);
 }
 
 static volatile uint32_t *pcie_doorbell(struct nvme_transport *t, uint32_t off)
@@ -95,22 +119,38 @@ static volatile uint32_t *pcie_doorbell(struct nvme_transport *t, uint32_t off)
 
 static int pcie_map(struct nvme_transport *t, struct mem_region *r, uint64_t *ret_dma)
 {
-	int rc = vfio_pci_map(&self(t)->v, r->addr, r->len_bytes, ret_dma);
+	struct pcie_region *n = mem_calloc(1, sizeof(*n));
+	int rc = n ? vfio_pci_map(&self(t)->v, r->addr, r->len_bytes, &n->dma) : -ENOMEM;
 
-	return rc == -EINVAL ? -ENOTSUP : rc; /* not whole pages: not this kind of memory */
+	if (rc) {
+		mem_free(n);
+		return rc == -EINVAL ? -ENOTSUP : rc; /* not whole pages: not this kind of memory */
+	}
+	n->addr = r->addr;
+	n->len_bytes = r->len_bytes;
+	list_push(&self(t)->regions, &n->link);
+	*ret_dma = n->dma;
+	return 0;
 }
 
 static void pcie_unmap(struct nvme_transport *t, struct mem_region *r, uint64_t dma)
 {
+	struct pcie_region *n, *tmp;
+
 	vfio_pci_unmap(&self(t)->v, dma);
+	list_for_each_safe (n, tmp, &self(t)->regions, link) {
+		if (n->dma != dma)
+			continue;
+		list_del(&n->link);
+		mem_free(n);
+	}
 }
 
 static void pcie_cut(struct nvme_transport *t)
 {
-	struct pcie *p = self(t);
-
-	p->is_cut = true;
-	vfio_pci_close(&p->v);
+	relink_stop(&self(t)->link);
+	t->gone = true;
+	vfio_pci_close(&self(t)->v);
 }
 
 static int pcie_reset(struct nvme_transport *t)
@@ -131,7 +171,7 @@ static void event_ready(struct loop_fd *f, uint32_t revents)
 	if (e != &e->pcie->event[EVENT_NOTIFY] || e->pcie->t.gone)
 		return;
 	log_warn("%s: the kernel wants the device back", e->pcie->v.name);
-	e->pcie->t.gone = true;
+	relink_lost(&e->pcie->link);
 }
 
 static void event_gone(struct loop_fd *f)
@@ -163,18 +203,23 @@ static int event_new(struct pcie *p, unsigned i)
 	return 0;
 }
 
-/* @count vectors, each with an eventfd of its own. */
 static int vectors_new(struct pcie *p, unsigned count)
 {
-	int fds[VFIO_VECTORS_MAX], rc = 0;
+	int rc = 0;
 
-	for (unsigned i = 0; i < count && !rc; i++) {
+	for (unsigned i = 0; i < count && !rc; i++)
 		rc = event_new(p, EVENT_VECTOR + i);
-		fds[i] = p->event[EVENT_VECTOR + i].f.fd;
-	}
-	if (!rc && count)
-		rc = vfio_pci_vectors(&p->v, fds, count);
 	return rc;
+}
+
+/* The eventfds that there are, to the device: each vector its own. */
+static int vectors_set(struct pcie *p)
+{
+	int fds[VFIO_VECTORS_MAX];
+
+	for (unsigned i = 0; i < p->t.vectors; i++)
+		fds[i] = p->event[EVENT_VECTOR + i].f.fd;
+	return p->t.vectors ? vfio_pci_vectors(&p->v, fds, p->t.vectors) : 0;
 }
 
 static int events_new(struct pcie *p, const struct nvme_device *d, struct pst_err *err)
@@ -193,12 +238,77 @@ static int events_new(struct pcie *p, const struct nvme_device *d, struct pst_er
 	if (d->interrupts)
 		count = MIN(p->v.vectors, 1 + d->host.queues_max);
 	rc = vectors_new(p, count);
+	p->t.vectors = count;
+	if (!rc)
+		rc = vectors_set(p);
 	if (rc)
 		return err_set(err, rc, "%s: no interrupts: %s", p->v.name, strerror(-rc));
-	p->t.vectors = count;
 	p->t.polled = !d->interrupts;
 	return 0;
 }
+
+/* --- lost, and found --- */
+
+static void bar_lost(struct nvme_transport *t)
+{
+	vfio_pci_lose(&self(t)->v);
+}
+
+/* As after power on: the kernel has reset it, where it can be reset. */
+static int be_disabled(struct pcie *p, struct pst_err *err)
+{
+	uint32_t csts = bar_read32(&p->t, NVME_REG_CSTS), cc = bar_read32(&p->t, NVME_REG_CC);
+
+	if (csts == NVME_REG_GONE || cc == NVME_REG_GONE)
+		return err_set(err, -ENOENT, "%s: it does not answer", p->v.name);
+	if ((csts & NVME_CSTS_RDY) || (cc & NVME_CC_EN))
+		return err_set(err, -ENODEV, "%s: it is there again, but not reset", p->v.name);
+	return 0;
+}
+
+static int give_again(struct pcie *p)
+{
+	struct pcie_region *r;
+	int rc;
+
+	list_for_each (r, &p->regions, link) {
+		rc = vfio_pci_map_again(&p->v, r->addr, r->len_bytes, r->dma);
+		if (rc)
+			return rc;
+	}
+	rc = vfio_pci_notify(&p->v, p->event[EVENT_NOTIFY].f.fd);
+	return rc && rc != -ENOTSUP ? rc : vectors_set(p);
+}
+
+static int bar_find(struct nvme_transport *t)
+{
+	struct pcie *p = self(t);
+	struct pst_err err = {.text = "its memory, or its interrupts"};
+	int rc = vfio_pci_open_again(&p->v, CLASS_NVME, t->vectors, &err);
+
+	if (!rc) {
+		rc = be_disabled(p, &err);
+		if (!rc)
+			rc = give_again(p);
+		if (rc)
+			vfio_pci_lose(&p->v);
+	}
+	/* That it is not there, or not with vfio-pci, is what it is looked for for. */
+	if (rc && rc != -ENOENT && rc != -EBUSY && !p->link.told) {
+		log_warn("nvme: %s (%s)", err.text, strerror(-rc));
+		p->link.told = true;
+	}
+	return rc;
+}
+
+static const struct relink_ops bar_ops = {
+        .read32 = bar_read32,
+        .write32 = bar_write32,
+        .write64 = bar_write64,
+        .lost = bar_lost,
+        .find = bar_find,
+        .cap = bar_cap,
+};
 
 /* --- */
 
@@ -206,6 +316,7 @@ static void pcie_close(struct nvme_transport *t)
 {
 	struct pcie *p = self(t);
 
+	relink_stop(&p->link);
 	for (unsigned i = 0; i < EVENTS_MAX; i++) {
 		if (p->event[i].watched)
 			loop_fd_del(t->loop, &p->event[i].f, event_gone);
@@ -242,6 +353,7 @@ static int pcie_connect(struct nvme_transport **ret_t, const struct nvme_device 
 	if (!p)
 		return err_set(err, -ENOMEM, "out of memory");
 	p->t = (struct nvme_transport){.ops = &pcie_ops, .loop = loop, .mem_kind = MEM_HOST};
+	list_init(&p->regions);
 	rc = vfio_pci_open(&p->v, d->spec, CLASS_NVME, err);
 	if (rc) {
 		mem_free(p);
@@ -252,6 +364,8 @@ static int pcie_connect(struct nvme_transport **ret_t, const struct nvme_device 
 		pcie_close(&p->t);
 		return rc;
 	}
+	relink_init(&p->link, &p->t, &bar_ops, p->v.name,
+	            d->reconnect_s ? nvme_device_patience(d) : 0);
 	*ret_t = &p->t;
 	return 0;
 }
@@ -262,6 +376,9 @@ static const char help[] =
         "nvme:BUS:DEV.FN        an NVMe controller on the PCI bus that was handed over to us\n"
         "                       (penstock nvme bind): driven from user space, by VFIO\n"
         "  nsid=N               the namespace (1)\n"
+        "  reconnect=SECONDS    how long to look for it when it was pulled out, or the kernel "
+        "took\n"
+        "                       it, before it counts as gone (60); 0: not at all\n"
         "  interrupts=0|1       sleep until the device interrupts; else it is polled (0)\n"
         "  entries=N            of the I/O queue, 2 to 4096 (1024, or what the device takes)\n"
         "  timeout=MS           a command that takes longer is aborted (10000)\n"
@@ -271,6 +388,7 @@ static const char help[] =
 static int pcie_parse(struct nvme_device *d, const char *rest, struct pst_err *err)
 {
 	struct options o;
+	uint64_t reconnect = 60;
 	int rc = options_parse(&o, rest, err);
 
 	if (rc)
@@ -281,6 +399,9 @@ static int pcie_parse(struct nvme_device *d, const char *rest, struct pst_err *e
 		rc = nvme_device_common(d, &o, err);
 	if (!rc)
 		rc = options_bool(&o, "interrupts", &d->interrupts, err);
+	if (!rc)
+		rc = nvme_device_ranged(&o, "reconnect", 0, 500, &reconnect, err);
+	d->reconnect_s = (uint32_t)reconnect;
 	if (!rc)
 		rc = options_finish(&o, "nvme", err);
 	options_done(&o);

@@ -43,19 +43,20 @@ enum nvme_reg {
 #define NVME_DB_CQ(qid, dstrd) ((2u * (qid) + 1) << (2 + (dstrd)))
 
 /* CAP (Base figure 36) */
-#define NVME_CAP_MQES(cap)   ((unsigned)((cap)&0xffff)) /* 0's based */
-#define NVME_CAP_CQR(cap)    ((unsigned)((cap) >> 16) & 1)
-#define NVME_CAP_AMS(cap)    ((unsigned)((cap) >> 17) & 3)
-#define NVME_CAP_TO(cap)     ((unsigned)((cap) >> 24) & 0xff) /* units of 500 ms */
-#define NVME_CAP_DSTRD(cap)  ((unsigned)((cap) >> 32) & 0xf)  /* stride is 4 << DSTRD bytes */
-#define NVME_CAP_NSSRS(cap)  ((unsigned)((cap) >> 36) & 1)
-#define NVME_CAP_CSS(cap)    ((unsigned)((cap) >> 37) & 0xff)
-#define NVME_CAP_MPSMIN(cap) ((unsigned)((cap) >> 48) & 0xf) /* page is 4096 << MPS bytes */
-#define NVME_CAP_MPSMAX(cap) ((unsigned)((cap) >> 52) & 0xf)
-#define NVME_CAP_CRMS(cap)   ((unsigned)((cap) >> 59) & 3)
-#define NVME_CAP_CSS_NVM     0x01u /* NVM command set */
-#define NVME_CAP_CSS_IOCS    0x40u /* one or more I/O command sets (Identify CNS 1Ch tells) */
-#define NVME_CAP_CSS_NONE    0x80u /* no I/O command set */
+#define NVME_CAP_MQES(cap)       ((unsigned)((cap)&0xffff)) /* 0's based */
+#define NVME_CAP_CQR(cap)        ((unsigned)((cap) >> 16) & 1)
+#define NVME_CAP_AMS(cap)        ((unsigned)((cap) >> 17) & 3)
+#define NVME_CAP_TO(cap)         ((unsigned)((cap) >> 24) & 0xff) /* units of 500 ms */
+#define NVME_CAP_DSTRD(cap)      ((unsigned)((cap) >> 32) & 0xf)  /* stride is 4 << DSTRD bytes */
+#define NVME_CAP_NSSRS(cap)      ((unsigned)((cap) >> 36) & 1)
+#define NVME_CAP_CSS(cap)        ((unsigned)((cap) >> 37) & 0xff)
+#define NVME_CAP_MPSMIN(cap)     ((unsigned)((cap) >> 48) & 0xf) /* page is 4096 << MPS bytes */
+#define NVME_CAP_MPSMAX(cap)     ((unsigned)((cap) >> 52) & 0xf)
+#define NVME_CAP_CRMS(cap)       ((unsigned)((cap) >> 59) & 3)
+#define NVME_CAP_CRMS_WITH_MEDIA 1u /* CRTO says how long it takes; all of 2.0 and later have it */
+#define NVME_CAP_CSS_NVM         0x01u /* NVM command set */
+#define NVME_CAP_CSS_IOCS        0x40u /* one or more I/O command sets (Identify CNS 1Ch tells) */
+#define NVME_CAP_CSS_NONE        0x80u /* no I/O command set */
 
 /* VS (Base figure 38): 2.0 */
 #define NVME_VERSION(major, minor, tertiary) \
@@ -657,6 +658,7 @@ enum nvme_feature_sel {
 #define NVME_FEATCAP_CHANGEABLE (1u << 2)
 #define NVME_QUEUES_NSQ(dw)     ((dw)&0xffff) /* 0's based */
 #define NVME_QUEUES_NCQ(dw)     ((dw) >> 16)
+#define NVME_VECTOR_CD          (1u << 16) /* Interrupt Vector Configuration: no coalescing */
 #define NVME_HOST_ID_EXHID      1u
 
 /* --- asynchronous events (Base 5.2): dword 0 of the completion --- */

@@ -89,7 +89,7 @@ static unsigned answer_data(struct tcp_cmd *c, bool with_flag)
 	unsigned n = 2;
 
 	memset(&c->data, 0, sizeof(c->data));
-	c->data.cccid = c->k.cmd.cid;
+	c->data.cccid = c->k.cqe.cid; /* the command's, or what the fault plan makes of it */
 	c->data.datal = le32_make(c->k.len);
 	c->iov[0].iov_base = c->data_room;
 	c->iov[0].iov_len =

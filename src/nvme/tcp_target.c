@@ -257,6 +257,7 @@ static int ctrlr_make(struct tcp_assoc *a, uint32_t kato_ms, struct pst_err *err
 	o.fabrics = true;
 	o.icd_bytes = TCP_ICD_ADMIN;
 	o.kato_ms = MIN(kato_ms, TCP_KATO_MAX_MS);
+	memcpy(o.host_id, a->hostid, sizeof(o.host_id));
 	o.arg = a;
 	if (!a->discovery)
 		return target_host_begin(&a->host, &o, err);

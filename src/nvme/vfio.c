@@ -160,6 +160,7 @@ static int open_container(struct vfio_pci *v, struct pst_err *err)
 		               errno == EPERM
 		                       ? " (without interrupt remapping VFIO takes no device)"
 		                       : "");
+	v->iommu_set = true;
 	return 0;
 }
 
@@ -181,7 +182,7 @@ static const void *capability(const void *info, uint32_t len, uint32_t off, uint
 	return NULL;
 }
 
-static int take_ranges(struct vfio_pci *v, const void *info, uint32_t len, uint32_t cap_offset)
+static int take_ranges(struct iova_space *s, const void *info, uint32_t len, uint32_t cap_offset)
 {
 	const struct vfio_iommu_type1_info_cap_iova_range *c =
 	        capability(info, len, cap_offset, VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE, sizeof(*c));
@@ -190,17 +191,18 @@ static int take_ranges(struct vfio_pci *v, const void *info, uint32_t len, uint3
 
 	if (!c) {
 		/* An old kernel: what any IOMMU has, without the window of message interrupts. */
-		rc = iova_allow(&v->iova, IOVA_FIRST, 0xfedfffff);
-		return rc ? rc : iova_allow(&v->iova, 1ull << 32, (1ull << 39) - 1);
+		rc = iova_allow(s, IOVA_FIRST, 0xfedfffff);
+		return rc ? rc : iova_allow(s, 1ull << 32, (1ull << 39) - 1);
 	}
 	room = (size_t)((const char *)info + len - (const char *)c->iova_ranges) /
 	       sizeof(c->iova_ranges[0]);
 	for (uint32_t i = 0; i < c->nr_iovas && i < room && !rc; i++)
-		rc = iova_allow(&v->iova, c->iova_ranges[i].start, c->iova_ranges[i].end);
+		rc = iova_allow(s, c->iova_ranges[i].start, c->iova_ranges[i].end);
 	return rc == -ENOSPC ? 0 : rc; /* the ones that we have are enough */
 }
 
-static int learn_iommu(struct vfio_pci *v, struct pst_err *err)
+/* What it allows, into @s. */
+static int learn_iommu(struct vfio_pci *v, struct iova_space *s, struct pst_err *err)
 {
 	struct vfio_iommu_type1_info *info = mem_calloc(1, INFO_MAX);
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
@@ -216,10 +218,10 @@ static int learn_iommu(struct vfio_pci *v, struct pst_err *err)
 		rc = err_set(err, -ENOTSUP, "%s: the IOMMU's pages are larger than the system's",
 		             v->name);
 	else
-		rc = take_ranges(v, info, MIN(info->argsz, INFO_MAX),
+		rc = take_ranges(s, info, MIN(info->argsz, INFO_MAX),
 		                 info->flags & VFIO_IOMMU_INFO_CAPS ? info->cap_offset : 0);
 	mem_free(info);
-	if (!rc && !v->iova.allowed_count)
+	if (!rc && !s->allowed_count)
 		rc = err_set(err, -ENOTSUP, "%s: the IOMMU allows no addresses", v->name);
 	return rc;
 }
@@ -257,7 +259,10 @@ static int map_bar(struct vfio_pci *v, struct vfio_region_info *r, struct pst_er
 
 	if (!bytes)
 		return err_set(err, rc ? rc : -ENOTSUP, "%s: BAR 0 can't be mapped", v->name);
-	p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, v->device, (off_t)r->offset);
+	if (v->bar && bytes != v->bar_bytes)
+		return err_set(err, -ENODEV, "%s: BAR 0 has another size now", v->name);
+	p = mmap(v->bar, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | (v->bar ? MAP_FIXED : 0),
+	         v->device, (off_t)r->offset);
 	if (p == MAP_FAILED)
 		return err_set(err, -errno, "%s: BAR 0: %s", v->name, strerror(errno));
 	v->bar = p;
@@ -330,8 +335,30 @@ int vfio_pci_open(struct vfio_pci *v, const char *name, uint32_t class24, struct
 	snprintf(v->name, sizeof(v->name), "%s", name);
 	if ((rc = look_up(name, class24, group, sizeof(group), err)) ||
 	    (rc = open_group(v, group, err)) || (rc = open_container(v, err)) ||
-	    (rc = learn_iommu(v, err)) || (rc = open_device(v, err)))
+	    (rc = learn_iommu(v, &v->iova, err)) || (rc = open_device(v, err)))
 		vfio_pci_done(v);
+	return rc;
+}
+
+int vfio_pci_open_again(struct vfio_pci *v, uint32_t class24, unsigned vectors, struct pst_err *err)
+{
+	struct iova_space now = {0};
+	char group[32];
+	int rc;
+
+	pst_assert(v->lost && v->bar);
+	v->vectors = 0;
+	if (!(rc = look_up(v->name, class24, group, sizeof(group), err)) &&
+	    !(rc = open_group(v, group, err)) && !(rc = open_container(v, err)) &&
+	    !(rc = learn_iommu(v, &now, err)) && !(rc = open_device(v, err)) &&
+	    (!iova_allows(&now, &v->iova) || v->vectors < vectors))
+		rc = err_set(err, -ENODEV, "%s: it is there again, but with %s", v->name,
+		             v->vectors < vectors ? "fewer interrupts" : "other addresses");
+	iova_done(&now);
+	if (rc)
+		vfio_pci_lose(v);
+	else
+		v->lost = false;
 	return rc;
 }
 
@@ -342,6 +369,17 @@ static void close_fd(int *fd)
 	if (*fd >= 0)
 		close(*fd);
 	*fd = -1;
+}
+
+/* Memory that the device still reaches must not be used for anything else. (That a part of it was never
+ * mapped, after an opening that was not finished, is no error to the kernel.) */
+static void iommu_unmap(struct vfio_pci *v, const struct iova_range *r)
+{
+	struct vfio_iommu_type1_dma_unmap u = {
+	        .argsz = sizeof(u), .iova = r->first, .size = r->last - r->first + 1};
+
+	if (v->container >= 0 && v->iommu_set)
+		pst_assert(!ioctl(v->container, VFIO_IOMMU_UNMAP_DMA, &u));
 }
 
 /* Doorbells that somebody still rings, by a pointer from before, do no harm. */
@@ -356,17 +394,33 @@ static void bar_to_memory(struct vfio_pci *v)
 		memset(v->bar, 0xff, v->bar_bytes);
 }
 
-void vfio_pci_close(struct vfio_pci *v)
+/* From now on it reaches nothing. What was mapped is still taken. */
+static void disconnect(struct vfio_pci *v)
 {
 	if (v->device >= 0 && bus_master(v, false))
 		log_debug("%s: does not take bus mastering away: it is gone, probably", v->name);
-	while (v->iova.used_count)
-		vfio_pci_unmap(v, v->iova.used[v->iova.used_count - 1].first);
+	for (size_t i = 0; i < v->iova.used_count; i++)
+		iommu_unmap(v, &v->iova.used[i]);
 	bar_to_memory(v);
 	/* The kernel resets it now, and takes the IOMMU's table down with the container. */
 	close_fd(&v->device);
 	close_fd(&v->group);
 	close_fd(&v->container);
+	v->iommu_set = false;
+}
+
+void vfio_pci_close(struct vfio_pci *v)
+{
+	disconnect(v);
+	while (v->iova.used_count)
+		iova_give(&v->iova, v->iova.used[v->iova.used_count - 1].first);
+	v->lost = false;
+}
+
+void vfio_pci_lose(struct vfio_pci *v)
+{
+	disconnect(v);
+	v->lost = true;
 }
 
 void vfio_pci_done(struct vfio_pci *v)
@@ -390,44 +444,54 @@ static uint64_t alignment(uint64_t page, size_t len_bytes)
 	return align;
 }
 
+static int iommu_map(struct vfio_pci *v, const void *addr, size_t len_bytes, uint64_t dma)
+{
+	struct vfio_iommu_type1_dma_map m = {.argsz = sizeof(m),
+	                                     .flags = VFIO_DMA_MAP_FLAG_READ |
+	                                              VFIO_DMA_MAP_FLAG_WRITE,
+	                                     .vaddr = (uintptr_t)addr,
+	                                     .iova = dma,
+	                                     .size = len_bytes};
+	int rc = ioctl(v->container, VFIO_IOMMU_MAP_DMA, &m) ? -errno : 0;
+
+	if (rc)
+		log_warn("%s: %zu bytes can't be mapped: %s%s", v->name, len_bytes, strerror(-rc),
+		         rc == -ENOMEM ? " (is the limit of locked memory, ulimit -l, high enough?)"
+		                       : "");
+	return rc;
+}
+
 int vfio_pci_map(struct vfio_pci *v, void *addr, size_t len_bytes, uint64_t *ret_dma)
 {
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), dma;
-	struct vfio_iommu_type1_dma_map m = {.argsz = sizeof(m)};
 	int rc;
 
-	if (v->container < 0)
+	if (v->container < 0 && !v->lost)
 		return -ENODEV;
 	/* Part of a page would show the device the rest of it. */
 	if (!IS_ALIGNED((uintptr_t)addr, page) || !len_bytes || !IS_ALIGNED(len_bytes, page))
 		return -EINVAL;
 	rc = iova_take(&v->iova, len_bytes, alignment(page, len_bytes), &dma);
-	if (rc)
-		return rc;
-	m.flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE;
-	m.vaddr = (uintptr_t)addr;
-	m.iova = dma;
-	m.size = len_bytes;
-	if (ioctl(v->container, VFIO_IOMMU_MAP_DMA, &m)) {
-		rc = -errno;
+	if (!rc && !v->lost && (rc = iommu_map(v, addr, len_bytes, dma)))
 		iova_give(&v->iova, dma);
-		log_warn("%s: %zu bytes can't be mapped: %s%s", v->name, len_bytes, strerror(-rc),
-		         rc == -ENOMEM ? " (is the limit of locked memory, ulimit -l, high enough?)"
-		                       : "");
-		return rc;
-	}
-	*ret_dma = dma;
-	return 0;
+	if (!rc)
+		*ret_dma = dma;
+	return rc;
+}
+
+int vfio_pci_map_again(struct vfio_pci *v, void *addr, size_t len_bytes, uint64_t dma)
+{
+	pst_assert(!v->lost);
+	return iommu_map(v, addr, len_bytes, dma);
 }
 
 void vfio_pci_unmap(struct vfio_pci *v, uint64_t dma)
 {
 	uint64_t len = iova_give(&v->iova, dma);
-	struct vfio_iommu_type1_dma_unmap u = {.argsz = sizeof(u), .iova = dma, .size = len};
+	const struct iova_range r = {.first = dma, .last = dma + len - 1};
 
-	/* Memory that the device still reaches must not be used for anything else. */
-	if (len && v->container >= 0)
-		pst_assert(!ioctl(v->container, VFIO_IOMMU_UNMAP_DMA, &u));
+	if (len)
+		iommu_unmap(v, &r);
 }
 
 /* --- interrupts and resets --- */

@@ -18,11 +18,12 @@
 struct vfio_pci {
 	char name[VFIO_PCI_NAME_MAX]; /* 0000:01:00.0 */
 	int container, group, device;
-	uint8_t *bar; /* BAR 0, or plain memory of ones once it was closed */
+	bool lost;    /* vfio_pci_lose() */
+	uint8_t *bar; /* BAR 0, or plain memory of ones once it was closed or lost */
 	size_t bar_bytes;
 	uint64_t config_off; /* of configuration space in the device's file */
 	unsigned vectors;    /* MSI-X that the function has */
-	bool can_reset;
+	bool can_reset, iommu_set;
 	struct iova_space iova;
 };
 
@@ -45,9 +46,24 @@ int vfio_pci_open(struct vfio_pci *v, const char *name, uint32_t class24, struct
 void vfio_pci_close(struct vfio_pci *v);
 void vfio_pci_done(struct vfio_pci *v);
 
+/*
+ * It went away: as vfio_pci_close(), but the function may be opened again. Addresses that were given
+ * out stay so, and more are given out meanwhile.
+ */
+void vfio_pci_lose(struct vfio_pci *v);
+/*
+ * Opens it again: BAR 0 comes to where it was, with as many bytes, and with at least @vectors
+ * vectors; the IOMMU allows the addresses that were given out. Nothing is mapped yet: that is for
+ * vfio_pci_map_again(). On any error it is lost as before.
+ */
+int vfio_pci_open_again(struct vfio_pci *v, uint32_t class24, unsigned vectors,
+                        struct pst_err *err);
+
 /* Whole pages. *ret_dma: where the device finds them. -EINVAL, -ENOSPC, -ENOMEM (also: more than may
- * be locked, RLIMIT_MEMLOCK), -ENODEV (closed). */
+ * be locked, RLIMIT_MEMLOCK), -ENODEV (closed). While it is lost the address alone is given out. */
 int vfio_pci_map(struct vfio_pci *v, void *addr, size_t len_bytes, uint64_t *ret_dma);
+/* After vfio_pci_open_again(), at the address that it had. */
+int vfio_pci_map_again(struct vfio_pci *v, void *addr, size_t len_bytes, uint64_t dma);
 void vfio_pci_unmap(struct vfio_pci *v, uint64_t dma);
 
 /* Signals eventfds: vector i rings fds[i]. 0 vectors switch interrupts off. */

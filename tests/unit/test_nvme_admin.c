@@ -449,6 +449,38 @@ static void test_fault_remove(void **state)
 	rig_free(r);
 }
 
+/* The link is down for as long as the plan says; then there is a controller as after power on. */
+static void test_fault_link(void **state)
+{
+	struct rig *r = rig_plan("link:q=1,after=1,ms=20");
+	uint8_t *b = rig_mem(r, 4096, 4096);
+	struct nvme_cmd read = rig_rw(NVME_IO_READ, 1, 0, 1, rig_addr(r, b), 0);
+	uint64_t cap = nvme_ctrlr_reg_read(r->ctrlr, NVME_REG_CAP, 8);
+	struct nvme_cqe cqe;
+
+	assert_int_equal(rig_exec(r, &r->io, &read, NULL), 0);
+	rig_submit(&r->io, &read);
+	rig_submit(&r->io, &read);
+	rig_run(r, 5);
+	assert_true(nvme_ctrlr_unlinked(r->ctrlr));
+	for (uint32_t off = 0; off < NVME_REG_DOORBELL; off += 4)
+		assert_int_equal(rig_reg(r, off), NVME_REG_GONE);
+	for (unsigned i = 0; i < 100 && nvme_ctrlr_unlinked(r->ctrlr); i++)
+		loop_turn(r->loop, NSEC_PER_MSEC);
+	assert_false(nvme_ctrlr_unlinked(r->ctrlr));
+	assert_false(rig_reap(&r->io, &cqe));
+	assert_true(nvme_ctrlr_reg_read(r->ctrlr, NVME_REG_CAP, 8) == cap);
+	assert_int_equal(rig_reg(r, NVME_REG_CSTS), 0);
+	assert_int_equal(rig_reg(r, NVME_REG_CC), 0);
+	assert_int_equal(rig_reg(r, NVME_REG_AQA), 0);
+	rig_enable(r, 0);
+	rig_io_queue(r, &r->io, 1, RIG_ENTRIES);
+	assert_int_equal(rig_exec(r, &r->io, &read, NULL), 0);
+	/* Taken away for good while it is down. */
+	nvme_ctrlr_unlink(r->ctrlr, 10);
+	rig_free(r);
+}
+
 /* --- each allocation that fails --- */
 
 static void sweep_new(struct rig *r, uint64_t n, bool *ret_done)
@@ -502,6 +534,7 @@ int main(void)
 	        cmocka_unit_test(test_cid_conflict),   cmocka_unit_test(test_plan_syntax),
 	        cmocka_unit_test(test_faults),         cmocka_unit_test(test_fault_fatal),
 	        cmocka_unit_test(test_fault_remove),   cmocka_unit_test(test_alloc_failures),
+	        cmocka_unit_test(test_fault_link),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -24,6 +24,8 @@ static void test_registers(void **state)
 	assert_int_equal(NVME_CAP_MPSMIN(cap), 0);
 	assert_int_equal(NVME_CAP_MPSMAX(cap), 4);
 	assert_true(NVME_CAP_TO(cap) > 0);
+	assert_int_equal(NVME_CAP_CRMS(cap), NVME_CAP_CRMS_WITH_MEDIA);
+	assert_int_equal(rig_reg(r, NVME_REG_CRTO), NVME_CAP_TO(cap));
 	assert_int_equal(cap, rig_reg(r, 0) | (uint64_t)rig_reg(r, 4) << 32);
 	assert_int_equal(rig_reg(r, NVME_REG_VS), 0x20000);
 	assert_int_equal(rig_reg(r, NVME_REG_CSTS), 0);
@@ -149,9 +151,9 @@ static void test_create_errors(void **state)
 	assert_int_equal(admin(r, create(r, sq, 7 << 16 | 2, 2 << 16 | 1)),
 	                 DNR(NVME_SC_CQ_INVALID));
 	assert_int_equal(admin(r, create(r, sq, 7 << 16 | 2, 0 << 16 | 1)),
-	                 DNR(NVME_SC_CQ_INVALID));
+	                 DNR(NVME_SC_QID_INVALID));
 	assert_int_equal(admin(r, create(r, sq, 7 << 16 | 2, 99 << 16 | 1)),
-	                 DNR(NVME_SC_CQ_INVALID));
+	                 DNR(NVME_SC_QID_INVALID));
 	assert_int_equal(admin(r, create(r, sq, 7 << 16 | 1, 1 << 16 | 1)),
 	                 DNR(NVME_SC_QID_INVALID));
 	assert_int_equal(admin(r, create(r, sq, 7 << 16 | 5, 1 << 16 | 1)),
@@ -408,13 +410,31 @@ static void test_features(void **state)
 	assert_int_equal(SET(NVME_FEAT_ERROR_RECOVERY, 1 << 16), DNR(NVME_SC_INVALID_FIELD));
 	assert_int_equal(SET(NVME_FEAT_VECTOR, 5), DNR(NVME_SC_INVALID_FIELD));
 	assert_int_equal(SET(NVME_FEAT_VECTOR, 4), 0);
+	assert_int_equal(SET(NVME_FEAT_VECTOR, NVME_VECTOR_CD | 3), 0);
+	assert_int_equal(GET(NVME_FEAT_VECTOR, 3, &v), 0);
+	assert_int_equal(v, NVME_VECTOR_CD | 3);
+	assert_int_equal(GET(NVME_FEAT_VECTOR, 4, &v), 0);
+	assert_int_equal(v, 4);
+	assert_int_equal(GET(NVME_FEAT_VECTOR | 1 << 8, 3, &v), 0); /* the default */
+	assert_int_equal(v, 3);
+	assert_int_equal(GET(NVME_FEAT_VECTOR, 5, &v), DNR(NVME_SC_INVALID_FIELD));
+	assert_int_equal(SET(NVME_FEAT_COALESCING, 0x1234), 0);
+	assert_int_equal(GET(NVME_FEAT_COALESCING, 0, &v), 0);
+	assert_int_equal(v, 0x1234);
 	/* mem: has no volatile cache. */
 	assert_int_equal(SET(NVME_FEAT_WRITE_CACHE, 1), DNR(NVME_SC_INVALID_FIELD));
 	assert_int_equal(GET(NVME_FEAT_QUEUES, 0, &v), 0);
 	assert_int_equal(v, 3 << 16 | 3);
 	assert_int_equal(SET(NVME_FEAT_QUEUES, 0), DNR(NVME_SC_SEQUENCE)); /* a queue exists */
 	assert_int_equal(SET(NVME_FEAT_QUEUES, 0xffff), DNR(NVME_SC_INVALID_FIELD));
-	assert_int_equal(SET(NVME_FEAT_HOST_ID, 0), DNR(NVME_SC_HOSTID_FORMAT));
+	/* Host ids: one form for all controllers of the subsystem. */
+	memset(data, 0xcd, 16);
+	assert_int_equal(SET(NVME_FEAT_HOST_ID, 0), 0);
+	assert_int_equal(GET(NVME_FEAT_HOST_ID, 1, NULL), DNR(NVME_SC_HOSTID_FORMAT));
+	memset(data, 0, 16);
+	assert_int_equal(GET(NVME_FEAT_HOST_ID, 0, NULL), 0);
+	assert_int_equal(data[7], 0xcd);
+	assert_int_equal(data[8], 0);
 	memset(data, 0xab, 16);
 	assert_int_equal(SET(NVME_FEAT_HOST_ID, 1), 0);
 	memset(data, 0, 32);
@@ -425,6 +445,10 @@ static void test_features(void **state)
 	assert_int_equal(SET(NVME_FEAT_TEMPERATURE, 1 << 20 | 77), 0);
 	assert_int_equal(GET(NVME_FEAT_TEMPERATURE, 1 << 20, &v), 0);
 	assert_int_equal(v, 77);
+	assert_int_equal(GET(NVME_FEAT_TEMPERATURE, 2 << 20, &v), DNR(NVME_SC_INVALID_FIELD));
+	assert_int_equal(GET(NVME_FEAT_TEMPERATURE, 3 << 16, &v), DNR(NVME_SC_INVALID_FIELD));
+	assert_int_equal(GET(NVME_FEAT_TEMPERATURE, 0, &v), 0);
+	assert_int_equal(v, 343);
 	{
 		struct nvme_cmd cmd = rig_cmd(NVME_ADMIN_SET_FEATURES, 1);
 
@@ -433,6 +457,23 @@ static void test_features(void **state)
 		cmd.nsid = le32_make(9);
 		assert_int_equal(admin(r, cmd), DNR(NVME_SC_INVALID_NS));
 	}
+	rig_free(r);
+}
+
+/* The two forms of a host's id don't go together; a fabric's controller has it from Connect. */
+static void test_host_ids(void **state)
+{
+	struct rig *r = rig_ready();
+	struct nvme_ctrlr_opts o = r->opts;
+	struct nvme_ctrlr *second;
+
+	o.fabrics = true;
+	o.host_id[15] = 9;
+	assert_int_equal(nvme_ctrlr_new(&second, r->subsys, &o, NULL), 0);
+	assert_int_equal(SET(NVME_FEAT_HOST_ID, 0), DNR(NVME_SC_HOSTID_FORMAT));
+	assert_int_equal(SET(NVME_FEAT_HOST_ID, 1), 0);
+	nvme_ctrlr_free(second);
+	assert_int_equal(SET(NVME_FEAT_HOST_ID, 0), 0);
 	rig_free(r);
 }
 
@@ -552,7 +593,7 @@ int main(void)
 	        cmocka_unit_test(test_shadow_doorbells), cmocka_unit_test(test_bad_admin),
 	        cmocka_unit_test(test_features),         cmocka_unit_test(test_queue_count),
 	        cmocka_unit_test(test_keep_alive),       cmocka_unit_test(test_abort),
-	        cmocka_unit_test(test_garbage),
+	        cmocka_unit_test(test_garbage),          cmocka_unit_test(test_host_ids),
 	};
 
 	return rig_run_group(tests, ARRAY_LEN(tests));

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "nvme/loop.h"
 
@@ -277,6 +278,12 @@ static void test_faults(void **state)
 	        {"fatal:after=500", true, false, true, 0},
 	        {"fatal:after=200,every=100,count=5", true, false, true, 0},
 	        {"remove:after=300", false, false, false, -ENODEV},
+	        {"link:after=300,ms=700", true, false, true, 0},
+	        {"link:after=300,ms=5", true, false, true, 0}, /* up before anybody looked */
+	        {"link:after=200,every=200,count=4,ms=400", true, false, true, 0},
+	        {"link:q=0,op=8,ms=300;drop:every=400,count=2", true, false, true, 0},
+	        {"link:after=300,ms=900000", true, false, true,
+	         -EIO}, /* longer than it is waited for */
 	        {"drop:q=0,op=8,count=2;drop:every=150,count=3", true, false, true, 0},
 	};
 
@@ -312,6 +319,22 @@ static void test_gives_up(void **state)
 	assert_int_equal(f.host->state, NVME_HOST_DEAD);
 	assert_int_equal(nvme_host_admin(f.host, &(struct nvme_cmd){.opc = 6}, NULL, 0, NULL, NULL),
 	                 -EIO);
+	fix_close(&f);
+}
+
+/* A link that is down while the controller's device is at work: nobody is answered before that has
+ * ended, whatever registers read as. */
+static void test_link_in_flight(void **state)
+{
+	struct fix f;
+
+	fix_open(&f, "fault:mem:2m?block=512&delay_us=900000&strict=1&timeout=3000");
+	assert_int_equal(nvme_ctrlr_faults(f.ctrlr, "link:after=60,every=50,count=3,ms=1", NULL),
+	                 0);
+	load(&f, 300);
+	assert_int_equal(f.dead, 0);
+	assert_true(f.aborted > 0);
+	assert_true(f.host->resets >= 3);
 	fix_close(&f);
 }
 
@@ -537,6 +560,41 @@ static void test_status_errno(void **state)
 		assert_true(nvme_status_errno((uint16_t)s) < 0);
 }
 
+/* The flags of the mapping that @addr lies in, as /proc has them; "": it says nothing of flags. */
+static void mapping_flags(const void *addr, char *ret_flags, size_t size)
+{
+	FILE *f = fopen("/proc/self/smaps", "re");
+	unsigned long first, last;
+	bool in = false;
+	char line[512];
+
+	*ret_flags = '\0';
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx-%lx ", &first, &last) == 2)
+			in = first <= (uintptr_t)addr && (uintptr_t)addr < last;
+		else if (in && !strncmp(line, "VmFlags:", 8))
+			snprintf(ret_flags, size, "%s", line + 8);
+	}
+	fclose(f);
+}
+
+/* Queues lie in no huge page, so that no payload can lie in the same one. */
+static void test_apart(void **state)
+{
+	char flags[512], payload[512];
+	struct fix f;
+
+	fix_open(&f, "mem:2m?block=512");
+	mapping_flags(f.mem->addr, payload, sizeof(payload));
+	mapping_flags(f.hq->q.sq, flags, sizeof(flags));
+	if (!access("/sys/kernel/mm/transparent_hugepage", F_OK) && flags[0]) {
+		assert_non_null(strstr(flags, " nh"));
+		assert_null(strstr(payload, " nh"));
+	}
+	fix_close(&f);
+}
+
 /* --- the public interface --- */
 
 static void test_public(void **state)
@@ -597,7 +655,8 @@ int main(void)
 	        cmocka_unit_test(test_events),        cmocka_unit_test(test_status_errno),
 	        cmocka_unit_test(test_resets_always), cmocka_unit_test(test_reset_in_reset),
 	        cmocka_unit_test(test_stuck),         cmocka_unit_test(test_gone),
-	        cmocka_unit_test(test_public),
+	        cmocka_unit_test(test_public),        cmocka_unit_test(test_link_in_flight),
+	        cmocka_unit_test(test_apart),
 	};
 
 	if (getenv("PST_TEST_LOG"))

@@ -49,6 +49,28 @@ static void test_iova_edges(void **state)
 	iova_done(&s);
 }
 
+/* What was given out must be allowed where it is to be used again. */
+static void test_iova_allows(void **state)
+{
+	struct iova_space s = {0}, now = {0};
+	uint64_t a, b;
+
+	assert_int_equal(iova_allow(&s, BASE, BASE + 8 * UNIT - 1), 0);
+	assert_true(iova_allows(&now, &s)); /* nothing is taken */
+	assert_int_equal(iova_take(&s, 3 * UNIT, UNIT, &a), 0);
+	assert_int_equal(iova_take(&s, UNIT, UNIT, &b), 0);
+	assert_false(iova_allows(&now, &s));
+	assert_int_equal(iova_allow(&now, BASE, BASE + 3 * UNIT - 1), 0);
+	assert_false(iova_allows(&now, &s));
+	assert_int_equal(iova_allow(&now, BASE + 3 * UNIT, BASE + 4 * UNIT - 1), 0);
+	assert_true(iova_allows(&now, &s));
+	assert_int_equal(iova_give(&s, a), 3 * UNIT);
+	assert_int_equal(iova_take(&s, 4 * UNIT, UNIT, &a), 0);
+	assert_false(iova_allows(&now, &s)); /* beyond the end */
+	iova_done(&s);
+	iova_done(&now);
+}
+
 /* The lowest place in the model that fits; -1: none. */
 static int model_find(const uint8_t *used, unsigned len, unsigned align)
 {
@@ -151,6 +173,7 @@ static void test_strings(void **state)
 	        {"nvme:ffff:ff:1f.7?entries=1", "entries", -EINVAL},
 	        {"nvme:ffff:ff:1f.7?lba=512", "lba", -EINVAL},
 	        {"nvme:ffff:ff:1f.7?interrupts=maybe", "interrupts", -EINVAL},
+	        {"nvme:ffff:ff:1f.7?reconnect=501", "reconnect", -EINVAL},
 	};
 	struct loop_opts lo;
 	struct loop *loop;
@@ -171,9 +194,8 @@ static void test_strings(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(test_iova_edges),
-	        cmocka_unit_test(test_iova_model),
-	        cmocka_unit_test(test_names),
+	        cmocka_unit_test(test_iova_edges), cmocka_unit_test(test_iova_allows),
+	        cmocka_unit_test(test_iova_model), cmocka_unit_test(test_names),
 	        cmocka_unit_test(test_strings),
 	};
 

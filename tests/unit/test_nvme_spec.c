@@ -195,8 +195,59 @@ static void test_small(void **state)
 	CHECK(p, {0, 1}, {3, 2}, {4, 3}, {16, 4}, {20, 5}, {22, 6});
 }
 
+/* What Identify and Get Log Page fill whole pages with. */
+static void test_pages(void **state)
+{
+	struct nvme_id_ns_indep ns = {.nsfeat = 1,
+	                              .nmic = 2,
+	                              .rescap = 3,
+	                              .fpi = 4,
+	                              .anagrpid = le32_make(5),
+	                              .nsattr = 6,
+	                              .nvmsetid = le16_make(7),
+	                              .endgid = le16_make(8),
+	                              .nstat = 9};
+	struct nvme_id_nvm_ctrlr c = {.vsl = 1,
+	                              .wzsl = 2,
+	                              .wusl = 3,
+	                              .dmrl = 4,
+	                              .dmrsl = le32_make(5),
+	                              .dmsl = le64_make(6)};
+	struct nvme_ctrlr_list list = {.count = le16_make(0x0102),
+	                               .id = {le16_make(0x0304), le16_make(5)}};
+	struct nvme_fw_log fw = {.afi = 1, .frs = {"a", "b"}};
+	static struct nvme_effects_log effects;
+	union {
+		struct nvme_ns_desc d;
+		uint8_t room[sizeof(struct nvme_ns_desc) + 2];
+	} desc = {.room = {0}};
+
+	effects.admin[1] = le32_make(0x01020304);
+	effects.io[0] = le32_make(5);
+	effects.io[255] = le32_make(6);
+	desc.d.nidt = NVME_NIDT_CSI;
+	desc.d.nidl = 1;
+	desc.d.nid[0] = 7;
+	CHECK(ns, {0, 1}, {1, 2}, {2, 3}, {3, 4}, {4, 5}, {8, 6}, {10, 7}, {12, 8}, {14, 9});
+	CHECK(c, {0, 1}, {1, 2}, {2, 3}, {3, 4}, {4, 5}, {8, 6});
+	CHECK(list, {0, 2}, {1, 1}, {2, 4}, {3, 3}, {4, 5});
+	CHECK(fw, {0, 1}, {8, 'a'}, {16, 'b'});
+	CHECK(effects, {4, 4}, {5, 3}, {6, 2}, {7, 1}, {1024, 5}, {2044, 6});
+	CHECK(desc, {0, 4}, {1, 1}, {4, 7});
+}
+
 static void test_fabrics(void **state)
 {
+	struct nvme_fabrics_cmd any = {.opc = 0x7f,
+	                               .flags = 0x40,
+	                               .cid = le16_make(1),
+	                               .fctype = 2,
+	                               .sgl = {.addr = le64_make(3), .type = 4}};
+	struct nvme_disconnect_cmd leave = {.opc = 0x7f,
+	                                    .flags = 0x40,
+	                                    .cid = le16_make(1),
+	                                    .fctype = 8,
+	                                    .recfmt = le16_make(2)};
 	struct nvme_connect_cmd c = {.opc = 0x7f,
 	                             .cid = le16_make(1),
 	                             .fctype = 1,
@@ -233,6 +284,8 @@ static void test_fabrics(void **state)
 	CHECK(e, {0, 3}, {1, 1}, {2, 2}, {3, 4}, {4, 5}, {6, 6}, {8, 32}, {10, 1}, {32, 'p'},
 	      {256, 'n'}, {512, 'a'}, {768, 9});
 	CHECK(l, {0, 1}, {8, 2}, {16, 3});
+	CHECK(any, {0, 0x7f}, {1, 0x40}, {2, 1}, {4, 2}, {24, 3}, {39, 4});
+	CHECK(leave, {0, 0x7f}, {1, 0x40}, {2, 1}, {4, 8}, {40, 2});
 }
 
 static void test_tcp(void **state)
@@ -258,6 +311,14 @@ static void test_tcp(void **state)
 	struct nvme_tcp_term term = {
 	        .hdr = {2, 0, 24, 0, le32_make(24)}, .fes = le16_make(3), .fei = {4, 5, 6, 7}};
 
+	struct nvme_tcp_cmd cmd = {.hdr = {4, 0, 72, 72, le32_make(0x48)},
+	                           .cmd = {.opc = 1, .cid = le16_make(2), .cdw15 = le32_make(3)}};
+	struct nvme_tcp_resp answer = {
+	        .hdr = {5, 0, 24, 0, le32_make(24)},
+	        .cqe = {.dw0 = le32_make(1), .cid = le16_make(2), .status = le16_make(3)}};
+
+	CHECK(cmd, {0, 4}, {2, 72}, {3, 72}, {4, 72}, {8, 1}, {10, 2}, {68, 3});
+	CHECK(answer, {0, 5}, {2, 24}, {4, 24}, {8, 1}, {20, 2}, {22, 3});
 	CHECK(req, {2, 128}, {4, 128}, {10, 1}, {11, 3}, {12, 4});
 	CHECK(resp, {0, 1}, {2, 128}, {4, 128}, {10, 1}, {11, 2}, {14, 2});
 	CHECK(data, {0, 7}, {1, 0x0e}, {2, 24}, {3, 28}, {4, 4}, {5, 3}, {6, 2}, {7, 1}, {8, 5},
@@ -296,6 +357,7 @@ int main(void)
 	        cmocka_unit_test(test_sgl),     cmocka_unit_test(test_identify),
 	        cmocka_unit_test(test_small),   cmocka_unit_test(test_fabrics),
 	        cmocka_unit_test(test_tcp),     cmocka_unit_test(test_registers),
+	        cmocka_unit_test(test_pages),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
