@@ -34,6 +34,21 @@ machine_nvme2()
 		-device nvme,serial=lab1,id=nv1,bus=rp1,drive=d1,max_ioqpairs=8,msix_qsize=9,mdts=5
 }
 
+# Two subsystems, each with a namespace that stays when its controller is taken out (device_del) and
+# put back (device_add); hot-plug is ACPI's.
+machine_nvme_hot()
+{
+	local n
+	for n in 0 1; do
+		image "$1" "nvme$n.img" 1G
+		printf '%s\n' -device "pcie-root-port,id=rp$n,chassis=$n,slot=$n" \
+			-blockdev "driver=file,filename=$1/nvme$n.img,node-name=d$n" \
+			-device "nvme-subsys,id=ss$n" \
+			-device "nvme,serial=lab$n,id=nv$n,bus=rp$n,subsys=ss$n,max_ioqpairs=8,msix_qsize=9" \
+			-device "nvme-ns,drive=d$n,bus=nv$n,nsid=1,shared=true"
+	done
+}
+
 # One NVMe controller that has two virtual functions, and a namespace that all of them share.
 machine_sriov()
 {

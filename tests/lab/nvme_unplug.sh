@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # shellcheck shell=bash
 # A device that goes away under I/O: its slot loses power, or the kernel is told to unbind it. Whoever
-# uses it hears of it soon, and lets go of it, so that the kernel is done with it, too.
+# uses it lets go of it at once, so that the kernel is done with it, and with reconnect=0 is told so
+# (nvme_replug.sh: without).
 load nvme vfio-pci
 wait_for 10 "the controllers" test -e /sys/class/nvme/nvme1/address
 first=$(nvme_address lab0) second=$(nvme_address lab1)
@@ -51,7 +52,7 @@ ends()
 }
 
 say "the kernel wants it back"
-"$PENSTOCK" perf "nvme:$first" --rw randrw --force --verify --runtime 60 --progress >/tmp/said 2>&1 &
+"$PENSTOCK" perf "nvme:$first?reconnect=0" --rw randrw --force --verify --runtime 60 --progress >/tmp/said 2>&1 &
 at_work /tmp/said
 echo "$first" >/sys/bus/pci/drivers/vfio-pci/unbind
 ends 5 "No such device"
@@ -61,7 +62,7 @@ ends 5 "No such device"
 
 say "pulled out, under perf"
 : >/tmp/said
-"$PENSTOCK" perf "nvme:$first" --rw randrw --force --verify --queues 2 --runtime 60 --progress >/tmp/said 2>&1 &
+"$PENSTOCK" perf "nvme:$first?reconnect=0" --rw randrw --force --verify --queues 2 --runtime 60 --progress >/tmp/said 2>&1 &
 at_work /tmp/said
 pull "$first"
 ends 5 "No such device"
@@ -69,7 +70,7 @@ wait_for 10 "the kernel's end of it" test ! -e "/sys/bus/pci/devices/$first"
 refused "no such PCI function" "$PENSTOCK" perf "nvme:$first" --rw randread --runtime 1
 
 say "pulled out, under a store"
-export PENSTOCK_STORE="local:nvme:$second"
+export PENSTOCK_STORE="local:nvme:$second?reconnect=0"
 "$PENSTOCK" format "nvme:$second"
 "$PENSTOCK" container create t
 head -c 300M /dev/zero >/tmp/large

@@ -83,6 +83,16 @@ power_cut_and_again()
 	fail "the machine is still on"
 }
 
+# qemu_say COMMAND...: to QEMU's monitor, outside of the guest; what it answers goes into the output.
+qemu_say()
+{
+	rm -f "$LAB_OUT/qemu-said"
+	echo "$*" >"$LAB_OUT/qemu.new"
+	mv "$LAB_OUT/qemu.new" "$LAB_OUT/qemu"
+	wait_for 30 "QEMU's answer" test -e "$LAB_OUT/qemu-said"
+	cat "$LAB_OUT/qemu-said"
+}
+
 # nvme_address SERIAL: PCI address of the controller with this serial number, while the kernel has it.
 nvme_address()
 {

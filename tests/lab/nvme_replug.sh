@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# shellcheck shell=bash
+# A device that is taken out and put back while it is used: a pause for who uses it, with all data as it
+# was. Another one in its place is refused before a byte is written to it.
+load nvme vfio-pci
+wait_for 10 "the controllers" test -e /sys/class/nvme/nvme1/address
+first=$(nvme_address lab0)
+"$PENSTOCK" nvme bind "$first"
+
+# take_out NAME
+take_out()
+{
+	qemu_say device_del "$1"
+	wait_for 30 "the end of $first" test ! -e "/sys/bus/pci/devices/$first"
+}
+
+# put_in NAME SERIAL SUBSYSTEM
+put_in()
+{
+	qemu_say device_add "nvme,serial=$2,id=$1,bus=rp0,subsys=$3,max_ioqpairs=8,msix_qsize=9"
+	# The kernel has it first; its driver is not through with it as soon as it is there.
+	wait_for 30 "its namespace" bash -c "ls /sys/bus/pci/devices/$first/nvme/nvme*/ | grep -q 'n1$'"
+	"$PENSTOCK" nvme bind "$first"
+}
+
+# begin DEVICE ARGUMENTS...: in the background; it is at work when this returns.
+begin()
+{
+	: >/tmp/said
+	"$PENSTOCK" perf "$@" --rw randrw --force --verify --progress >/tmp/said 2>&1 &
+	at_work /tmp/said
+}
+
+# ends STATUS WORDS
+ends()
+{
+	local status=0
+	wait $! || status=$?
+	grep -v IOPS /tmp/said || true
+	[ "$status" = "$1" ] || fail "exit status $status"
+	grep -q -- "$2" /tmp/said || fail "it does not say '$2'"
+}
+
+for how in "" "?interrupts=1&sgl=0"; do
+	say "out, and in again $how"
+	begin "nvme:$first$how" --queues 2 --qdepth 16 --runtime 20 --size 32m
+	take_out nv0
+	sleep 1
+	put_in nv0 lab0 ss0
+	wait_for 20 "the driver's word" grep -q "is there again" /tmp/said
+	lines=$(grep -cE ' [1-9][0-9]* IOPS' /tmp/said)
+	wait_for 20 "more completions" bash -c "[ \$(grep -cE ' [1-9][0-9]* IOPS' /tmp/said) -gt $((lines + 1)) ]"
+	ends 0 " 0 wrong"
+done
+
+say "under a store"
+"$PENSTOCK" format "nvme:$first" --force
+export PENSTOCK_STORE="local:nvme:$first"
+"$PENSTOCK" container create t
+mkdir /tmp/tree
+head -c 20M /dev/urandom >/tmp/random
+for n in $(seq 20); do
+	{ echo "$n" && cat /tmp/random; } >"/tmp/tree/$n"
+done
+: >/tmp/said
+"$PENSTOCK" put -r /tmp/tree t:/tree --progress >/tmp/said 2>&1 &
+wait_for 60 "its first data" grep -qE " of [0-9]" /tmp/said
+take_out nv0
+put_in nv0 lab0 ss0
+wait $! || fail "$(cat /tmp/said)"
+grep -q "is there again" /tmp/said || fail "it was done before the device was taken out"
+for n in $(seq 20); do
+	"$PENSTOCK" cat "t:/tree/$n" | cmp - "/tmp/tree/$n"
+done
+"$PENSTOCK" fsck "nvme:$first"
+
+say "it does not come back"
+begin "nvme:$first?reconnect=4" --runtime 300 --size 32m
+take_out nv0
+ends 1 "the run was given up"
+put_in nv0 lab0 ss0
+
+say "another one is in its place"
+begin "nvme:$first" --runtime 300 --size 32m
+take_out nv0
+put_in nv2 lab1 ss1
+ends 1 "another controller has come back"
+other=(/sys/block/nvme*n1) # through its other controller, which the kernel has
+cmp -n $((32 << 20)) "/dev/${other[0]##*/}" /dev/zero || fail "it was written to"
