@@ -251,7 +251,7 @@ int nvme_loop_new(struct nvme_transport **ret_t, const struct nvme_device *d, st
 		return rc;
 	}
 	/* CAP.TO is patience enough. */
-	relink_init(&l->link, &l->t, &bar_ops, "the controller in this process", 1);
+	relink_init(&l->link, &l->t, &bar_ops, "the controller in this process", 0, 1);
 	if (ret_ctrlr)
 		*ret_ctrlr = l->ctrlr;
 	*ret_t = &l->t;

@@ -266,7 +266,7 @@ static int path_add(struct multipath *mp, const char *spec, const struct bdev_op
 	if (!p->nb)
 		return err_set(err, -EINVAL, "multipath: '%s' is no NVMe device", spec);
 	p->nb->multipath = true;
-	p->nb->host->patient = true;
+	p->nb->host->patient = p->nb->host->t->patient = true;
 	return mp->paths == 1 ? 0 : path_same(&mp->path[0], p, spec, err);
 }
 

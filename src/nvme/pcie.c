@@ -364,7 +364,7 @@ static int pcie_connect(struct nvme_transport **ret_t, const struct nvme_device 
 		pcie_close(&p->t);
 		return rc;
 	}
-	relink_init(&p->link, &p->t, &bar_ops, p->v.name,
+	relink_init(&p->link, &p->t, &bar_ops, p->v.name, d->reconnect_s,
 	            d->reconnect_s ? nvme_device_patience(d) : 0);
 	*ret_t = &p->t;
 	return 0;

@@ -52,6 +52,11 @@ static void retry_fired(struct loop_timer *t)
 	if (l->state != RELINK_DOWN || !(l->cc & NVME_CC_EN) || l->stopped)
 		return;
 	if (!found(l)) {
+		if (l->window_ns && !l->t->patient &&
+		    loop_now(l->t->loop) - l->lost_ns >= l->window_ns) {
+			l->t->gone = true;
+			return;
+		}
 		l->retry_ns = MIN(MAX(2 * l->retry_ns, RETRY_MIN_NS), RETRY_MAX_NS);
 		look_in(l, l->retry_ns);
 		return;
@@ -76,6 +81,7 @@ void relink_lost(struct relink *l)
 	l->ops->lost(l->t);
 	l->told = false;
 	l->retry_ns = 0;
+	l->lost_ns = loop_now(l->t->loop);
 	l->t->failed = true;
 	l->state = (l->cc & NVME_CC_EN) && l->seen_ready ? RELINK_LOST : RELINK_DOWN;
 	if (l->state == RELINK_DOWN && (l->cc & NVME_CC_EN))
@@ -169,12 +175,13 @@ void relink_write64(struct relink *l, uint32_t off, uint64_t value)
 /* --- */
 
 void relink_init(struct relink *l, struct nvme_transport *t, const struct relink_ops *ops,
-                 const char *name, uint32_t patience_500ms)
+                 const char *name, uint32_t seconds, uint32_t patience_500ms)
 {
 	uint64_t cap = ops->cap(t), to = MAX((uint64_t)NVME_CAP_TO(cap), patience_500ms);
 
 	*l = (struct relink){.t = t, .ops = ops, .name = name, .retry.fired = retry_fired};
 	l->cap = cap == UINT64_MAX ? cap : (cap & ~(0xffull << 24)) | to << 24;
+	l->window_ns = seconds * NSEC_PER_SEC;
 	l->vs = ops->read32(t, NVME_REG_VS);
 	l->cc = ops->read32(t, NVME_REG_CC);
 	t->comes_back = patience_500ms != 0;

@@ -14,7 +14,8 @@
  *  R1  Before the driver hears of the loss, lost() has seen to it that nothing of the device's arrives
  *      in our memory, or quiet() says when it is so; until then CSTS.RDY stays 1.
  *  R2  Memory and doorbells have the addresses that they had: the driver's users have them in hand.
- *  R3  Without t->comes_back a lost device is gone: registers read as all ones.
+ *  R3  Without t->comes_back a lost device is gone: registers read as all ones. So is one that is not
+ *      found in its time, unless t->patient.
  */
 #ifndef NVME_RELINK_H
 #define NVME_RELINK_H
@@ -48,15 +49,16 @@ struct relink {
 	bool seen_ready; /* by the driver, since CC.EN became 1 */
 	bool stopped, told;
 	struct loop_timer retry;
-	uint64_t retry_ns;
+	uint64_t retry_ns, lost_ns, window_ns;
 };
 
 /*
- * @t is connected, its ops are set. @patience_500ms: how long the driver is to wait for each of its
- * tries, where the device itself asks for less (CAP.TO); 0: it is not looked for.
+ * @t is connected, its ops are set. @seconds: how long it is looked for; 0: for as long as the driver
+ * tries. @patience_500ms: how long the driver is to wait in each of its tries, where the device itself
+ * asks for less (CAP.TO); 0: it is not looked for at all.
  */
 void relink_init(struct relink *l, struct nvme_transport *t, const struct relink_ops *ops,
-                 const char *name, uint32_t patience_500ms);
+                 const char *name, uint32_t seconds, uint32_t patience_500ms);
 /* No more looking. Harmless when done before. */
 void relink_stop(struct relink *l);
 /* The transport knows that the device is gone. */

@@ -59,6 +59,7 @@ struct nvme_transport {
 	bool gone;   /* the transport's: there is no controller any more; the host is told soon */
 	bool failed; /* the transport's: something went wrong that a reset may mend */
 	bool comes_back; /* a controller that is lost may be found again: further tries make sense */
+	bool patient;    /* the host's: it is looked for as long as the host lives */
 	bool heard;      /* completions are written by another process: worth spinning for */
 	bool identity;   /* the controller reaches all of this process at its own addresses */
 };
