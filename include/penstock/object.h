@@ -126,7 +126,7 @@ enum pst_mut_kind {
 /* One entry of a batch. What its kind does not name is ignored. */
 struct pst_mut {
 	uint8_t kind; /* enum pst_mut_kind */
-	int err;      /* conditions: the negative errno value of the batch when it does not hold */
+	int err; /* conditions: the negative errno value of the batch when it does not hold; never 0 */
 	struct pst_oid oid;
 	const void *key;
 	uint32_t key_len;

@@ -73,6 +73,9 @@ static int data_check(const struct pst_mut *m)
 
 static int mut_check(const struct pst_mut *m)
 {
+	/* What the server would not let pass is not sent. */
+	if (m->kind < PST_KV_PUT && (m->err >= 0 || m->err < -4095))
+		return -EINVAL;
 	if (has_key(m->kind) && m->key_len > PST_KEY_MAX)
 		return -ENAMETOOLONG;
 	if (has_key(m->kind) && m->key_len && !m->key)

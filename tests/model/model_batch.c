@@ -13,6 +13,8 @@ struct work {
 
 static int mut_check(const struct pst_mut *mut, uint64_t *bytes)
 {
+	if (mut->kind < PST_KV_PUT && (mut->err >= 0 || mut->err < -4095))
+		return -EINVAL;
 	switch (mut->kind) {
 	case PST_IF_NO_KEYS:
 		return mut->key_len > PST_KEY_MAX ? -ENAMETOOLONG : 0;

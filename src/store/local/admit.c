@@ -31,19 +31,33 @@ static int data_check(const struct pst_mut *m, uint64_t *bytes)
 	return m->kind == PST_ARRAY_WRITE && m->off > PST_OBJECT_MAX - m->len ? -EFBIG : 0;
 }
 
-int batch_mut_check(const struct pst_mut *m, uint64_t *bytes)
+/* A condition that does not hold ends the batch with its err: 0 would look as if all were done. */
+static int cond_check(const struct pst_mut *m)
 {
+	if (m->err >= 0 || m->err < -4095)
+		return -EINVAL;
 	switch (m->kind) {
 	case PST_IF_NO_KEYS:
 		return m->key_len > PST_KEY_MAX ? -ENAMETOOLONG : 0;
 	case PST_IF_KEY_ABSENT:
 	case PST_IF_KEY_PRESENT:
-	case PST_KV_DEL:
 		return key_check(m);
 	case PST_IF_KEY_EQ:
-	case PST_KV_PUT:
 		return m->val_len > PST_VALUE_MAX ? -E2BIG : key_check(m);
 	case PST_IF_LABEL_EQ:
+		return m->val_len > PST_LABEL_MAX ? -E2BIG : 0;
+	default:
+		return 0;
+	}
+}
+
+int batch_mut_check(const struct pst_mut *m, uint64_t *bytes)
+{
+	switch (m->kind) {
+	case PST_KV_DEL:
+		return key_check(m);
+	case PST_KV_PUT:
+		return m->val_len > PST_VALUE_MAX ? -E2BIG : key_check(m);
 	case PST_SET_LABEL:
 		return m->val_len > PST_LABEL_MAX ? -E2BIG : 0;
 	case PST_ARRAY_WRITE:
@@ -55,9 +69,15 @@ int batch_mut_check(const struct pst_mut *m, uint64_t *bytes)
 		return m->off > PST_OBJECT_MAX - m->len ? -EFBIG : 0;
 	case PST_ARRAY_RESIZE:
 		return m->off > PST_OBJECT_MAX ? -EFBIG : 0;
+	case PST_IF_KEY_ABSENT:
+	case PST_IF_KEY_PRESENT:
+	case PST_IF_KEY_EQ:
+	case PST_IF_NO_KEYS:
+	case PST_IF_LABEL_EQ:
 	case PST_IF_OBJ_ABSENT:
 	case PST_IF_OBJ_PRESENT:
 	case PST_IF_SIZE_EQ:
+		return cond_check(m);
 	case PST_SET_MTIME:
 	case PST_OBJ_DELETE:
 		return 0;
