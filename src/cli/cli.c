@@ -253,6 +253,8 @@ int cli_path_open(struct cli *cli, const struct cli_path *p, struct pst_cont **r
 	if (rc == -ENOENT)
 		return cli_fail(cli, 0, "%s: there is no such %s", p->cont,
 		                strchr(p->cont, '@') ? "container or snapshot" : "container");
+	if (rc == -EINVAL)
+		return cli_fail(cli, 0, "%s: neither CONTAINER nor CONTAINER@SNAPSHOT", p->cont);
 	if (rc < 0)
 		return cli_fail(cli, rc, "opening %s", p->cont);
 	return CLI_OK;

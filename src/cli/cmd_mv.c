@@ -79,7 +79,10 @@ static int run_mv(struct cli *cli, int argc, char **argv)
 	if (status != CLI_OK)
 		return status;
 	target = to.path;
-	rc = flags & PST_F_EXCHANGE ? 0 : into_dir(cont, from.path, to.path, buf, &target);
+	if (!from.path[0])
+		rc = -EINVAL;
+	else
+		rc = flags & PST_F_EXCHANGE ? 0 : into_dir(cont, from.path, to.path, buf, &target);
 	if (rc == 0)
 		rc = pst_fs_rename(cont, 0, from.path, 0, target, flags);
 	pst_cont_close(cont);

@@ -498,6 +498,9 @@ def test_tree_commands():
         s.ok("mv", "--exchange", "t:/a/b/two", "t:/hard")
         assert s.ok("cat", "t:/hard") == "second\n"
         s.fails("mv", "t:/a", "t:/a/b/c", say="inside itself")
+        s.fails("mv", "t:/", "t:/x", say="the root has its place")
+        for bad in ("t@:/", "@x:/", "t@a@b:/"):
+            s.fails("ls", bad, say="neither CONTAINER nor CONTAINER@SNAPSHOT")
         names = [e["name"] for e in s.json("ls", "-R", "t:/")]
         assert "a/b/two" in names and "a/named" in names, names
         long = s.ok("ls", "-l", "t:/")
