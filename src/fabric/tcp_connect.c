@@ -200,6 +200,7 @@ static int tcp_new(struct tcp **ret_t, struct loop *loop, const struct fabric_op
 	list_init(&t->link);
 	list_init(&t->jobs);
 	list_init(&t->spare);
+	list_init(&t->turns);
 	rc = fabric_random(&t->window_number, sizeof(t->window_number));
 	t->window_number >>= 17; /* 48 bits of number, half of them to go */
 	if (rc == 0)

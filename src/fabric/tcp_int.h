@@ -5,9 +5,10 @@
  *
  * Frames follow one another on the stream, each a head of 32 bytes and a payload. A message is copied
  * into the socket's queue, so that all of one turn leaves in one call. A transfer is cut into chunks,
- * sent from the memory where it lies, one chunk of each transfer at a time, so that messages don't
- * wait for long; it is received straight into the window or the reader's memory. What is queued to a
- * peer that does not read is bounded: messages by its credits, transfers by their number, answers by
+ * sent from the memory where it lies, one chunk at a time, so that messages don't wait for long; it is
+ * received straight into the window or the reader's memory. Transfers of several chunks take turns, in the
+ * order in which they were asked for (T4); shorter ones don't wait for them. What is queued to a peer that
+ * does not read is bounded: messages by its credits, transfers by their number, answers by
  * the number of its own transfers (more of them break the rules).
  *
  *   T1. A window is used by a chunk (users) while its memory is the socket's: as the destination of
@@ -16,6 +17,9 @@
  *   T2. A transfer of ours has a job, found by its id, until done(). A peer's read has one while it
  *       is served.
  *   T3. Nothing that the stream says is believed before it is checked: ids, keys, extents, lengths.
+ *   T4. Of t->turns only the first has a chunk with the socket, or none has. If all sent a chunk in turn,
+ *       all would arrive whole at the same time, and late: who waits for the first would do nothing
+ *       meanwhile, and then have all of them at once.
  */
 #ifndef FABRIC_TCP_INT_H
 #define FABRIC_TCP_INT_H
@@ -85,6 +89,7 @@ struct tcp_job {
 	struct net_send send;
 	struct tcp *t;
 	struct list link; /* in t->jobs, or t->spare */
+	struct list turn; /* T4: in t->turns, until its last chunk is queued */
 	enum job_kind kind;
 	bool sending;           /* the socket has it */
 	struct chan_xfer *x;    /* WRITE, READ */
@@ -139,7 +144,7 @@ struct tcp {
 	struct tcp_job **xfers; /* by the low half of the id */
 	uint32_t xfers_count, xfer_number;
 	uint32_t serving, answers; /* of the peer's transfers: at most c.xfers_max each */
-	struct list jobs, spare;
+	struct list jobs, spare, turns;
 };
 
 static inline bool tcp_over(const struct tcp *t)

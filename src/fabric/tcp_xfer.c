@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* tcp, windows and transfers; see tcp_int.h, whose rules T1 to T3 are cited here. */
+/* tcp, windows and transfers; see tcp_int.h, whose rules T1 to T4 are cited here. */
 #include "fabric/tcp_int.h"
 
 /* --- jobs --- */
@@ -24,6 +24,7 @@ struct tcp_job *tcp_job_get(struct tcp *t, enum job_kind kind)
 	j->iov[0] = (struct iovec){&j->head, sizeof(j->head)};
 	j->send.done = job_done;
 	j->send.iov = j->iov;
+	list_init(&j->turn);
 	list_push(&t->jobs, &j->link);
 	return j;
 }
@@ -33,6 +34,7 @@ void tcp_job_put(struct tcp_job *j)
 	struct tcp *t = j->t;
 
 	pst_assert(!j->sending);
+	list_del(&j->turn);
 	list_del(&j->link);
 	list_push_front(&t->spare, &j->link);
 	if (list_empty(&t->jobs) && (t->state == TCP_DOWN || t->state == TCP_CLOSING))
@@ -246,6 +248,45 @@ static int serve_next(struct tcp_job *j)
 	return rc;
 }
 
+static void serve_end(struct tcp_job *j)
+{
+	j->t->serving--;
+	tcp_job_put(j);
+}
+
+/* T4. Whose last chunk is queued makes room for the next, so that the socket always has something. */
+static void turns_run(struct tcp *t)
+{
+	while (t->sock && !list_empty(&t->turns)) {
+		struct tcp_job *j = list_first(&t->turns, struct tcp_job, turn);
+		int rc;
+
+		if (j->sending)
+			return;
+		rc = j->kind == JOB_WRITE ? write_next(j) : serve_next(j);
+		if (rc < 0) { /* it ends with the channel */
+			tcp_broken(t, rc);
+			return;
+		}
+		if (j->at < j->len)
+			return;
+		list_del(&j->turn);
+	}
+}
+
+/* The first chunk, or the next one of a transfer without turns. */
+static int chunk_next(struct tcp_job *j)
+{
+	struct tcp *t = j->t;
+
+	if (!j->at && j->len > TCP_CHUNK_BYTES)
+		list_push(&t->turns, &j->turn);
+	if (list_empty(&j->turn))
+		return j->kind == JOB_WRITE ? write_next(j) : serve_next(j);
+	turns_run(t);
+	return 0;
+}
+
 static void frame_done(struct tcp_job *j)
 {
 	struct tcp *t = j->t;
@@ -274,15 +315,12 @@ static void serve_done(struct tcp_job *j, int status)
 	int rc = 0;
 
 	j->win = NULL;
-	if (status || j->at == j->len || !t->sock) {
-		t->serving--;
-		tcp_job_put(j);
-	} else {
-		rc = serve_next(j);
-	}
+	if (status || j->at == j->len || !t->sock)
+		serve_end(j);
+	else
+		rc = chunk_next(j);
 	if (rc < 0) {
-		t->serving--;
-		tcp_job_put(j);
+		serve_end(j);
 		tcp_broken(t, rc);
 	}
 	if (win)
@@ -298,7 +336,7 @@ static void write_done(struct tcp_job *j, int status)
 	else if (status || t->state == TCP_DOWN)
 		xfer_end(j, t->status ? t->status : status);
 	else if (j->at < j->len) {
-		int rc = write_next(j);
+		int rc = chunk_next(j);
 
 		if (rc < 0)
 			tcp_broken(t, rc);
@@ -336,7 +374,7 @@ static int xfer_begin(struct tcp_job *j)
 	struct tcp_head *h = &j->head;
 
 	if (j->kind == JOB_WRITE)
-		return write_next(j);
+		return chunk_next(j);
 	tcp_head_fill(j->t, h, TCP_READ);
 	h->len = le32_make((uint32_t)j->len);
 	h->status = le32_make((uint32_t)(j->len >> 32));
@@ -404,6 +442,11 @@ int tcp_read(struct chan *c, struct chan_xfer *x)
 
 void tcp_xfers_end(struct tcp *t, int status)
 {
+	struct tcp_job *j, *next;
+
+	list_for_each_safe (j, next, &t->turns, turn)
+		if (j->kind == JOB_SERVE && !j->sending)
+			serve_end(j); /* which waited for its turn */
 	for (uint32_t i = 0; t->xfers && i < t->c.xfers_max; i++) {
 		if (t->xfers[i] && !t->xfers[i]->sending)
 			xfer_end(t->xfers[i], status);
@@ -496,11 +539,9 @@ static int read_came(struct tcp *t, const struct tcp_head *h)
 	j->base = le64_get(h->off);
 	j->len = le32_get(h->len) | (uint64_t)le32_get(h->status) << 32;
 	t->serving++;
-	rc = serve_next(j);
-	if (rc < 0) {
-		t->serving--;
-		tcp_job_put(j);
-	}
+	rc = chunk_next(j);
+	if (rc < 0)
+		serve_end(j);
 	return rc;
 }
 

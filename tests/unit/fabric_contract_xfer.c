@@ -300,6 +300,54 @@ static void test_write_then_message(void **state)
 	twindow_end(f, f->b.c, &w);
 }
 
+#define TURN_BYTES (2 * MIB)
+
+struct turned {
+	struct txfer first, second;
+	unsigned ended;
+};
+
+static void first_done(struct chan_xfer *x, int status)
+{
+	struct turned *t = container_of(x, struct turned, first.x);
+	const uint8_t *second = t->second.iov[0].iov_base;
+
+	assert_int_equal(status, 0);
+	assert_int_equal(t->ended++, 0);
+	assert_int_equal(second[TURN_BYTES / 2], 0x33);
+}
+
+static void second_done(struct chan_xfer *x, int status)
+{
+	assert_int_equal(status, 0);
+	container_of(x, struct turned, second.x)->ended++;
+}
+
+/* tcp: what is asked for first comes first, not half of all that was asked for. */
+static void test_big_ones_in_turn(void **state)
+{
+	struct fix *f = *state;
+	struct turned t = {.ended = 0};
+	struct twindow w;
+
+	fix_pair(f);
+	if (strcmp(f->a.c->provider->name, "tcp") != 0)
+		return;
+	open_one(f, &w, TURN_BYTES, RW);
+	fill(mem_at(f->mem[1], 64 * KIB), TURN_BYTES, 1);
+	memset(mem_at(f->mem[0], 0), 0x33, 2 * TURN_BYTES);
+	txfer_make(&t.first, f->mem[0], 0, TURN_BYTES, &w.w.desc, 0);
+	txfer_make(&t.second, f->mem[0], TURN_BYTES, TURN_BYTES, &w.w.desc, 0);
+	t.first.x.done = first_done;
+	t.second.x.done = second_done;
+	txfer_must(f, &t.first, false);
+	txfer_must(f, &t.second, false);
+	WAIT(f, t.ended == 2);
+	assert_true(filled(mem_at(f->mem[0], 0), TURN_BYTES, 1));
+	assert_true(filled(mem_at(f->mem[0], TURN_BYTES), TURN_BYTES, 1));
+	twindow_end(f, f->b.c, &w);
+}
+
 static void test_bad_arguments(void **state)
 {
 	struct fix *f = *state;
@@ -663,6 +711,7 @@ const struct fabric_contract_test fabric_contract_xfer[] = {
         T(big),
         T(many_at_once),
         T(write_then_message),
+        T(big_ones_in_turn),
         T(bad_arguments),
         T(rights),
         T(stale_descriptor),
