@@ -37,7 +37,8 @@ enum bdev_op {
 
 struct bdev_io {
 	/* The caller's: */
-	uint8_t op;     /* enum bdev_op */
+	uint8_t op; /* enum bdev_op */
+	bool lend;  /* BDEV_READ: a look at the data where the device has it will do: see lent */
 	uint32_t flags; /* BDEV_FUA */
 	uint32_t iov_count;
 	uint64_t off_bytes;      /* both multiples of block_bytes */
@@ -46,6 +47,9 @@ struct bdev_io {
 	/* Memory region that holds all of the iov, or NULL: lets a backend use its registration. */
 	struct mem_region *region;
 	void (*done)(struct bdev_io *io);
+	/* NULL at submission. Out, with lend: a device that has the data in memory may show it there, all of
+	 * it, instead of filling the iov. It stays as it is until done() returns. */
+	const void *lent;
 	/* Out: 0, or a negative errno value: -EIO medium error, -ENOSPC, -ENODEV gone, -EINVAL bad
 	 * request, -EROFS opened read-only, -EREMOTEIO the fault device's power is cut. Never a
 	 * short transfer. */

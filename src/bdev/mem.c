@@ -176,6 +176,10 @@ static void execute(struct mem_bdev *m, struct bdev_io *io)
 
 	switch ((enum bdev_op)io->op) {
 	case BDEV_READ:
+		if (io->lend) {
+			io->lent = at;
+			break;
+		}
 		for (uint32_t i = 0; i < io->iov_count; i++) {
 			memcpy(io->iov[i].iov_base, at, io->iov[i].iov_len);
 			at += io->iov[i].iov_len;

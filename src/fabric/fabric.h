@@ -18,7 +18,7 @@
  *
  * What a provider guarantees beyond this is declared in chan->traits; who needs more has to wait for
  * it: without FABRIC_WRITE_THEN_MSG a message may overtake a write that was started before it, and
- * the sender waits for the write's completion before it sends.
+ * the sender waits for the write's completion before it sends, unless chan_xfer.ahead says otherwise.
  *
  * The completion of a write means: it lies in the peer's memory, or the channel is down. Of a read:
  * it lies in the memory given here. A transfer that failed may have moved any part.
@@ -48,6 +48,7 @@
 #define FABRIC_PRIVATE        (1u << 2) /* nobody on the way can read or change it: one host, or TLS */
 #define FABRIC_SAME_HOST      (1u << 3)
 #define FABRIC_SEALED         (1u << 4) /* what passes is sealed by a channel on this one: see below */
+#define FABRIC_LENT           (1u << 5) /* writes take lent memory: chan_xfer.keep */
 
 struct chan;
 struct fabric_listener;
@@ -154,6 +155,13 @@ struct chan_xfer {
 	 * given to a read, whose done() has -EBADMSG where it does not fit, and got from a write. */
 	bool scratch;
 	struct chan_mark mark;
+	/* A write, FABRIC_LENT: iov is one piece of memory that is lent for the call only. What has not
+	 * left when chan_write() returns was copied to here, and leaves from here; len bytes, kept until
+	 * done(). NULL: iov is. */
+	void *keep;
+	/* Out, of a write that was started: a message that is sent from now on arrives after it, also
+	 * without FABRIC_WRITE_THEN_MSG. */
+	bool ahead;
 	struct list link;
 	uint64_t priv[8];
 };

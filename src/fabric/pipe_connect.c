@@ -374,7 +374,7 @@ static int pipe_new(struct pipe **ret_p, struct loop *loop, const struct fabric_
 	p->c.ops = &pipe_ops;
 	p->c.provider = &pipe_provider;
 	p->c.loop = loop;
-	p->c.traits = FABRIC_WRITE_THEN_MSG | FABRIC_PRIVATE | FABRIC_SAME_HOST;
+	p->c.traits = FABRIC_WRITE_THEN_MSG | FABRIC_PRIVATE | FABRIC_SAME_HOST | FABRIC_LENT;
 	p->c.msg_max = opts->msg_max;
 	p->c.xfers_max = opts->xfers_max;
 	p->opts = *opts;

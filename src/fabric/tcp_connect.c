@@ -77,7 +77,8 @@ static void identity(struct tcp *t)
 	if (peer->cert)
 		snprintf(p->cert_name, sizeof(p->cert_name), "%s", peer->cert->name);
 	/* Not FABRIC_WRITE_THEN_MSG: a message passes between the chunks of a long write. */
-	t->c.traits = FABRIC_ANY_MEMORY | (same_host ? FABRIC_SAME_HOST | FABRIC_PRIVATE : 0) |
+	t->c.traits = FABRIC_ANY_MEMORY | FABRIC_LENT |
+	              (same_host ? FABRIC_SAME_HOST | FABRIC_PRIVATE : 0) |
 	              (net_sock_is_tls(t->sock) ? FABRIC_PRIVATE : 0);
 }
 

@@ -32,6 +32,7 @@
 #define TCP_MSG_LIMIT   (60u * 1024) /* the socket shows no more at once */
 #define TCP_CHUNK_BYTES (256u * 1024)
 #define TCP_CHUNK_IOV   16
+#define TCP_TRAIN       8 /* chunks of lent memory that are offered to the kernel in one call */
 #define TCP_INLINE_MAX  (16u * 1024)
 #define TCP_WINDOWS_MAX 65536u
 #define TCP_XFERS_LIMIT 4096u
@@ -99,6 +100,7 @@ struct tcp_job {
 	uint32_t id;
 	uint8_t type; /* FRAME */
 	struct tcp_head head;
+	struct iovec kept; /* WRITE of lent memory: where the rest of it was copied to */
 	struct iovec iov[1 + TCP_CHUNK_IOV];
 };
 

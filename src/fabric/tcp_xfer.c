@@ -198,20 +198,25 @@ void tcp_windows_end(struct tcp *t)
 
 /* --- chunks out --- */
 
+/* Of the job's next @len bytes. */
+static void chunk_head(const struct tcp_job *j, struct tcp_head *h, uint64_t len, uint64_t wire_off)
+{
+	h->flags = j->at + len == j->len ? TCP_LAST : 0;
+	h->len = le32_make((uint32_t)len);
+	h->key = le64_make(j->key);
+	h->off = le64_make(wire_off);
+	h->id = le32_make(j->id);
+}
+
 static int chunk_send(struct tcp_job *j, unsigned type, const struct iovec *iov, uint32_t count,
                       uint64_t off, uint64_t wire_off)
 {
-	struct tcp *t = j->t;
 	unsigned n;
 	uint64_t len = slice(&j->iov[1], TCP_CHUNK_IOV, &n, iov, count, off,
 	                     MIN(j->len - j->at, TCP_CHUNK_BYTES));
 
-	tcp_head_fill(t, &j->head, type);
-	j->head.flags = j->at + len == j->len ? TCP_LAST : 0;
-	j->head.len = le32_make((uint32_t)len);
-	j->head.key = le64_make(j->key);
-	j->head.off = le64_make(wire_off);
-	j->head.id = le32_make(j->id);
+	tcp_head_fill(j->t, &j->head, type);
+	chunk_head(j, &j->head, len, wire_off);
 	j->at += len;
 	return tcp_job_send(j, 1 + n);
 }
@@ -274,12 +279,12 @@ static void turns_run(struct tcp *t)
 	}
 }
 
-/* The first chunk, or the next one of a transfer without turns. */
+/* The next chunk, now or when it is its turn. */
 static int chunk_next(struct tcp_job *j)
 {
 	struct tcp *t = j->t;
 
-	if (!j->at && j->len > TCP_CHUNK_BYTES)
+	if (j->len - j->at > TCP_CHUNK_BYTES && list_empty(&j->turn))
 		list_push(&t->turns, &j->turn);
 	if (list_empty(&j->turn))
 		return j->kind == JOB_WRITE ? write_next(j) : serve_next(j);
@@ -367,6 +372,66 @@ static void job_done(struct net_send *m, int status)
 	}
 }
 
+/* --- writes of lent memory --- */
+
+/* From @at on it is copied. */
+static void lent_keep(struct tcp_job *j, uint64_t at)
+{
+	struct chan_xfer *x = j->x;
+
+	memcpy((uint8_t *)x->keep + at, (const uint8_t *)x->iov->iov_base + at, j->len - at);
+	j->kept = (struct iovec){x->keep, x->len};
+	x->iov = &j->kept;
+}
+
+/* The kernel has taken all chunks before @j->at, and @cut bytes of the one there and its head @h: the rest
+ * of that one is queued. */
+static int lent_rest(struct tcp_job *j, const struct tcp_head *h, uint64_t cut)
+{
+	uint64_t head = MIN(cut, sizeof(*h)), data = cut - head, len = le32_get(h->len);
+
+	lent_keep(j, j->at + data);
+	j->head = *h;
+	j->iov[0] = (struct iovec){(uint8_t *)&j->head + head, sizeof(*h) - head};
+	j->iov[1] = (struct iovec){(uint8_t *)j->x->keep + j->at + data, len - data};
+	j->at += len;
+	if (j->at < j->len)
+		list_push(&j->t->turns, &j->turn); /* T4: nobody was there */
+	return tcp_job_send(j, 2);
+}
+
+/* The kernel gets as much as it takes at once, which is all for a peer that keeps up. */
+static int write_lent(struct tcp_job *j)
+{
+	struct tcp_head head[TCP_TRAIN] = {0};
+	struct iovec iov[2 * TCP_TRAIN];
+	struct chan_xfer *x = j->x;
+	uint64_t sent;
+	unsigned n, i;
+
+	for (n = 0; n < TCP_TRAIN && j->at < j->len; n++) {
+		uint64_t len = MIN(j->len - j->at, TCP_CHUNK_BYTES);
+
+		head[n].type = TCP_WRITE;
+		chunk_head(j, &head[n], len, x->off + j->at);
+		iov[2 * n] = (struct iovec){&head[n], sizeof(head[n])};
+		iov[2 * n + 1] = (struct iovec){(uint8_t *)x->iov->iov_base + j->at, len};
+		j->at += len;
+	}
+	sent = list_empty(&j->t->turns) ? net_sock_try(j->t->sock, iov, 2 * n) : 0;
+	j->at = 0;
+	for (i = 0; i < n && sent >= sizeof(head[i]) + iov[2 * i + 1].iov_len; i++) {
+		sent -= sizeof(head[i]) + iov[2 * i + 1].iov_len;
+		j->at += iov[2 * i + 1].iov_len;
+	}
+	if (sent)
+		return lent_rest(j, &head[i], sent);
+	if (j->at == j->len)
+		return 0;
+	lent_keep(j, j->at);
+	return chunk_next(j);
+}
+
 /* --- transfers of ours --- */
 
 static int xfer_begin(struct tcp_job *j)
@@ -374,7 +439,7 @@ static int xfer_begin(struct tcp_job *j)
 	struct tcp_head *h = &j->head;
 
 	if (j->kind == JOB_WRITE)
-		return chunk_next(j);
+		return j->x->keep ? write_lent(j) : chunk_next(j);
 	tcp_head_fill(j->t, h, TCP_READ);
 	h->len = le32_make((uint32_t)j->len);
 	h->status = le32_make((uint32_t)(j->len >> 32));
@@ -427,6 +492,7 @@ static int xfer_start(struct chan *c, struct chan_xfer *x, enum job_kind kind)
 	}
 	t->xfers[slot] = j;
 	t->xfers_count++;
+	x->ahead = kind == JOB_WRITE && j->at == j->len;
 	return 0;
 }
 

@@ -238,6 +238,10 @@ int net_sock_send(struct net_sock *s, struct net_send *m);
 int net_sock_write(struct net_sock *s, const struct iovec *iov, unsigned iov_count);
 /* Offers the kernel what is queued now, and not at the turn's end. Not with TLS. */
 void net_sock_flush(struct net_sock *s);
+/* Offers the kernel @iov now, if nothing is queued: how many of its bytes it took, none or all or any
+ * number between; the memory is the caller's again. Not with TLS or zero-copy (0). An error is met again
+ * by the next send. */
+size_t net_sock_try(struct net_sock *s, const struct iovec *iov, unsigned iov_count);
 size_t net_sock_queued(const struct net_sock *s); /* bytes that the kernel has not yet */
 
 struct net_count {

@@ -342,6 +342,25 @@ void net_sock_flush(struct net_sock *s)
 	send_advance(s, (size_t)r);
 }
 
+size_t net_sock_try(struct net_sock *s, const struct iovec *iov, unsigned iov_count)
+{
+	const struct msghdr mh = {.msg_iov = (struct iovec *)(uintptr_t)iov,
+	                          .msg_iovlen = iov_count};
+	ssize_t r;
+
+	loop_assert(s->loop);
+	if (s->state != NET_UP || s->tls || s->zc || s->tx_shutdown || s->tx_blocked ||
+	    !list_empty(&s->queue))
+		return 0;
+	s->count.sends++;
+	r = sendmsg(s->fd, &mh, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (r < 0)
+		return 0;
+	s->tx_blocked = (size_t)r < iov_bytes(iov, iov_count);
+	s->count.bytes_out += (size_t)r;
+	return (size_t)r;
+}
+
 size_t net_sock_queued(const struct net_sock *s)
 {
 	return s->queued;

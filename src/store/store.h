@@ -187,6 +187,13 @@ struct pst_op {
 	 */
 	uint32_t *csum;
 	bool csum_made;
+	/*
+	 * READ: the submitter can do with a look at the data. A store that has all of it in memory may
+	 * set lent (NULL at submission) to where it lies, and leave the iov alone; it stays as it is until
+	 * done() returns. Never with PST_DONE.
+	 */
+	bool lend;
+	const void *lent;
 
 	/* BATCH */
 	struct pst_mut *muts;

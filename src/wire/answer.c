@@ -89,6 +89,20 @@ static uint32_t inline_room(const struct sreq *r)
 	return max > used ? max - used : 0;
 }
 
+static const void *data_of(const struct sreq *r)
+{
+	return unlikely(r->s.op.lent) ? r->s.op.lent : r->buf;
+}
+
+/* What was lent is needed for longer than that. */
+static void data_keep(struct sreq *r)
+{
+	if (likely(!r->s.op.lent))
+		return;
+	memcpy(r->buf, r->s.op.lent, r->resp.len);
+	r->s.op.lent = NULL;
+}
+
 /* By what the store has verified the data with, where it says so: the client looks at the very
  * checksums that were stored, and nobody at the data once more. */
 static uint32_t crc_of(const struct sreq *r, uint32_t len)
@@ -97,7 +111,7 @@ static uint32_t crc_of(const struct sreq *r, uint32_t len)
 	uint32_t crc;
 
 	if (!op->csum_made || len % CRC_PIECE)
-		return crc32c(0, r->buf, len);
+		return crc32c(0, data_of(r), len);
 	crc = op->csum[0];
 	for (uint32_t i = 1; i < len / CRC_PIECE; i++)
 		crc = crc32c_join(crc, op->csum[i]);
@@ -144,6 +158,7 @@ static void finish(struct sreq *r)
 
 static void wait_for_room(struct sreq *r)
 {
+	data_keep(r);
 	r->mark.waited = true;
 	list_push(&r->conn->out, &r->wait);
 }
@@ -178,7 +193,7 @@ static void send_answer(struct sreq *r)
 	if (r->resp.body_len)
 		iov[n++] = (struct iovec){.iov_base = r->cold->body, .iov_len = r->resp.body_len};
 	if (payload)
-		iov[n++] = (struct iovec){.iov_base = r->buf, .iov_len = payload};
+		iov[n++] = (struct iovec){(void *)(uintptr_t)data_of(r), payload};
 	rc = chan_send(sreq_chan(r), iov, n);
 	if (likely(rc == 0)) {
 		r->conn->l->fig.bytes_out += payload;
@@ -214,14 +229,19 @@ static void pushed(struct chan_xfer *x, int status)
 static void push(struct sreq *r)
 {
 	struct chan *ch = sreq_chan(r);
+	bool lent;
 	int rc;
 
 	r->state = SREQ_PUSH;
-	r->xiov = (struct iovec){.iov_base = r->buf, .iov_len = r->resp.len};
+	if (!(ch->traits & FABRIC_LENT))
+		data_keep(r);
+	lent = r->s.op.lent;
+	r->xiov = (struct iovec){(void *)(uintptr_t)data_of(r), r->resp.len};
 	r->x = (struct chan_xfer){.done = pushed,
 	                          .iov = &r->xiov,
 	                          .iov_count = 1,
-	                          .region = r->conn->l->bufs.region,
+	                          .region = lent ? NULL : r->conn->l->bufs.region,
+	                          .keep = lent ? r->buf : NULL,
 	                          .desc = r->desc,
 	                          .len = r->resp.len,
 	                          .scratch = true};
@@ -237,11 +257,12 @@ static void push(struct sreq *r)
 			conn_doom(r->conn, rc);
 		return;
 	}
+	r->s.op.lent = NULL; /* what has not left lies in r->buf */
 	r->pushing = true;
 	r->mark.waited = true; /* where the answer waits for it */
 	r->resp.what |= ch->traits & FABRIC_SEALED ? WIRE_PUSHED | WIRE_MARKED : WIRE_PUSHED;
 	r->conn->l->fig.bytes_out += r->resp.len;
-	if (ch->traits & FABRIC_WRITE_THEN_MSG)
+	if (ch->traits & FABRIC_WRITE_THEN_MSG || r->x.ahead)
 		send_answer(r);
 #ifdef PST_TEST_FAULTS
 	else if (r->conn->l->opts.plant == LISTENER_PLANT_ANSWER_EARLY)

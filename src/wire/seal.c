@@ -82,7 +82,7 @@ static void look_like(struct seal_chan *s, const struct chan *inner)
 	        .loop = inner->loop,
 	        .handlers = inner->handlers,
 	        .user = inner->user,
-	        .traits = inner->traits | FABRIC_PRIVATE | FABRIC_SEALED,
+	        .traits = (inner->traits & ~FABRIC_LENT) | FABRIC_PRIVATE | FABRIC_SEALED,
 	        .msg_max = inner->msg_max - SEAL_OVER,
 	        .inline_max = inner->inline_max,
 	        .xfers_max = MIN(inner->xfers_max, XFERS),

@@ -396,6 +396,7 @@ static void submit(struct sreq *r)
 		op->region = r->buf ? r->conn->l->bufs.region : NULL;
 		if (w->is & WIRE_OP_DATA_OUT && r->what & WIRE_CRC && r->buf)
 			op->csum = wire_bufs_csum(&r->conn->l->bufs, r->buf);
+		op->lend = w->is & WIRE_OP_DATA_OUT;
 	} else if (w->is & (WIRE_OP_VAL_IN | WIRE_OP_VAL_OUT)) {
 		op->val = r->buf;
 		op->val_cap = r->len;

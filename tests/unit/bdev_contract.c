@@ -452,6 +452,46 @@ static void test_random_against_model(void **state)
 	free(bufs);
 }
 
+static void lent_done(struct bdev_io *io)
+{
+	struct tio *t = container_of(io, struct tio, io);
+	uint8_t *buf = t->iov[0].iov_base;
+
+	if (io->lent) { /* and then the memory was left alone */
+		for (uint64_t i = 0; i < io->len_bytes; i++)
+			assert_int_equal(buf[i], 0xa5);
+		memcpy(buf, io->lent, io->len_bytes);
+	}
+	tio_done(io);
+}
+
+/* Who can do with a look gets the data in one place or the other. */
+static void test_lent(void **state)
+{
+	struct fix *f = *state;
+	uint8_t *buf = buf_new(64 * KIB), *want = buf_new(64 * KIB);
+	struct tio t = {.loop = f->loop};
+
+	put(f, 64 * KIB, 64 * KIB, 5);
+	pattern(want, 64 * KIB, 5);
+	memset(buf, 0xa5, 64 * KIB);
+	t.iov[0] = (struct iovec){buf, 64 * KIB};
+	t.io = (struct bdev_io){.op = BDEV_READ,
+	                        .lend = true,
+	                        .off_bytes = 64 * KIB,
+	                        .len_bytes = 64 * KIB,
+	                        .iov = t.iov,
+	                        .iov_count = 1,
+	                        .done = lent_done};
+	bdev_submit(f->b, &t.io);
+	assert_int_equal(tio_wait(&t), 0);
+	assert_memory_equal(buf, want, 64 * KIB);
+	if (!strncmp(f->c->spec, "mem:", 4))
+		assert_non_null(t.io.lent);
+	free(buf);
+	free(want);
+}
+
 /* Opening with each allocation failing in turn: -ENOMEM and nothing left behind, or success. */
 static void test_open_without_memory(void **state)
 {
@@ -506,6 +546,7 @@ size_t bdev_contract_add(struct CMUnitTest *tests, struct bdev_case *c)
 	        T(sync_helpers),
 	        T(region),
 	        T(random_against_model),
+	        T(lent),
 	        T(open_without_memory),
 #undef T
 	};

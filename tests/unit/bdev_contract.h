@@ -8,7 +8,7 @@
 
 #include "bdev_util.h"
 
-#define BDEV_CONTRACT_TESTS 16
+#define BDEV_CONTRACT_TESTS 17
 #define CONTRACT_DEV_BYTES  (2 * MIB)
 
 struct bdev_case {

@@ -300,6 +300,65 @@ static void test_write_then_message(void **state)
 	twindow_end(f, f->b.c, &w);
 }
 
+static const uint64_t lent_lens[] = {1, 4096, 262144, 262145, 1 << 20, 3000001, 5, 700000};
+
+static void lent_look(struct side *s, const void *data, uint32_t len)
+{
+	uint64_t i, at = 0;
+
+	assert_int_equal(len, 8);
+	memcpy(&i, data, 8);
+	for (uint64_t k = 0; k < i; k++)
+		at += lent_lens[k];
+	assert_true(filled(mem_at(s->f->mem[1], 64 * KIB + at), lent_lens[i], i));
+	s->got++;
+}
+
+/* Memory that is lent for the call only is somebody else's right after it; of a write that is ahead a
+ * message brings the news. */
+static void test_lent_memory(void **state)
+{
+	struct fix *f = *state;
+	uint8_t *lent = malloc(4 * MIB);
+	struct txfer t[ARRAY_LEN(lent_lens)];
+	struct twindow w;
+	uint64_t at = 0, said = 0;
+
+	fix_pair(f);
+	if (!(f->a.c->traits & FABRIC_LENT)) {
+		free(lent);
+		return;
+	}
+	open_one(f, &w, 6 * MIB, RW);
+	f->b.on_msg = lent_look;
+	for (uint64_t i = 0; i < ARRAY_LEN(lent_lens); i++) { /* faster than they leave */
+		struct iovec iov = {&i, 8};
+
+		txfer_make(&t[i], f->mem[0], at, lent_lens[i], &w.w.desc, at);
+		t[i].x.keep = t[i].iov[0].iov_base;
+		t[i].x.region = NULL;
+		t[i].iov[0].iov_base = lent;
+		fill(lent, lent_lens[i], i);
+		txfer_must(f, &t[i], true);
+		memset(lent, 0xdd, lent_lens[i]);
+		at += lent_lens[i];
+		if (!t[i].x.ahead && !(f->a.c->traits & FABRIC_WRITE_THEN_MSG))
+			continue;
+		assert_int_equal(chan_send(f->a.c, &iov, 1), 0);
+		said++;
+	}
+	at = 0;
+	for (uint64_t i = 0; i < ARRAY_LEN(lent_lens); i++) {
+		assert_int_equal(txfer_wait(f, &t[i]), 0);
+		assert_true(filled(mem_at(f->mem[1], 64 * KIB + at), lent_lens[i], i));
+		at += lent_lens[i];
+	}
+	WAIT(f, f->b.got == said);
+	assert_true(said > 0);
+	twindow_end(f, f->b.c, &w);
+	free(lent);
+}
+
 #define TURN_BYTES (2 * MIB)
 
 struct turned {
@@ -706,23 +765,12 @@ const struct fabric_contract_test fabric_contract_xfer[] = {
 	{                          \
 #name, test_##name \
 	}
-        T(write_and_read),
-        T(many_pieces),
-        T(big),
-        T(many_at_once),
-        T(write_then_message),
-        T(big_ones_in_turn),
-        T(bad_arguments),
-        T(rights),
-        T(stale_descriptor),
-        T(forged_descriptor),
-        T(other_channels_window),
-        T(windows_max),
-        T(windows_come_and_go),
-        T(close_window_under_transfers),
-        T(close_under_transfers),
-        T(dies_under_transfers),
-        T(regions_come_and_go),
+        T(write_and_read),        T(many_pieces),          T(big),
+        T(many_at_once),          T(write_then_message),   T(lent_memory),
+        T(big_ones_in_turn),      T(bad_arguments),        T(rights),
+        T(stale_descriptor),      T(forged_descriptor),    T(other_channels_window),
+        T(windows_max),           T(windows_come_and_go),  T(close_window_under_transfers),
+        T(close_under_transfers), T(dies_under_transfers), T(regions_come_and_go),
 #undef T
 };
 const size_t fabric_contract_xfer_count = ARRAY_LEN(fabric_contract_xfer);

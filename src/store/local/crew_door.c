@@ -144,6 +144,7 @@ void errand_send(struct errand *e, unsigned part)
 	if (e->op && part) {
 		e->region = e->op->region;
 		e->op->region = NULL;
+		e->op->lend = false; /* until done() returns, but that runs here */
 	}
 	e->go.run = arrive;
 	loop_post(e->to->l->store.loop, &e->go);

@@ -239,8 +239,8 @@ static bool dio_run(struct local *l, struct dio *d)
 }
 
 /* All of it on one device: in one request, the embedded one. */
-static void dio_one(struct local *l, struct dio *d, enum bdev_op op, uint64_t block, void *buf,
-                    uint64_t len, struct mem_region *region)
+static inline void dio_one(struct local *l, struct dio *d, enum bdev_op op, uint64_t block,
+                           void *buf, uint64_t len, struct mem_region *region, bool lend)
 {
 	struct sub_io *s = &d->first;
 
@@ -255,6 +255,8 @@ static void dio_one(struct local *l, struct dio *d, enum bdev_op op, uint64_t bl
 	s->dev = 0;
 	s->iov = (struct iovec){buf, len};
 	s->io.op = (uint8_t)op;
+	s->io.lend = lend;
+	s->io.lent = NULL;
 	s->io.flags = 0;
 	s->io.off_bytes = block << BLOCK_SHIFT;
 	s->io.len_bytes = len;
@@ -287,9 +289,19 @@ void dio_data(struct local *l, struct dio *d, enum bdev_op op, uint64_t addr, ui
 {
 	if (l->geo.devs == 1)
 		dio_one(l, d, op, l->geo.data_start + addr, buf, (uint64_t)blocks << BLOCK_SHIFT,
-		        region);
+		        region, false);
 	else
 		dio_striped(l, d, op, addr, blocks, buf, region);
+}
+
+void dio_look(struct local *l, struct dio *d, uint64_t addr, uint32_t blocks, void *buf,
+              struct mem_region *region)
+{
+	if (l->geo.devs == 1)
+		dio_one(l, d, BDEV_READ, l->geo.data_start + addr, buf,
+		        (uint64_t)blocks << BLOCK_SHIFT, region, true);
+	else
+		dio_striped(l, d, BDEV_READ, addr, blocks, buf, region);
 }
 
 void dio_meta_write(struct local *l, struct dio *d, uint64_t dev_block, const struct iovec *iov,

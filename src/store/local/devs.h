@@ -69,6 +69,9 @@ struct dio {
 /* Read or write @blocks blocks at block address @addr; the range lies in one region. */
 void dio_data(struct local *l, struct dio *d, enum bdev_op op, uint64_t addr, uint32_t blocks,
               void *buf, struct mem_region *region);
+/* A read that may be answered with d->first.io.lent (bdev.h); else with NULL there, and @buf filled. */
+void dio_look(struct local *l, struct dio *d, uint64_t addr, uint32_t blocks, void *buf,
+              struct mem_region *region);
 /* Write to the same device blocks of every device. */
 void dio_meta_write(struct local *l, struct dio *d, uint64_t dev_block, const struct iovec *iov,
                     unsigned iov_count, uint64_t len_bytes,

@@ -7,6 +7,9 @@
  * with the checksums that were true then. Space that is freed meanwhile is not reused before the
  * read has ended (R4), and blocks overwritten meanwhile stay as they were on the device (jrnl.c).
  *
+ * An op that takes lent data (op->lend) gets it where the device has it, if one part brings all of it; it
+ * is verified there.
+ *
  * Only when requests run out in the middle does a read go on later, and then it may see a later
  * moment.
  */
@@ -145,6 +148,10 @@ static void part_read(struct dio *d)
 
 	if (d->status)
 		bad_block(p, 0, d->status, strerror(-d->status));
+	else if (unlikely(d->first.io.lent)) {
+		p->buf = (uint8_t *)(uintptr_t)d->first.io.lent; /* only read */
+		p->op->lent = p->buf;
+	}
 	part_put(p);
 }
 
@@ -265,7 +272,13 @@ static inline __attribute__((always_inline)) int part_start(struct shard *s, str
 		if (err)
 			p->status = err; /* no memory: the read fails when it comes back */
 	}
-	dio_data(s->l, &p->dio, BDEV_READ, addr, blocks, p->buf, r->bounce ? NULL : op->region);
+	/* All of the op in one part, which ends when the device has answered: nothing is left of it that
+	 * could still be copied. */
+	if (unlikely(op->lend) && blocks == r->end - r->first && !p->missing && !r->bounce)
+		dio_look(s->l, &p->dio, addr, blocks, p->buf, op->region);
+	else
+		dio_data(s->l, &p->dio, BDEV_READ, addr, blocks, p->buf,
+		         r->bounce ? NULL : op->region);
 	return 0;
 }
 

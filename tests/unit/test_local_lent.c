@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Reads of data that a device lends: seen where it lies, and verified there. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "bdev/bdev.h"
+#include "ops.h"
+#include "store/local/local.h"
+
+#define BB  4096u
+#define LEN (64u * BB)
+
+struct lent_read {
+	struct pst_op op;
+	struct iovec iov;
+	uint32_t csum[LEN / BB];
+	uint8_t seen[LEN]; /* of what was lent */
+	uint8_t *lent;     /* where that was: the device's own */
+	bool ended;
+};
+
+static struct {
+	struct loop *loop;
+	struct store *store;
+	uint32_t cont;
+	uint8_t data[LEN], buf[LEN];
+	struct lent_read r;
+} t;
+
+static void done(struct pst_op *op)
+{
+	struct lent_read *r = container_of(op, struct lent_read, op);
+
+	if (op->status == 0 && op->lent) {
+		memcpy(r->seen, op->lent, op->ret_len);
+		r->lent = (uint8_t *)(uintptr_t)op->lent;
+	}
+	r->ended = true;
+}
+
+static int read_lent(uint64_t off, uint64_t len)
+{
+	struct lent_read *r = &t.r;
+
+	memset(r, 0, sizeof(*r));
+	memset(t.buf, 0xee, sizeof(t.buf));
+	r->iov = (struct iovec){t.buf, len};
+	r->op = (struct pst_op){.opcode = PST_OP_READ,
+	                        .cont = t.cont,
+	                        .oid = {.lo = 1},
+	                        .off = off,
+	                        .len = len,
+	                        .iov = &r->iov,
+	                        .iov_count = 1,
+	                        .csum = r->csum,
+	                        .lend = true,
+	                        .done = done};
+	assert_int_equal(store_submit(t.store, &r->op), PST_QUEUED);
+	while (!r->ended)
+		assert_true(loop_turn(t.loop, NSEC_PER_MSEC) >= 0);
+	return r->op.status;
+}
+
+static void put(uint64_t off, uint64_t len)
+{
+	struct iovec iov = {t.data + off, len};
+	struct pst_op op = {.opcode = PST_OP_WRITE,
+	                    .cont = t.cont,
+	                    .oid = {.lo = 1},
+	                    .off = off,
+	                    .len = len,
+	                    .iov = &iov,
+	                    .iov_count = 1};
+
+	assert_int_equal(store_run(t.store, &op), 0);
+}
+
+static int setup(void **state)
+{
+	const struct loop_opts lo = {.sim = true};
+	struct local_format_opts fo = {0};
+	struct pst_err err = {0};
+	struct bdev *dev;
+
+	assert_int_equal(loop_new(&t.loop, &lo, NULL), 0);
+	assert_int_equal(bdev_open(&dev, "mem:1g", t.loop, NULL, &err), 0);
+	assert_int_equal(local_format(&dev, 1, &fo, &err), 0);
+	assert_int_equal(local_open(&t.store, t.loop, &dev, 1, NULL, &err), 0);
+	assert_int_equal(ops_cont_create(t.store, "c", &t.cont), 0);
+	for (unsigned i = 0; i < LEN; i++)
+		t.data[i] = (uint8_t)hash_u64(i);
+	put(0, LEN);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)store_close(t.store);
+	loop_free(t.loop);
+	return 0;
+}
+
+static void all_of_it(void **state)
+{
+	assert_int_equal(read_lent(0, LEN), 0);
+	assert_int_equal(t.r.op.ret_len, LEN);
+	assert_non_null(t.r.lent);
+	assert_memory_equal(t.r.seen, t.data, LEN);
+	assert_int_equal(t.buf[0], 0xee); /* nothing was copied */
+	assert_true(t.r.op.csum_made);
+	for (unsigned i = 0; i < LEN / BB; i++)
+		assert_int_equal(t.r.csum[i], crc32c(0, t.data + i * BB, BB));
+}
+
+static void some_of_it(void **state)
+{
+	assert_int_equal(read_lent(3 * BB, 5 * BB), 0);
+	assert_memory_equal(t.r.seen, t.data + 3 * BB, 5 * BB);
+	/* Off the blocks' borders it is put together elsewhere. */
+	assert_int_equal(read_lent(100, 2 * BB), 0);
+	assert_null(t.r.lent);
+	assert_memory_equal(t.buf, t.data + 100, 2 * BB);
+}
+
+/* A block that is still in the journal lies elsewhere: then the memory that was given is filled. */
+static void journaled(void **state)
+{
+	t.data[9 * BB] ^= 1;
+	put(9 * BB, BB);
+	assert_int_equal(read_lent(0, LEN), 0);
+	if (!t.r.lent)
+		assert_memory_equal(t.buf, t.data, LEN);
+	else /* it has gone home already */
+		assert_memory_equal(t.r.seen, t.data, LEN);
+}
+
+static void damaged(void **state)
+{
+	assert_int_equal(read_lent(0, LEN), 0);
+	t.r.lent[7 * BB + 5] ^= 4;
+	assert_int_equal(read_lent(0, LEN), -EIO);
+	assert_int_equal(read_lent(8 * BB, BB), 0);
+	assert_memory_equal(t.r.seen, t.data + 8 * BB, BB);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	        cmocka_unit_test_setup_teardown(all_of_it, setup, teardown),
+	        cmocka_unit_test_setup_teardown(some_of_it, setup, teardown),
+	        cmocka_unit_test_setup_teardown(journaled, setup, teardown),
+	        cmocka_unit_test_setup_teardown(damaged, setup, teardown),
+	};
+
+	return cmocka_run_group_tests_name("local engine: lent data", tests, NULL, NULL);
+}
