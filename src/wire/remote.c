@@ -263,8 +263,9 @@ static enum pst_outcome refuse(struct pst_op *op, int status)
 static enum pst_outcome remote_submit(struct store *s, struct pst_op *op)
 {
 	struct remote *rm = remote_of(s);
+	bool is_short = rreq_is_short(rm, op);
 	struct rreq *r;
-	int rc = rreq_check(op);
+	int rc = likely(is_short) ? 0 : rreq_check(op);
 
 	loop_assert(rm->loop);
 	if (unlikely(rc < 0))
@@ -279,7 +280,7 @@ static enum pst_outcome remote_submit(struct store *s, struct pst_op *op)
 		return PST_BUSY;
 	r = list_first(&rm->free, struct rreq, link);
 	rreq_take(rm, r, op);
-	rc = rreq_has_inode(r) ? handles_submit(r) : 0;
+	rc = !is_short && rreq_has_inode(r) ? handles_submit(r) : 0;
 	if (unlikely(rc < 0)) {
 		r->op = NULL;
 		rreq_free(r);
@@ -288,7 +289,7 @@ static enum pst_outcome remote_submit(struct store *s, struct pst_op *op)
 	if (unlikely(op->deadline_ns && op->deadline_ns < rm->tick.deadline_ns))
 		(void)loop_timer_arm(rm->loop, &rm->tick, op->deadline_ns + 1); /* can't fail */
 	if (likely(rm->state == REMOTE_UP && list_empty(&rm->wait) && rm->inflight < rm->depth)) {
-		rc = rreq_send(r);
+		rc = likely(is_short) ? rreq_send_short(r) : rreq_send(r);
 		if (likely(rc == 0))
 			return PST_QUEUED;
 		if (rc != -EAGAIN) {

@@ -427,6 +427,8 @@ static void welcome(struct remote *rm, const void *msg, uint32_t len)
 	if (!rm->opts.volatile_ok)
 		rm->store.caps &= ~PST_CAP_VOLATILE;
 	rm->state = REMOTE_UP;
+	rm->inline_max =
+	        MIN(rm->chan->inline_max, rm->chan->msg_max - (uint32_t)sizeof(struct wire_resp));
 	rm->given_up = false;
 	rm->pinged = false;
 	rm->backoff_ns = 0;

@@ -118,6 +118,7 @@ struct remote {
 	unsigned at; /* which of opts.at */
 	uint8_t version;
 	uint32_t depth, inflight;
+	uint32_t inline_max; /* data of an answer that needs no window */
 	struct rreq *reqs;
 	uint32_t req_count;
 	struct list free, active, wait;
@@ -210,6 +211,14 @@ void remote_pump(struct remote *rm);
 
 /* 0: sent. -EAGAIN: not now. Else: the op ends with it. */
 int rreq_send(struct rreq *r);
+/* The same for the first sending of a short read (rreq_is_short()), which is the commonest request: it
+ * has no fields, no window, no slot and no handle. */
+int rreq_send_short(struct rreq *r);
+static inline bool rreq_is_short(const struct remote *rm, const struct pst_op *op)
+{
+	return op->opcode == PST_OP_READ && op->iov_count == 1 && op->iov->iov_len == op->len &&
+	       op->len <= rm->inline_max && !op->token.session && !op->want_values;
+}
 /* May this op travel? 0, or what it ends with. */
 int rreq_check(const struct pst_op *op);
 bool remote_note(struct remote *rm, uint8_t kind, uint64_t id); /* false: no room now */

@@ -488,6 +488,45 @@ static int send_confirm(struct rreq *r, const struct wire_op *w)
 	return rc;
 }
 
+static void sent(struct rreq *r)
+{
+	r->sent = true;
+	r->answered = false;
+	r->state = RREQ_SENT;
+	r->counted = true;
+	r->rm->inflight++;
+}
+
+int rreq_send_short(struct rreq *r)
+{
+	const struct pst_op *op = r->op;
+	struct remote *rm = r->rm;
+	struct wire_req *m = &rm->head.req;
+	struct iovec iov = {m, sizeof(*m)};
+
+	*m = (struct wire_req){
+	        .kind = WIRE_REQ,
+	        .version = rm->version,
+	        .opcode = PST_OP_READ,
+	        .what = op->len && !(op->flags & PST_F_NOVERIFY) ? WIRE_CRC : 0,
+	        .flags = op->flags & ~(rm->opts.volatile_ok ? 0 : PST_F_VOLATILE),
+	        .id = r->id,
+	        .wait_us = op->deadline_ns ? wait_us(r) : 0,
+	        .tenant = op->tenant,
+	        .cont = op->cont,
+	        .len = (uint32_t)op->len,
+	        .view = op->view,
+	        .oid_hi = op->oid.hi,
+	        .oid_lo = op->oid.lo,
+	        .off = op->off,
+	};
+	wire_req_swap(m);
+	if (unlikely(chan_send(rm->chan, &iov, 1) < 0))
+		return -EAGAIN;
+	sent(r);
+	return 0;
+}
+
 int rreq_send(struct rreq *r)
 {
 	struct remote *rm = r->rm;
@@ -516,11 +555,7 @@ int rreq_send(struct rreq *r)
 		return rc == -E2BIG || rc == -EINVAL ? rc : -EAGAIN;
 	}
 	rm->fig.resent += r->sent;
-	r->sent = true;
-	r->answered = false;
-	r->state = RREQ_SENT;
-	r->counted = true;
-	rm->inflight++;
+	sent(r);
 	return 0;
 }
 
