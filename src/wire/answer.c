@@ -145,6 +145,29 @@ static void resp_make(struct sreq *r)
 	r->resp.body_len = body_make(r);
 }
 
+/* resp_make() for data that was read. */
+static void resp_make_read(struct sreq *r)
+{
+	const struct pst_op *op = &r->s.op;
+	uint32_t len = (uint32_t)MIN(op->ret_len, r->len);
+
+	r->resp = (struct wire_resp){
+	        .kind = WIRE_RESP,
+	        .version = r->conn->version,
+	        .opcode = PST_OP_READ,
+	        .id = r->id,
+	        .ret_len = op->ret_len,
+	        .ret_off = op->ret_off,
+	        .word = op->ino,
+	        .index = op->ret_index,
+	        .len = len,
+	};
+	if (len && r->what & WIRE_CRC) {
+		r->resp.what = WIRE_CRC;
+		r->resp.crc = crc_of(r, len);
+	}
+}
+
 /* --- sending --- */
 
 static void finish(struct sreq *r)
@@ -281,6 +304,12 @@ void answer_op(struct sreq *r)
 		return;
 	}
 	r->mark.done = loop_now(r->conn->l->loop);
+	if (likely(r->s.op.opcode == PST_OP_READ && !r->s.op.status && !r->cold &&
+	           !(r->what & WIRE_WINDOW))) {
+		resp_make_read(r);
+		send_answer(r);
+		return;
+	}
 	if (r->cold && r->s.op.opcode == PST_OP_SCRUB)
 		figures_scrub_ended(r);
 	if (r->cold && r->s.op.scrub)
