@@ -73,7 +73,8 @@ static int agree(struct ofi *o, const struct ofi_hello *h)
 
 	c->msg_max = MIN(o->opts.msg_max, le32_get(h->msg_max));
 	c->xfers_max = MIN(o->opts.xfers_max, le32_get(h->xfers_max));
-	o->credits = o->credits_max = MIN(le32_get(h->msg_credits), OFI_CREDITS_MAX);
+	/* Not more than we give either: each is a buffer here, and the peer is nobody we know yet. */
+	o->credits = o->credits_max = MIN(le32_get(h->msg_credits), o->opts.msg_credits);
 	o->answers_max = MIN(le32_get(h->windows_max), OFI_WINDOWS_MAX);
 	if (c->msg_max < 64 || !c->xfers_max || !o->credits || !o->answers_max)
 		return -EPROTO;

@@ -14,10 +14,7 @@
 
 struct ofi_lib ofi_lib;
 
-static struct {
-	pthread_mutex_t lock;
-	bool loaded;
-} once = {.lock = PTHREAD_MUTEX_INITIALIZER};
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* Signals that had no handler of their own keep having none. A handler that somebody sets in another
  * thread just now may be undone; load before, if that matters. */
@@ -67,10 +64,11 @@ int ofi_lib_load(struct pst_err *err)
 {
 	int rc = 0;
 
-	pthread_mutex_lock(&once.lock);
-	if (!once.loaded)
+	pthread_mutex_lock(&lock);
+	if (!ofi_lib.getinfo) /* tests bring one of their own */
 		rc = load(err);
-	once.loaded |= rc == 0;
-	pthread_mutex_unlock(&once.lock);
+	if (rc < 0)
+		ofi_lib = (struct ofi_lib){0};
+	pthread_mutex_unlock(&lock);
 	return rc;
 }

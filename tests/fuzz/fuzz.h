@@ -6,8 +6,37 @@
 #ifndef TESTS_FUZZ_FUZZ_H
 #define TESTS_FUZZ_FUZZ_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
+
+/* An input that is a program. */
+struct input {
+	const uint8_t *data;
+	size_t len;
+};
+
+/* What lies beyond the end is 0. False: it ended before. */
+static inline bool take(struct input *in, void *to, size_t len)
+{
+	size_t n = len < in->len ? len : in->len;
+
+	memset(to, 0, len);
+	if (n)
+		memcpy(to, in->data, n);
+	in->data += n;
+	in->len -= n;
+	return n == len;
+}
+
+static inline uint8_t byte(struct input *in)
+{
+	uint8_t b;
+
+	(void)take(in, &b, 1);
+	return b;
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

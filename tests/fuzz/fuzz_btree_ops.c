@@ -15,15 +15,6 @@
 #define OPS_MAX   2000
 #define VIEWS_MAX 3
 
-struct input {
-	const uint8_t *p, *end;
-};
-
-static unsigned take(struct input *in)
-{
-	return in->p < in->end ? *in->p++ : 0;
-}
-
 struct world {
 	struct bt_env env;
 	struct btree live, view[VIEWS_MAX];
@@ -61,13 +52,13 @@ static void emit(void *arg, struct bt_node *node, uint64_t addr)
 /* 2 length bytes: how much of the pattern, and how many bytes after it; then those. */
 static size_t take_key(struct world *w, struct input *in, uint8_t key[BT_KEY_MAX])
 {
-	unsigned tail = take(in), len = take(in) | (tail & 8 ? 256 : 0);
+	unsigned tail = byte(in), len = byte(in) | (tail & 8 ? 256 : 0);
 
 	tail &= 7;
 	len = MIN(len, BT_KEY_MAX - tail);
 	memcpy(key, w->pattern, len);
 	for (; tail > 0; tail--)
-		key[len++] = take(in);
+		key[len++] = byte(in);
 	if (len == 0)
 		key[len++] = 0;
 	return len;
@@ -99,13 +90,13 @@ static void checkpoint(struct world *w)
 static void step(struct world *w, struct input *in)
 {
 	uint8_t key[BT_KEY_MAX], val[BT_VALUE_MAX];
-	unsigned op = take(in);
+	unsigned op = byte(in);
 	size_t len, val_len;
 
 	switch (op % 8) {
 	case 0: /* the pattern changes from some place on */
-		len = take(in);
-		memset(w->pattern + len, take(in), BT_KEY_MAX - len);
+		len = byte(in);
+		memset(w->pattern + len, byte(in), BT_KEY_MAX - len);
 		return;
 	case 1:
 		toggle_view(w, op / 8 % VIEWS_MAX);
@@ -125,7 +116,7 @@ static void step(struct world *w, struct input *in)
 		return;
 	default:
 		len = take_key(w, in, key);
-		val_len = take(in) * (op & 128 ? 2 : 1);
+		val_len = byte(in) * (op & 128 ? 2 : 1);
 		memset(val, op, val_len);
 		pst_assert(bt_reserve(&w->env, 1, false) == 0);
 		bt_put(&w->live, key, len, val, val_len);
@@ -137,12 +128,12 @@ static void step(struct world *w, struct input *in)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct input in = {data, data + size};
+	struct input in = {data, size};
 	struct world w = {.env = {.release = release}};
 
 	pst_assert(bt_env_init(&w.env) == 0);
 	w.live.env = &w.env;
-	for (unsigned i = 0; i < OPS_MAX && in.p < in.end; i++)
+	for (unsigned i = 0; i < OPS_MAX && in.len; i++)
 		step(&w, &in);
 	bt_ref_compare(&w.live, &w.ref);
 	for (unsigned i = 0; i < VIEWS_MAX; i++) {

@@ -13,29 +13,6 @@
 
 #define STEPS_MAX 64
 
-struct input {
-	const uint8_t *data;
-	size_t len;
-};
-
-static void take(struct input *in, void *to, size_t len)
-{
-	size_t n = MIN(len, in->len);
-
-	memset(to, 0, len);
-	memcpy(to, in->data, n);
-	in->data += n;
-	in->len -= n;
-}
-
-static uint8_t byte(struct input *in)
-{
-	uint8_t b;
-
-	take(in, &b, 1);
-	return b;
-}
-
 /* A number near something that matters. */
 static uint64_t word(struct input *in, const struct raw_pipe *p)
 {

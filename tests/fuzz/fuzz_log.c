@@ -11,19 +11,6 @@
 
 #define FRAME_BLOCKS 4u
 
-struct input {
-	const uint8_t *p;
-	size_t len;
-};
-
-static uint8_t byte(struct input *in)
-{
-	if (!in->len)
-		return 0;
-	in->len--;
-	return *in->p++;
-}
-
 /* A number: mostly small, or one of the extremes. */
 static uint64_t number(struct input *in)
 {

@@ -34,24 +34,6 @@ struct host {
 	uint16_t tail[2], head[2];
 };
 
-struct input {
-	const uint8_t *p;
-	size_t left;
-};
-
-static bool take(struct input *in, void *to, size_t n)
-{
-	memset(to, 0, n);
-	if (n > in->left) {
-		in->left = 0;
-		return false;
-	}
-	memcpy(to, in->p, n);
-	in->p += n;
-	in->left -= n;
-	return true;
-}
-
 static void turns(struct host *h, unsigned n)
 {
 	while (n--) {
@@ -168,7 +150,7 @@ static void memory_write(struct host *h, struct input *in)
 	if (!take(in, where, 3))
 		return;
 	off = (where[0] | (uint64_t)where[1] << 8) * 8 % MEM_BYTES;
-	len = MIN(MIN(where[2] * 8ull, MEM_BYTES - off), in->left);
+	len = MIN(MIN(where[2] * 8ull, MEM_BYTES - off), in->len);
 	take(in, h->mem + off, len);
 }
 
@@ -216,7 +198,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static struct host h;
 
 	host_new(&h);
-	while (in.left)
+	while (in.len)
 		step(&h, &in);
 	turns(&h, 20);
 	/* Whatever was done, a reset brings it back. */

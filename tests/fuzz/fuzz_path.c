@@ -12,19 +12,6 @@
 
 #define STEPS_MAX 24
 
-struct input {
-	const uint8_t *data;
-	size_t len;
-};
-
-static uint8_t byte(struct input *in)
-{
-	if (!in->len)
-		return 0;
-	in->len--;
-	return *in->data++;
-}
-
 struct text {
 	const char *bytes;
 	uint32_t len;

@@ -8,19 +8,6 @@
 
 #include "fuzz.h"
 
-struct input {
-	const uint8_t *p;
-	size_t len;
-};
-
-static uint8_t byte(struct input *in)
-{
-	if (!in->len)
-		return 0;
-	in->len--;
-	return *in->p++;
-}
-
 enum kind {
 	KIND_SUPER,
 	KIND_HEADER,

@@ -14,19 +14,6 @@
 
 #define STEPS_MAX 32
 
-struct input {
-	const uint8_t *data;
-	size_t len;
-};
-
-static uint8_t byte(struct input *in)
-{
-	if (!in->len)
-		return 0;
-	in->len--;
-	return *in->data++;
-}
-
 static const void *bytes(struct input *in, size_t want, uint32_t *ret_len)
 {
 	const void *p = in->data;

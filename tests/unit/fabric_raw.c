@@ -2,7 +2,9 @@
 /* Peers of channels that speak the protocols by hand; see fabric_raw.h. */
 #include "fabric_raw.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -190,6 +192,18 @@ int raw_unix(const char *addr)
 		close(fd);
 		return -1;
 	}
+	return fd;
+}
+
+int raw_tcp(const char *addr)
+{
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int rc;
+
+	to.sin_port = htons((uint16_t)atoi(strrchr(addr, ':') + 1));
+	rc = connect(fd, (struct sockaddr *)&to, sizeof(to));
+	pst_assert(fd >= 0 && rc == 0);
 	return fd;
 }
 

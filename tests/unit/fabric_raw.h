@@ -36,6 +36,7 @@ void raw_must_hang_up(struct raw_server *s, int fd);
 
 /* A blocking socket that is connected to a unix socket (a path, or "unix-abstract:NAME"). -1: not. */
 int raw_unix(const char *addr);
+int raw_tcp(const char *addr); /* to a listener of this host; it must be there */
 bool raw_send(int fd, const void *bytes, size_t len);
 /* With the head and payload that begin a tcp channel. */
 void raw_tcp_hello(struct tcp_head *ret_head, struct tcp_hello *ret_hello);

@@ -15,8 +15,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "fabric/ofi_int.h"
 #include "fabric_raw.h"
+#include "raw_ofi.h"
 
 static struct raw_server *server(void)
 {
@@ -32,35 +32,14 @@ static void server_end(struct raw_server *s)
 	free(s);
 }
 
-static int dial(const struct raw_server *s)
-{
-	struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	to.sin_port = htons((uint16_t)atoi(strrchr(s->l->addr, ':') + 1));
-	assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof(to)), 0);
-	return fd;
-}
-
 /* As a peer says it whose endpoint is at the port 9 of this host. */
 static struct ofi_hello good_hello(void)
 {
 	const struct sockaddr_in name = {.sin_family = AF_INET,
 	                                 .sin_port = htons(9),
 	                                 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	struct ofi_hello h = {.magic = le64_make(OFI_MAGIC),
-	                      .version = le16_make(OFI_VERSION),
-	                      .name_len = le16_make(sizeof(name)),
-	                      .msg_max = le32_make(4096),
-	                      .msg_credits = le32_make(8),
-	                      .xfers_max = le32_make(4),
-	                      .windows_max = le32_make(16),
-	                      .token = le64_make(1),
-	                      .provider = "tcp",
-	                      .protocol = le32_make(FI_PROTO_RXM)};
 
-	memcpy(h.name, &name, sizeof(name));
-	return h;
+	return raw_ofi_hello(&name, sizeof(name));
 }
 
 /* --- one who keeps to it --- */
@@ -114,7 +93,7 @@ static void first_words(void **state)
 	for (unsigned i = 0; i < 14; i++) {
 		struct ofi_hello h[2] = {good_hello(), good_hello()};
 		size_t len = sizeof(h[0]);
-		int fd = dial(s);
+		int fd = raw_tcp(s->l->addr);
 
 		switch (i) {
 		case 0:
@@ -177,7 +156,7 @@ static void crowd(void **state)
 	char byte;
 
 	for (unsigned i = 0; i < ARRAY_LEN(fd); i++) {
-		fd[i] = dial(s);
+		fd[i] = raw_tcp(s->l->addr);
 		raw_turns(s, 1);
 	}
 	for (unsigned i = 0; i < MORE; i++)
