@@ -148,8 +148,8 @@ int pst_fs_setattr_async(struct pst_cont *cont, uint64_t dir, const char *path,
  *       (PST_ATTR_SIZE) above @len makes the rest a hole.
  * @data, @len: content of a regular file, up to PST_IO_MAX bytes (-E2BIG); NULL, 0: none.
  * @flags: PST_F_EXCL: -EEXIST if it is there; PST_F_TRUNCATE: an existing file gets exactly this
- *       content and these attributes; with neither an existing file is left as it is.
- *       PST_F_VOLATILE.
+ *       content and size, and keeps its mode, owner and atime, as with open(2); with neither an
+ *       existing file is left as it is. PST_F_VOLATILE.
  * @ret_attr: may be NULL.
  *
  * Without a path the file has no name (@dir is ignored): it is held open until pst_fs_release(),

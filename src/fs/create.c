@@ -29,8 +29,8 @@ static struct fs_node *new_node(struct fs_req *r, uint32_t mode, uint32_t perm_d
 	return n;
 }
 
-/* Label, content and times of the inode. */
-static void put_node(struct fs_req *r, struct fs_node *n)
+/* Label, content and mtime of the inode. */
+static void put_node(struct fs_req *r, struct fs_node *n, uint64_t mtime_ns)
 {
 	const struct pst_op *op = r->op;
 
@@ -42,8 +42,14 @@ static void put_node(struct fs_req *r, struct fs_node *n)
 		fs_resize(r, n->ino, op->attr.size_bytes);
 	if (S_ISLNK(n->label.mode))
 		fs_resize(r, n->ino, op->name2_len);
-	fs_set_mtime(r, n->ino,
-	             op->attr_mask & PST_ATTR_MTIME ? (uint64_t)op->attr.mtime_ns : r->now_ns);
+	fs_set_mtime(r, n->ino, mtime_ns);
+}
+
+static void put_new(struct fs_req *r, struct fs_node *n)
+{
+	const struct pst_op *op = r->op;
+
+	put_node(r, n, op->attr_mask & PST_ATTR_MTIME ? (uint64_t)op->attr.mtime_ns : r->now_ns);
 }
 
 static enum fs_act made(struct fs_req *r)
@@ -82,13 +88,17 @@ static enum fs_act create_new(struct fs_req *r)
 	fs_if_present(r, w->dir, -ENOENT);
 	fs_if_key(r, PST_IF_KEY_ABSENT, w->dir, w->key, w->key_len,
 	          r->op->flags & PST_F_EXCL ? -EEXIST : -FS_CHANGED);
-	put_node(r, n);
+	put_new(r, n);
 	fs_put_dirent(r, 0, w, n->ino, fs_type_of_mode(n->label.mode));
 	fs_set_mtime(r, w->dir, r->now_ns);
 	return fs_commit(r, n->ino, made);
 }
 
-/* It is there: left as it is, or, with PST_F_TRUNCATE, replaced by what the op brings. */
+/*
+ * It is there: left as it is, or, with PST_F_TRUNCATE, written anew. As with open(2) only a file that is
+ * made takes mode, owner and times from the op: to give them to one that is there would be SETATTR,
+ * for which other rights are needed.
+ */
 static enum fs_act create_over(struct fs_req *r)
 {
 	struct fs_node *n = &r->node[FS_N_MAIN];
@@ -99,10 +109,9 @@ static enum fs_act create_over(struct fs_req *r)
 		return fs_end_attr(r);
 	fs_batch(r);
 	fs_if_label(r, n);
-	fs_label_apply(&n->label, r->op);
 	n->label.ctime_ns = r->now_ns;
 	fs_resize(r, n->ino, 0);
-	put_node(r, n);
+	put_node(r, n, r->now_ns);
 	return fs_commit(r, n->ino, made);
 }
 
@@ -152,7 +161,7 @@ static enum fs_act nameless_new(struct fs_req *r)
 	n = new_node(r, type_of(r->op), 0644);
 	n->label.nlink = 0;
 	fs_batch(r);
-	put_node(r, n);
+	put_new(r, n);
 	fs_orphan_put(r, n->ino);
 	fs_commit(r, n->ino, nameless_made);
 	r->next = nameless_made; /* whatever the outcome: the count has to be given back */
@@ -186,7 +195,7 @@ static enum fs_act symlink_new(struct fs_req *r)
 	fs_batch(r);
 	fs_if_present(r, w->dir, -ENOENT);
 	fs_if_key(r, PST_IF_KEY_ABSENT, w->dir, w->key, w->key_len, -EEXIST);
-	put_node(r, n);
+	put_new(r, n);
 	fs_put(r, n->ino, &key, 1, r->op->name2, r->op->name2_len);
 	fs_put_dirent(r, 0, w, n->ino, DT_LNK);
 	fs_set_mtime(r, w->dir, r->now_ns);
@@ -225,7 +234,7 @@ static enum fs_act mkdir_new(struct fs_req *r)
 	fs_batch(r);
 	fs_if_key(r, PST_IF_KEY_ABSENT, w->dir, w->key, w->key_len, -EEXIST);
 	fs_if_label(r, dir);
-	put_node(r, n);
+	put_new(r, n);
 	fs_put_dirent(r, 0, w, n->ino, DT_DIR);
 	dir->label.nlink++;
 	fs_set_label(r, dir);

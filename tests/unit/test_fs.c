@@ -225,7 +225,7 @@ static void test_create_content(void **state)
 	ok(fsx_read(x, ino, 5, buf, 16));
 	assert_int_equal(x->ret_len, 7);
 	assert_memory_equal(buf, "content", 7);
-	/* It is there: left alone, or replaced as a whole. */
+	/* It is there: left alone, or its content replaced as a whole, and nothing else of it. */
 	ok(fsx_create_data(x, "f", "other", 0));
 	assert_int_equal(x->attr.size_bytes, 12);
 	op.flags = PST_F_TRUNCATE;
@@ -234,12 +234,19 @@ static void test_create_content(void **state)
 	op.len = 6;
 	op.attr.size_bytes = 10;
 	op.attr.mode = S_IFREG | 0400;
-	op.attr_mask = PST_ATTR_SIZE | PST_ATTR_MODE;
+	op.attr.uid = 4711;
+	op.attr.gid = 4712;
+	op.attr.atime_ns = op.attr.mtime_ns = 5;
+	op.attr_mask = PST_ATTR_SIZE | PST_ATTR_MODE | PST_ATTR_UID | PST_ATTR_GID |
+	               PST_ATTR_ATIME | PST_ATTR_MTIME;
 	ok(fsx_run(x, &op));
 	assert_int_equal(x->ino, ino);
 	assert_int_equal(x->attr.size_bytes, 10);
-	assert_int_equal(x->attr.mode, S_IFREG | 0400);
+	assert_int_equal(x->attr.mode, S_IFREG | 0640);
 	assert_int_equal(x->attr.uid, 10);
+	assert_int_equal(x->attr.gid, 20);
+	assert_int_not_equal(x->attr.atime_ns, 5);
+	assert_int_not_equal(x->attr.mtime_ns, 5);
 	ok(fsx_read(x, ino, 0, buf, 16));
 	assert_int_equal(x->ret_len, 10);
 	assert_memory_equal(buf, "abcdef\0\0\0\0", 10);
