@@ -64,8 +64,7 @@ static int decode(const char *text, size_t text_len, uint8_t *out, size_t len)
 
 /* --- tokens --- */
 
-int cap_token(struct session_table *t, uint64_t id, uint32_t rights, uint64_t expiry_ns,
-              char ret_text[CAP_TOKEN_MAX])
+int cap_token(struct session_table *t, uint64_t id, uint32_t rights, char ret_text[CAP_TOKEN_MAX])
 {
 	const struct cap *c = cap_find(t, id);
 	struct token_bytes b = {.version = 1};
@@ -77,12 +76,6 @@ int cap_token(struct session_table *t, uint64_t id, uint32_t rights, uint64_t ex
 	memcpy(b.store, t->uuid, sizeof(b.store));
 	b.cap = le32_make((uint32_t)id);
 	b.cap_epoch = le32_make(c->info.epoch);
-	if (expiry_ns) {
-		if (expiry_ns / NSEC_PER_SEC <= HANDLE_TIME_0 ||
-		    expiry_ns / NSEC_PER_SEC - HANDLE_TIME_0 > UINT32_MAX)
-			return -EINVAL;
-		b.expiry_s = le32_make((uint32_t)(expiry_ns / NSEC_PER_SEC - HANDLE_TIME_0));
-	}
 	err = mac_16(t, c->key, &b, TOKEN_MACED, b.mac);
 	if (err)
 		return err;
@@ -106,18 +99,23 @@ int cap_token_bytes(const char *text, size_t len,
 	return 0;
 }
 
+static bool head_ok(const struct session_table *t, const struct token_bytes *b)
+{
+	static const uint8_t zero[sizeof(b->zero2)];
+
+	return b->version == 1 && !b->zero && !memcmp(b->zero2, zero, sizeof(zero)) &&
+	       !memcmp(b->store, t->uuid, sizeof(b->store));
+}
+
 static int token_open(struct session_table *t, const char *text, size_t len, struct cap **ret_cap,
                       uint32_t *ret_rights)
 {
-	uint64_t now = loop_real_now(t->loop), expiry;
 	struct token_bytes b;
 	struct cap *c;
 	uint8_t mac[16];
 	int err;
 
-	if (cap_token_bytes(text, len, (uint8_t *)&b))
-		return -EBADF;
-	if (b.version != 1 || b.zero || b.zero2 || memcmp(b.store, t->uuid, sizeof(b.store)))
+	if (cap_token_bytes(text, len, (uint8_t *)&b) || !head_ok(t, &b))
 		return -EBADF;
 	c = cap_find(t, le32_get(b.cap));
 	if (!c || c->info.id == OWNER_CAP) /* it may have been: its key is gone, nobody can tell */
@@ -129,10 +127,7 @@ static int token_open(struct session_table *t, const char *text, size_t len, str
 		return -EBADF;
 	if (le32_get(b.cap_epoch) != c->info.epoch)
 		return -EKEYREVOKED;
-	expiry = le32_get(b.expiry_s);
-	if (expiry && (expiry + HANDLE_TIME_0) * NSEC_PER_SEC <= now)
-		return -EKEYEXPIRED;
-	err = cap_good(c, now);
+	err = cap_good(c, loop_real_now(t->loop));
 	if (err)
 		return err;
 	*ret_cap = c;
@@ -169,7 +164,7 @@ int session_token_secret(struct session_table *t, const uint8_t head[TOKEN_HEAD_
 
 	memcpy(&b, head, TOKEN_HEAD_BYTES);
 	c = cap_find(t, le32_get(b.cap));
-	if (b.version != 1 || b.zero || b.zero2 || memcmp(b.store, t->uuid, sizeof(b.store)))
+	if (!head_ok(t, &b))
 		err = -EBADF;
 	else if (!c || c->info.id == OWNER_CAP)
 		err = -EKEYREVOKED; /* as token_open() */

@@ -253,7 +253,7 @@ static void granted(struct sys_op *w, int status)
 	} else {
 		status = cap_insert(t, c);
 		pst_assert(!status); /* room was reserved */
-		status = cap_token(t, c->info.id, c->info.rights, 0, o->token);
+		status = cap_token(t, c->info.id, c->info.rights, o->token);
 	}
 	grant_end(o, status);
 }
@@ -402,7 +402,7 @@ static void renewed(struct sys_op *w, int status)
 	if (!status) {
 		c->info.expiry_ns = o->info.expiry_ns;
 		o->info = c->info;
-		status = cap_token(w->t, c->info.id, c->info.rights, 0, o->token);
+		status = cap_token(w->t, c->info.id, c->info.rights, o->token);
 	}
 	tell(o, AUDIT_RENEW, status);
 	o->done(o, status);

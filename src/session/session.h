@@ -389,9 +389,9 @@ int cap_revoke(struct session_table *t, struct cap_op *o);
 void cap_list(struct session_table *t, uint64_t after,
               bool (*fn)(void *arg, const struct cap_info *info), void *arg);
 int cap_get(struct session_table *t, uint64_t id, struct cap_info *ret_info);
-/* The bearer token of a capability, with at most @rights and until @expiry_ns (0: its own). */
-int cap_token(struct session_table *t, uint64_t id, uint32_t rights, uint64_t expiry_ns,
-              char ret_text[CAP_TOKEN_MAX]);
+/* The bearer token of a capability, with at most @rights. It lives as long as that: what is to end
+ * sooner is granted for as long. */
+int cap_token(struct session_table *t, uint64_t id, uint32_t rights, char ret_text[CAP_TOKEN_MAX]);
 
 /* Puts a new handle key in place: the one before it still verifies. done() when it is durable. */
 int session_key_rotate(struct session_table *t, struct cap_op *o);

@@ -165,15 +165,15 @@ _Static_assert(offsetof(struct handle_bytes, mac) == 48, "the MAC is its last 16
  *      4    4 first 4 bytes of the store's UUID
  *      8    4 capability
  *     12    4 its epoch
- *     16    4 expiry, seconds since 2020; 0: the capability's
- *     20    4 zero
+ *     16    8 zero
  *     24   16 HMAC-SHA-256 over bytes 0..23 under the capability's key, its first 16 bytes
  */
 struct token_bytes {
 	uint8_t version, zero;
 	le16 rights;
 	uint8_t store[4];
-	le32 cap, cap_epoch, expiry_s, zero2;
+	le32 cap, cap_epoch;
+	uint8_t zero2[8];
 	uint8_t mac[16];
 };
 _Static_assert(sizeof(struct token_bytes) == 40, "a capability token is 40 bytes");

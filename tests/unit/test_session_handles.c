@@ -206,7 +206,7 @@ static void test_tokens(void **state)
 	t[len] = 'A';
 	assert_int_equal(session_auth_token(w.x.t, &id, t, len + 1), -EBADF);
 	/* The owner's capability has no token. */
-	assert_int_equal(cap_token(w.x.t, OWNER_CAP, RIGHTS_ALL, 0, t), -ENOENT);
+	assert_int_equal(cap_token(w.x.t, OWNER_CAP, RIGHTS_ALL, t), -ENOENT);
 	/* Good after a restart. */
 	client_unlink(&w.owner);
 	sx_cut(&w.x);
