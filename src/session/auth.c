@@ -175,6 +175,23 @@ int session_token_secret(struct session_table *t, const uint8_t head[TOKEN_HEAD_
 	return err;
 }
 
+void session_conn_sealed(struct session_conn *c, const uint8_t head[TOKEN_HEAD_BYTES])
+{
+	c->sealed = true;
+	memcpy(c->token, head, sizeof(c->token));
+}
+
+bool session_conn_takes(const struct session_conn *c, const struct ident *id)
+{
+	struct token_bytes b;
+
+	if (likely(!c->sealed))
+		return true;
+	memcpy(&b, c->token, sizeof(c->token));
+	return id->cap_count == 1 && id->cap[0] == le32_get(b.cap) &&
+	       !(id->cap_rights[0] & ~le16_get(b.rights));
+}
+
 void session_token_forged(struct session_table *t, const uint8_t head[TOKEN_HEAD_BYTES])
 {
 	struct token_bytes b;

@@ -324,7 +324,8 @@ static int open_check(struct session_table *t, const struct session_open *o)
 {
 	struct tenant *n = tenant_find(t, o->ident.tenant);
 
-	if (!o->ident.cap_count || o->ident.cap_count > SESSION_CAPS_MAX)
+	if (!o->ident.cap_count || o->ident.cap_count > SESSION_CAPS_MAX ||
+	    !session_conn_takes(o->conn, &o->ident))
 		return -EACCES;
 	if (o->slots > SESSION_SLOTS_MAX || o->conn->session || o->conn->opening)
 		return -EINVAL;
@@ -391,7 +392,8 @@ int session_resume(struct session_conn *c, uint64_t number,
 	if (!s)
 		err = -ESTALE;
 	else if (!SHA256(secret, SESSION_SECRET_BYTES, hash) ||
-	         CRYPTO_memcmp(hash, s->secret_hash, sizeof(hash)))
+	         CRYPTO_memcmp(hash, s->secret_hash, sizeof(hash)) ||
+	         !session_conn_takes(c, &s->ident))
 		err = -EACCES;
 	if (err) {
 		struct audit_event e = {

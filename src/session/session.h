@@ -192,6 +192,8 @@ struct session_conn {
 	 * returns -ECONNABORTED. */
 	void (*cut)(struct session_conn *c, int why);
 	/* private */
+	bool sealed; /* by the token with this head */
+	uint8_t token[TOKEN_HEAD_BYTES];
 	struct session_open *opening;
 	struct handle_cache *cache;
 	struct list link;
@@ -203,6 +205,14 @@ struct session_conn {
 void session_conn_init(struct session_conn *c, struct session_table *t,
                        void (*cut)(struct session_conn *c, int why));
 void session_conn_done(struct session_conn *c);
+/*
+ * Its channel is sealed by the token with that head, and so it is for what that token gives: sessions of
+ * this one capability, with no right that the token does not have. Others are neither opened nor resumed
+ * on it: -EACCES.
+ */
+void session_conn_sealed(struct session_conn *c, const uint8_t head[TOKEN_HEAD_BYTES]);
+/* May a session of this identity be on it? */
+bool session_conn_takes(const struct session_conn *c, const struct ident *id);
 
 /* Opening a session; embedded by the owner until done(). */
 struct session_open {
@@ -222,14 +232,14 @@ struct session_open {
  * Returns 0, and then done() runs once, from a later turn, when the session's record is durable (@o
  * must last until then; its connection, or session_conn_done(), too): 0; -ECONNABORTED: the
  * connection was done first (the session is closed again); the store's errors. Or returns why not:
- * -EACCES: the identity has no capability; -EAGAIN: sessions_max; -EDQUOT: the tenant's; -EINVAL:
+ * -EACCES: the identity has no capability, or not that of a sealed channel; -EAGAIN: sessions_max; -EDQUOT: the tenant's; -EINVAL:
  * slots, or it has a session; -ENOMEM.
  */
 int session_open(struct session_open *o);
 /*
  * Attaches @c to the session @number, if @secret is its: the connection before is cut (-ESTALE), and
  * no request of its is admitted any more. 0; -ESTALE: no such session (expired, or of another
- * store); -EACCES: wrong secret.
+ * store); -EACCES: wrong secret, or not of the capability that sealed the channel.
  */
 int session_resume(struct session_conn *c, uint64_t number,
                    const uint8_t secret[SESSION_SECRET_BYTES]);

@@ -272,6 +272,10 @@ static void hello_new(struct conn *c, const struct wire_hello *h)
 		                            : "the capability token is not one of this store's");
 		return;
 	}
+	if (!session_conn_takes(&c->sc, &c->so.ident)) {
+		refuse(c, -EACCES, "the token is not the one that sealed the channel");
+		return;
+	}
 	c->so.conn = &c->sc;
 	c->so.slots = MIN(h->slots, SESSION_SLOTS_MAX);
 	c->so.done = opened;
@@ -289,7 +293,9 @@ static void hello_resume(struct conn *c, const struct wire_hello *h)
 	if (rc == -ESTALE)
 		refuse(c, rc, "the session has expired, or is another store's");
 	else if (rc < 0)
-		refuse(c, rc, "the session's secret is wrong");
+		refuse(c, rc,
+		       "the session's secret is wrong, or it is not of the capability that sealed "
+		       "the channel");
 	else
 		accept_client(c, h->secret, true);
 }
@@ -356,6 +362,12 @@ static void seal_refuse(struct conn *c, int status)
 	welcome_send(c);
 }
 
+static void sealed(struct conn *c, const void *begin)
+{
+	c->l->fig.sealed++;
+	session_conn_sealed(&c->sc, seal_token_head(begin));
+}
+
 static void seal(struct conn *c, const void *data, uint32_t len)
 {
 	int rc = c->l->opts.seal == SEAL_OFF
@@ -367,7 +379,7 @@ static void seal(struct conn *c, const void *data, uint32_t len)
 	else if (rc < 0)
 		seal_refuse(c, rc);
 	else
-		c->l->fig.sealed++;
+		sealed(c, data);
 }
 
 /* A channel's first message; on one that is sealed, the first that was. */

@@ -60,6 +60,8 @@ bool seal_begins(const void *msg, uint32_t len);
  */
 int seal_accept(struct chan **ret_c, struct chan *inner, struct session_table *table,
                 const void *msg, uint32_t len);
+/* Of a beginning that was taken: the head of the token that it shows. */
+const uint8_t *seal_token_head(const void *begin);
 /* The bytes of a refusal, to be sent on @inner: their number, at most 512. */
 uint32_t seal_refusal(uint8_t buf[512], int status, const char *text);
 

@@ -159,6 +159,11 @@ int seal_begin_check(const void *msg, uint32_t len)
 	return len == SEAL_BEGIN_LEN ? 0 : -EPROTO;
 }
 
+const uint8_t *seal_token_head(const void *begin)
+{
+	return (const uint8_t *)begin + 8;
+}
+
 /*
  * What follows from the shares and the token's secret: the proof that ANSWER has to carry, and the
  * directions' secrets.

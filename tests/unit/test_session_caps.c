@@ -303,6 +303,12 @@ static void test_ids(void **state)
 	assert_int_equal(client_run(&c, &op), 0);
 	assert_int_equal(op.attr.uid, 65534);
 	assert_int_equal(op.attr.gid, 65533);
+	/* To empty a file is not to own it. */
+	op = names_op(PST_OP_CREATE, w.a, "mine");
+	op.flags = PST_F_TRUNCATE;
+	assert_int_equal(client_run(&c, &op), 0);
+	assert_int_equal(op.attr.uid, 500);
+	assert_int_equal(op.attr.gid, 500);
 	assert_int_equal(client_bye(&c), 0);
 	world_end(&w);
 }
@@ -621,6 +627,66 @@ static void test_same_name(void **state)
 	world_end(&w);
 }
 
+/* --- sealed channels --- */
+
+static void head_of(const char *token, uint8_t head[TOKEN_HEAD_BYTES])
+{
+	uint8_t bytes[TOKEN_HEAD_BYTES + TOKEN_SECRET_BYTES];
+
+	assert_int_equal(cap_token_bytes(token, strlen(token), bytes), 0);
+	memcpy(head, bytes, TOKEN_HEAD_BYTES);
+}
+
+/* Resumes @c's session on a channel that was sealed by @token. */
+static int resume_sealed(struct world *w, const struct client *c, struct client *on,
+                         const char *token)
+{
+	uint8_t head[TOKEN_HEAD_BYTES];
+
+	*on = *c;
+	client_link(on, &w->x);
+	head_of(token, head);
+	session_conn_sealed(&on->conn, head);
+	return client_resume(on);
+}
+
+/* A session's number and secret are worth nothing under another capability's seal. */
+static void test_sealed_channel(void **state)
+{
+	struct world w = {0};
+	struct client c = {0}, on;
+	struct cap_op one, two;
+	struct ident id = {0};
+	char less[CAP_TOKEN_MAX];
+
+	world_start(&w);
+	one = grant(&w, "b", RIGHT_READ | RIGHT_WRITE);
+	two = grant(&w, "b", RIGHT_READ | RIGHT_WRITE);
+	assert_int_equal(cap_token(w.x.t, one.info.id, RIGHT_READ, less), 0);
+	assert_int_equal(client_open_token(&c, &w.x, one.token), 0);
+	sx_forget(&w.x);
+	assert_int_equal(resume_sealed(&w, &c, &on, two.token), -EACCES);
+	client_unlink(&on);
+	assert_true(sx_audited(&w.x, AUDIT_SESSION_RESUME, -EACCES));
+	assert_int_equal(resume_sealed(&w, &c, &on, less), -EACCES);
+	client_unlink(&on);
+	assert_int_equal(c.cut, 0); /* it goes on where it was */
+	assert_ptr_equal(c.conn.session, session_find(w.x.t, c.number));
+	assert_int_equal(resume_sealed(&w, &c, &on, one.token), 0);
+	assert_int_equal(c.cut, -ESTALE);
+	client_unlink(&c);
+	assert_int_equal(client_bye(&on), 0);
+	/* Nor is one opened. */
+	client_link(&on, &w.x);
+	head_of(two.token, on.conn.token);
+	on.conn.sealed = true;
+	assert_int_equal(session_auth_token(w.x.t, &id, one.token, strlen(one.token)), 0);
+	assert_int_equal(session_open(&(struct session_open){.conn = &on.conn, .ident = id}),
+	                 -EACCES);
+	client_unlink(&on);
+	world_end(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -630,7 +696,7 @@ int main(void)
 	        cmocka_unit_test(test_subjects),        cmocka_unit_test(test_bad_grants),
 	        cmocka_unit_test(test_expired),         cmocka_unit_test(test_revoked_in_flight),
 	        cmocka_unit_test(test_tenants),         cmocka_unit_test(test_same_name),
-	        cmocka_unit_test(test_token_with_an_end),
+	        cmocka_unit_test(test_token_with_an_end), cmocka_unit_test(test_sealed_channel),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
