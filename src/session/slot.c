@@ -18,13 +18,26 @@ static int park(struct slot *sl, struct session_req *r)
 	return -EINPROGRESS;
 }
 
+/*
+ * What the request is, in a word that is recorded with its answer. After a restart the slot knows nothing,
+ * and the answer may have come from another op, container or capability, whose inodes are not for
+ * this one's holder to see: the store compares.
+ */
+static uint32_t about(const struct session_req *r)
+{
+	uint64_t h = hash_u64(hash_u64(r->cap->info.id) ^ r->op.cont) ^ r->op.opcode;
+
+	return (uint32_t)(hash_u64(h) >> 32) | 1;
+}
+
 int slot_judge(struct session *s, struct session_req *r)
 {
 	const struct pst_token *tk = &r->op.token;
 	struct slot *sl;
 
-	if (tk->session != s->number || tk->slot >= s->slots || tk->reserved || !tk->seq)
+	if (tk->session != s->number || tk->slot >= s->slots || !tk->seq)
 		return -EPROTO;
+	r->op.token.about = r->probe ? 0 : about(r);
 	sl = &s->slot[tk->slot];
 	if (sl->known && tk->seq < sl->seq)
 		return -ESTALE;
@@ -96,7 +109,7 @@ void slot_skip(struct session *s, const struct pst_token *tk)
 {
 	struct slot *sl;
 
-	if (tk->session != s->number || tk->slot >= s->slots || tk->reserved || !tk->seq)
+	if (tk->session != s->number || tk->slot >= s->slots || !tk->seq)
 		return;
 	sl = &s->slot[tk->slot];
 	if (sl->running || (sl->known && tk->seq != sl->seq + 1))

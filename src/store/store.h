@@ -114,10 +114,13 @@ enum pst_opcode {
  * Exactly once: every mutating op may carry one. session 0: none. The answer is recorded with the
  * change; the same token again is answered from the record, an older seq of the slot is -ESTALE.
  *
- * The record holds status, ret_off, ret_len and op->ino (for WRITE and BATCH an opaque word of the
+ * The record holds ret_off, ret_len and op->ino (for WRITE and BATCH an opaque word of the
  * submitter's: what it was at submission comes back in the answer); mut[].off and ret_index are not
  * kept. Only success is recorded: a failed op changed nothing and may be executed when it comes
  * again. The token is looked at before the conditions of a batch.
+ *
+ * Who gives tokens may say in `about` what the request is (a word, 0: not said). It is recorded, and a
+ * repeat that says another one is no repeat: -ESTALE, and what became of either is not told.
  *
  * "Was this done?": a BATCH with mut_count 0 and a token changes nothing. It ends with 0 and the
  * recorded answer when the token was used, with -ENOENT when it was not (the token stays unused),
@@ -127,7 +130,7 @@ enum pst_opcode {
 struct pst_token {
 	uint64_t session;
 	uint32_t slot;
-	uint32_t reserved;
+	uint32_t about; /* what the request is, in a word; 0: not said */
 	uint64_t seq;
 };
 

@@ -409,6 +409,11 @@ static bool replay_answer(struct model *m, struct pst_op *op, int *ret)
 		*ret = -ESTALE;
 		return true;
 	}
+	if (r && op->token.seq == r->token.seq && op->token.about && r->token.about &&
+	    op->token.about != r->token.about) {
+		*ret = -ESTALE;
+		return true;
+	}
 	if (r && op->token.seq == r->token.seq) {
 		op->ret_off = r->ret_off;
 		op->ret_len = r->ret_len;

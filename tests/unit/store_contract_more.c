@@ -208,10 +208,25 @@ static void replay(void **state)
 	assert_int_equal(size_of(s, c, 0, oid_of(1)), 7);
 	assert_int_equal(ops_run(s, &ask), 0);
 	assert_int_equal(ask.ino, 4242);
+	op.token.about = 5; /* of a request that did not say */
+	assert_int_equal(ops_run(s, &op), 0);
 	op.token.seq = 11;
 	op.ino = 1;
 	assert_int_equal(ops_run(s, &op), 0);
 	assert_int_equal(op.ret_off, 7);
+	maybe_reopen(state);
+	s = store_of(state);
+	op.token.about = 6; /* another one: it is not told what became of this one */
+	op.ino = 77;
+	assert_int_equal(ops_run(s, &op), -ESTALE);
+	assert_int_equal(op.ino, 77);
+	op.token.about = 5;
+	assert_int_equal(ops_run(s, &op), 0);
+	assert_int_equal(op.ino, 1);
+	ask.token.seq = 11; /* who asks says nothing */
+	assert_int_equal(ops_run(s, &ask), 0);
+	op.token.about = 0;
+	ask.token.seq = 10;
 	op.token.seq = 10;
 	assert_int_equal(ops_run(s, &op), -ESTALE);
 	assert_int_equal(ops_run(s, &ask), -ESTALE);

@@ -279,6 +279,7 @@ void reply_fill(struct media_reply *m, const struct pst_op *op, uint64_t time_ns
 	*m = (struct media_reply){
 	        .session = le64_make(op->token.session),
 	        .slot = le32_make(op->token.slot),
+	        .about = le32_make(op->token.about),
 	        .seq = le64_make(op->token.seq),
 	        .ret_len = le64_make(op->ret_len),
 	        .ret_off = le64_make(op->ret_off),
@@ -294,6 +295,9 @@ int token_answer(struct shard *s, struct pst_op *op)
 	if (token_lookup(s, &op->token, &r) || le64_get(r.seq) < op->token.seq)
 		return -ENOENT;
 	if (le64_get(r.seq) > op->token.seq)
+		return -ESTALE;
+	/* Answers are found by the number alone: one may not be taken for another request's. */
+	if (op->token.about && le32_get(r.about) && le32_get(r.about) != op->token.about)
 		return -ESTALE;
 	op->ret_len = le64_get(r.ret_len);
 	op->ret_off = le64_get(r.ret_off);

@@ -220,7 +220,7 @@ _Static_assert(sizeof(struct media_record) == 32, "a record header is 32 bytes")
  * OFFSET SIZE MEANING
  *      0    8 session
  *      8    4 slot
- *     12    4 status of the answer (negative errno value as two's complement)
+ *     12    4 what the request was, in a word of the submitter's; 0: not said
  *     16    8 sequence in the slot
  *     24    8 ret_len
  *     32    8 ret_off
@@ -230,7 +230,7 @@ _Static_assert(sizeof(struct media_record) == 32, "a record header is 32 bytes")
 struct media_reply {
 	le64 session;
 	le32 slot;
-	le32 status;
+	le32 about;
 	le64 seq;
 	le64 ret_len;
 	le64 ret_off;
