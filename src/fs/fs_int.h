@@ -62,7 +62,7 @@ struct fs_cont {
 	bool ready;           /* the root exists, orphans of the run before are deleted */
 	bool preparing;       /* somebody sees to that */
 	uint64_t retry_at_ns; /* it failed: those that only read don't try again until then */
-	bool reap_due; /* orphans were left where they are: deleted after the time of grace */
+	bool reap_due; /* orphans were left where they are: deleted when no grace is (any more) */
 	struct fs_open reaped[FS_REAP_MAX]; /* that are being deleted */
 	unsigned reaped_count;
 	struct list prepare_waiters;
@@ -157,6 +157,7 @@ struct fs_req {
 	struct fs_open *relinked; /* gets a link again by our batch */
 	uint64_t held_ino;        /* FILE_OPEN, FILE_CLOSE: counted, or to be given back */
 	bool holding;             /* counted for us: to be given back when the op fails */
+	bool graced;              /* it was counted in the time of grace */
 	struct fs_open mark;      /* of an inode that our batch deletes */
 	bool marked;
 
@@ -251,6 +252,7 @@ void fs_set_mtime(struct fs_req *r, uint64_t ino, uint64_t mtime_ns);
 void fs_resize(struct fs_req *r, uint64_t ino, uint64_t size_bytes);
 void fs_delete(struct fs_req *r, uint64_t ino);
 void fs_content(struct fs_req *r, uint64_t ino); /* op->iov as an array write at 0 */
+void fs_if_orphan(struct fs_req *r, uint64_t ino); /* it is on the list */
 void fs_orphan_put(struct fs_req *r, uint64_t ino);
 void fs_orphan_del(struct fs_req *r, uint64_t ino);
 /* The op's one batch; @word is its reply word. @then runs after success only. */

@@ -11,6 +11,8 @@
  *  4. The last FILE_CLOSE waits while a batch is under way that may make the inode an orphan
  * (pins).
  *  5. In the time of grace everything counts as open that is not in the table: see fs.h.
+ *  6. That an entry is an orphan's is what was read or done last, and a LINK may have come between: the
+ *     batch that deletes it asks the list on the medium.
  */
 #include "fs_int.h"
 
@@ -174,15 +176,18 @@ void fs_claim_done(struct fs_req *r)
 		r->relinked->orphan = false;
 }
 
-static void unpin(struct fs *fs, struct fs_open *o)
+/* It may have become an orphan that nobody holds, after the time of grace and its reaping. */
+static void unpin(struct fs_req *r, struct fs_open *o)
 {
 	if (!o)
 		return;
 	o->pins = 0;
-	if (o->count)
-		fs_wake_all(fs, &o->waiters);
-	else
-		forget(fs, o);
+	if (o->count) {
+		fs_wake_all(r->fs, &o->waiters);
+		return;
+	}
+	r->cont->reap_due |= o->orphan;
+	forget(r->fs, o);
 }
 
 void fs_unclaim(struct fs_req *r)
@@ -191,8 +196,8 @@ void fs_unclaim(struct fs_req *r)
 		r->marked = false;
 		fs_unmark(r->fs, &r->mark);
 	}
-	unpin(r->fs, r->pinned);
-	unpin(r->fs, r->relinked);
+	unpin(r, r->pinned);
+	unpin(r, r->relinked);
 	r->pinned = r->relinked = NULL;
 }
 
@@ -204,12 +209,15 @@ static enum fs_act drop_done(struct fs_req *r)
 {
 	struct fs_open *o = fs_open_find(r->fs, r->op->cont, r->held_ino);
 
+	bool named = r->sub.status == -FS_CHANGED; /* 6. */
+
 	o->dying = false;
-	if (r->sub.status && !r->status) {
+	if (r->sub.status && !named && !r->status) {
 		fs_wake_all(r->fs, &o->waiters); /* it stays open: the caller may close it again */
 		return fs_end(r, r->sub.status);
 	}
-	/* Failing here, the orphan stays on the list and goes at the next start. */
+	/* Failing here, the orphan stays on the list. */
+	r->cont->reap_due |= r->sub.status && !named;
 	r->holding = false;
 	o->count = 0;
 	forget(r->fs, o);
@@ -227,6 +235,7 @@ static enum fs_act drop(struct fs_req *r)
 	if (o->count == 1 && o->orphan) {
 		o->dying = true;
 		fs_batch(r);
+		fs_if_orphan(r, o->ino);
 		fs_delete(r, o->ino);
 		fs_orphan_del(r, o->ino);
 		if (r->status) /* not the op's own change */
@@ -261,10 +270,11 @@ static enum fs_act open_done(struct fs_req *r)
 	/* Somebody may have closed more often than opened, and taken our count. */
 	if (!o || o->dying)
 		return fs_end(r, -ESTALE);
-	if (n->exists && !n->label.nlink && !r->by_path && fs_in_grace(r->fs))
+	if (n->exists && !n->label.nlink && !r->by_path && r->graced)
 		o->orphan = true; /* 5. */
 	if (n->exists && (n->label.nlink || o->orphan || o->pins))
 		return fs_end_attr(r);
+	r->cont->reap_due |= n->exists; /* whoever reaped meanwhile left it to us */
 	if (!r->by_path || o->count > 1 || o->orphan || o->pins)
 		return fs_drop(r, -ESTALE);
 	r->holding = false;
@@ -298,6 +308,7 @@ static enum fs_act open_hold(struct fs_req *r)
 	ret = fs_hold(r, n->ino);
 	if (ret)
 		return fs_end(r, ret);
+	r->graced = fs_in_grace(r->fs);
 	n->exists = false;
 	fs_sub(r, PST_OP_STAT, n->ino)->stat = &n->st;
 	r->next = open_unpack; /* not fs_stat(): a failure has to give it back */

@@ -225,6 +225,12 @@ void fs_orphan_del(struct fs_req *r, uint64_t ino)
 	fs_del(r, FS_INO_BOOK, orphan_key(r->orphan_key[1], ino), 9);
 }
 
+void fs_if_orphan(struct fs_req *r, uint64_t ino)
+{
+	fs_if_key(r, PST_IF_KEY_PRESENT, FS_INO_BOOK, orphan_key(r->orphan_key[0], ino), 9,
+	          -FS_CHANGED);
+}
+
 static enum fs_act commit_done(struct fs_req *r)
 {
 	if (r->sub.status == -FS_CHANGED)

@@ -29,6 +29,11 @@ static enum pst_outcome shim_submit(struct store *s, struct pst_op *op)
 		sh->held_count++;
 		return PST_QUEUED;
 	}
+	if (sh->late && sh->late(op)) {
+		pst_assert(store_submit(sh->below, op) == PST_DONE);
+		list_push(&sh->done, &op->link);
+		return PST_QUEUED;
+	}
 	return store_submit(sh->below, op);
 }
 
@@ -83,6 +88,12 @@ void shim_release(struct fsx *x)
 		} else if (store_submit(sh->below, op) == PST_DONE) {
 			op->done(op);
 		}
+	}
+	list_splice(&held, &sh->done);
+	while ((l = list_pop(&held))) {
+		struct pst_op *op = list_entry(l, struct pst_op, link);
+
+		op->done(op);
 	}
 	fsx_turn(x);
 }
@@ -147,6 +158,7 @@ void fsx_open(struct fsx *x, const struct fs_opts *opts, const struct model_stor
 	x->shim.store.ops = &shim_ops;
 	x->shim.store.caps &= ~caps_without;
 	list_init(&x->shim.held);
+	list_init(&x->shim.done);
 	if (opts)
 		x->opts = *opts;
 	pst_assert(!fs_new(&x->fs, &x->shim.store, &x->opts, NULL));

@@ -25,7 +25,8 @@ struct shim {
 	int fail_status;
 	bool fail_batches_only;
 	bool (*hold)(const struct pst_op *op); /* kept until shim_release(); NULL: none */
-	struct list held;
+	bool (*late)(const struct pst_op *op); /* done at once, and told by shim_release() */
+	struct list held, done;
 	unsigned held_count;
 };
 
