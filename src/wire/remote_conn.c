@@ -112,6 +112,7 @@ static void lost(struct remote *rm, int status)
 	rm->was_up = false;
 	rm->error = status;
 	if (was_up) {
+		rm->away_ns = rm->heard_ns;
 		rm->lost_ns = loop_now(rm->loop);
 		rm->backoff_ns = 0;
 		log_warn("%s; connecting again", rm->text);
@@ -410,7 +411,7 @@ static void welcome(struct remote *rm, const void *msg, uint32_t len)
 	same = w.resumed && rm->session;
 	if (!same)
 		session_new(rm, &w);
-	let_go = rm->known && (w.epoch > rm->epoch || loop_now(rm->loop) - rm->lost_ns >=
+	let_go = rm->known && (w.epoch > rm->epoch || loop_now(rm->loop) - rm->away_ns >=
 	                                                      rm->lease_ms * NSEC_PER_MSEC / 2);
 	if (rm->known && w.epoch > rm->epoch)
 		remote_volatile_lost(rm);

@@ -632,6 +632,26 @@ static void nameless(void **state)
 	assert_true(exists(g, ino));
 }
 
+/* The server notices at once that the channel is dead, and lets go after a lease; the client much later. */
+static void away_unnoticed(void **state)
+{
+	struct rig *g = *state;
+
+	g->grace_ns = 0;
+	g->so.lease_ns = 10 * NSEC_PER_SEC;
+	restart(g);
+	client(g, RIGHTS_ALL, "in");
+	assert_int_equal(run(g->remote, PST_OP_FILE_OPEN, g->cont, "f", NULL), 0);
+	sim_cut(remote_chan(g->remote), 13 * NSEC_PER_SEC, NSEC_PER_MSEC);
+	sleep_ns(g, 15 * NSEC_PER_SEC);
+	assert_int_equal(run(g->remote, PST_OP_LOOKUP, g->cont, "nothing", NULL), -ENOENT);
+	sleep_ns(g, NSEC_PER_SEC);
+	assert_int_equal(run(g->store, PST_OP_UNLINK, g->cont, "in/f", NULL), 0);
+	assert_int_equal(reads(g, g->f, "inside"), 0);
+	assert_int_equal(by_number(g->remote, PST_OP_FILE_CLOSE, g->cont, g->f), 0);
+	assert_false(exists(g, g->f));
+}
+
 /* The session is gone, and the handle with it. */
 static void session_gone(void **state)
 {
@@ -662,7 +682,7 @@ int main(int argc, char **argv)
 	        T(moved_out),    T(counted),       T(open_and_close),
 	        T(no_grace),     T(open_unlinked), T(open_unlinked_whole),
 	        T(never_back),   T(nameless),      T(unlinked_in_grace),
-	        T(session_gone),
+	        T(session_gone), T(away_unnoticed),
 	};
 
 	pst_log_set(NULL, NULL, PST_LOG_ERROR);
