@@ -15,6 +15,8 @@
  *  4. Keys change between messages only, one epoch at a time.
  *  5. A structure lives until its owner closed it and the last window, transfer, handler and posted
  *     message of it are gone.
+ *  6. A server makes neither keys nor memory for a beginning whose proof does not hold: anybody may send
+ *     any number of those.
  */
 #include <openssl/crypto.h>
 #include <stdio.h>
@@ -465,26 +467,36 @@ int seal_connect(struct chan **ret_c, struct chan *inner, const struct seal_opts
 	return 0;
 }
 
-/* What follows from BEGIN: ANSWER in s->out, and the keys. */
-static int accept_keys(struct seal_chan *s, struct session_table *table, const uint8_t *begin)
+/* The secret of the token that BEGIN shows, if whoever sent it knows it: 6. */
+static int accept_proof(uint8_t ret_secret[TOKEN_SECRET_BYTES], struct session_table *table,
+                        const uint8_t *begin)
 {
-	uint8_t secret[TOKEN_SECRET_BYTES], mine[32];
+	int rc = session_token_secret(table, seal_token_head(begin), ret_secret);
+
+	if (rc == 0 && seal_begin_proved(begin, ret_secret) < 0) {
+		rc = -EBADF;
+		session_token_forged(table, seal_token_head(begin));
+	}
+	return rc;
+}
+
+/* What follows from BEGIN: ANSWER in s->out, and the keys. */
+static int accept_keys(struct seal_chan *s, struct session_table *table, const uint8_t *begin,
+                       const uint8_t secret[TOKEN_SECRET_BYTES])
+{
 	struct seal_secrets secrets;
 	struct seal_share share;
-	int rc = session_token_secret(table, begin + 8, secret);
+	uint8_t mine[32];
+	int rc = session_random(table, mine, sizeof(mine));
 
 	if (rc == 0)
-		rc = session_random(table, mine, sizeof(mine));
-	if (rc == 0)
 		rc = seal_share_make(&share, mine);
-	if (rc == 0) {
+	if (rc == 0)
 		rc = seal_answer_make(s->out, &secrets, begin, secret, &share);
-		if (rc == -EBADF)
-			session_token_forged(table, begin + 8);
-	}
+	if (rc == -EBADF)
+		session_token_forged(table, seal_token_head(begin));
 	if (rc == 0)
 		rc = keys(s, &secrets);
-	OPENSSL_cleanse(secret, sizeof(secret));
 	OPENSSL_cleanse(mine, sizeof(mine));
 	OPENSSL_cleanse(&share, sizeof(share));
 	return rc;
@@ -493,16 +505,20 @@ static int accept_keys(struct seal_chan *s, struct session_table *table, const u
 int seal_accept(struct chan **ret_c, struct chan *inner, struct session_table *table,
                 const void *msg, uint32_t len)
 {
+	uint8_t secret[TOKEN_SECRET_BYTES];
 	struct seal_chan *s = NULL;
 	int rc = seal_begin_check(msg, len);
 
 	if (rc == 0)
+		rc = accept_proof(secret, table, msg);
+	if (rc == 0)
 		rc = chan_new(&s, inner, false);
-	if (rc)
-		return rc;
-	rc = accept_keys(s, table, msg);
+	if (rc == 0)
+		rc = accept_keys(s, table, msg, secret);
+	OPENSSL_cleanse(secret, sizeof(secret));
 	if (rc < 0) {
-		seal_put(s);
+		if (s)
+			seal_put(s);
 		return rc;
 	}
 	s->state = SEAL_UP;

@@ -62,7 +62,10 @@ int seal_begin_make(uint8_t begin[SEAL_BEGIN_LEN],
                     const struct seal_share *mine);
 /* 0; -EPROTO, -EPROTONOSUPPORT. */
 int seal_begin_check(const void *msg, uint32_t len);
-/* -EBADF: whoever made @begin does not know @secret. */
+/* -EBADF: whoever made @begin does not know @secret. Costs next to nothing, as what anybody may ask for. */
+int seal_begin_proved(const uint8_t begin[SEAL_BEGIN_LEN],
+                      const uint8_t secret[TOKEN_SECRET_BYTES]);
+/* To a @begin that was proved. -EBADF: its share is none. */
 int seal_answer_make(uint8_t answer[SEAL_ANSWER_LEN], struct seal_secrets *ret_s,
                      const uint8_t begin[SEAL_BEGIN_LEN], const uint8_t secret[TOKEN_SECRET_BYTES],
                      const struct seal_share *mine);

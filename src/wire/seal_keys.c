@@ -164,6 +164,16 @@ const uint8_t *seal_token_head(const void *begin)
 	return (const uint8_t *)begin + 8;
 }
 
+int seal_begin_proved(const uint8_t begin[SEAL_BEGIN_LEN], const uint8_t secret[TOKEN_SECRET_BYTES])
+{
+	uint8_t early[32], proof[32];
+
+	early_make(early, secret);
+	begin_proof(proof, early, begin);
+	OPENSSL_cleanse(early, sizeof(early));
+	return CRYPTO_memcmp(proof, begin + SEAL_BEGIN_LEN - 32, sizeof(proof)) ? -EBADF : 0;
+}
+
 /*
  * What follows from the shares and the token's secret: the proof that ANSWER has to carry, and the
  * directions' secrets.
@@ -195,21 +205,16 @@ int seal_answer_make(uint8_t answer[SEAL_ANSWER_LEN], struct seal_secrets *ret_s
                      const struct seal_share *mine)
 {
 	struct wire_out out = {.at = answer, .end = answer + SEAL_ANSWER_LEN};
-	uint8_t early[32], proof[32];
-	int rc = 0;
+	uint8_t early[32];
+	int rc;
 
 	early_make(early, secret);
-	begin_proof(proof, early, begin);
-	if (CRYPTO_memcmp(proof, begin + SEAL_BEGIN_LEN - 32, sizeof(proof)))
-		rc = -EBADF;
-	if (rc == 0) {
-		wire_put_8(&out, WIRE_SEAL_ANSWER);
-		wire_put_8(&out, SEAL_VERSION);
-		wire_put_16(&out, 0);
-		wire_put_32(&out, 0);
-		wire_put_bytes(&out, mine->public, 32);
-		rc = finish(out.at, ret_s, begin, answer, early, mine, begin + 32);
-	}
+	wire_put_8(&out, WIRE_SEAL_ANSWER);
+	wire_put_8(&out, SEAL_VERSION);
+	wire_put_16(&out, 0);
+	wire_put_32(&out, 0);
+	wire_put_bytes(&out, mine->public, 32);
+	rc = finish(out.at, ret_s, begin, answer, early, mine, begin + 32);
 	OPENSSL_cleanse(early, sizeof(early));
 	return rc;
 }

@@ -215,7 +215,9 @@ static void wrong_tokens(void **state)
 	memcpy(mixed + 4 + 32, w->other + 4 + 32, 22);
 	before = w->audited;
 	assert_int_equal(world_begin(w, mixed), 0);
+	(void)mem_alloc_fail_at(1, true); /* it costs no memory, and nothing else to speak of */
 	world_pass(&w->client);
+	assert_int_equal(mem_alloc_fail_at(0, false), 0);
 	assert_int_equal(w->accepted, -EBADF);
 	assert_int_equal(w->audited, before + 1);
 	assert_int_equal(w->audited_last, -EBADF);
