@@ -5,6 +5,7 @@
  */
 #include "base/base.h"
 
+#include <malloc.h>
 #include <sys/mman.h>
 
 #define MEM_HUGE_BYTES (2 * MIB)
@@ -81,7 +82,33 @@ void *mem_alloc_slab(size_t len)
 	return p;
 }
 
+/* What a test looks for in blocks that are given back. */
+static _Thread_local struct {
+	const void *bytes;
+	size_t len;
+	uint64_t found;
+} needle;
+
+uint64_t mem_freed_with(const void *bytes, size_t len)
+{
+	uint64_t found = needle.found;
+
+	needle.bytes = bytes;
+	needle.len = len;
+	needle.found = 0;
+	return found;
+}
+
 void mem_free(void *p)
 {
+	if (unlikely(needle.bytes) && p && memmem(p, malloc_usable_size(p), needle.bytes, needle.len))
+		needle.found++;
 	free(p);
+}
+
+void mem_free_secret(void *p, size_t len)
+{
+	if (p)
+		explicit_bzero(p, len);
+	mem_free(p);
 }

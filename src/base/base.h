@@ -203,6 +203,10 @@ void *mem_alloc_aligned(size_t align, size_t len); /* zeroed; align: a power of 
  */
 void *mem_alloc_slab(size_t len);
 void mem_free(void *p);
+void mem_free_secret(void *p, size_t len); /* wiped first; NULL is fine */
+/* Test-only: how many blocks that mem_free() has got since the last call had the bytes in them that
+ * were given then; from now on those at @bytes (NULL: none) are looked for. Per thread. */
+uint64_t mem_freed_with(const void *bytes, size_t len);
 /* Test-only: the @n-th allocation from now (1 = next) and, if @all_after, every later one fails;
  * 0 switches it off. Per thread. Returns how many were asked for since the last call. */
 uint64_t mem_alloc_fail_at(uint64_t n, bool all_after);

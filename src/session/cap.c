@@ -9,6 +9,7 @@
  * A revoked capability stays in the table until it is deleted in the store and its last request has
  * ended; then nothing refers to it any more (cap_drop).
  */
+#include <openssl/crypto.h>
 #include <sys/stat.h>
 
 #include "session/session_int.h"
@@ -78,6 +79,11 @@ static struct cap *cap_new(const struct cap_info *info)
 	return c;
 }
 
+static void cap_free(struct cap *c)
+{
+	mem_free_secret(c, sizeof(*c));
+}
+
 /* Nothing refers to it any more. */
 static void cap_drop(struct session_table *t, struct cap *c)
 {
@@ -91,13 +97,13 @@ static void cap_drop(struct session_table *t, struct cap *c)
 				s->cap[k].cap = NULL;
 	t->cap_count--;
 	memmove(&t->cap[at], &t->cap[at + 1], (t->cap_count - at) * sizeof(struct cap *));
-	mem_free(c);
+	cap_free(c);
 }
 
 void cap_free_all(struct session_table *t)
 {
 	for (uint32_t i = 0; i < t->cap_count; i++)
-		mem_free(t->cap[i]);
+		cap_free(t->cap[i]);
 	mem_free(t->cap);
 }
 
@@ -109,7 +115,7 @@ int cap_add_owner(struct session_table *t)
 	int err = c ? cap_insert(t, c) : -ENOMEM;
 
 	if (err)
-		mem_free(c);
+		cap_free(c);
 	return err;
 }
 
@@ -212,7 +218,7 @@ int cap_load(struct session_table *t, const struct cap_rec *r)
 	memcpy(c->key, r->key, sizeof(c->key));
 	err = cap_insert(t, c);
 	if (err)
-		mem_free(c);
+		cap_free(c);
 	return err;
 }
 
@@ -249,7 +255,7 @@ static void granted(struct sys_op *w, int status)
 	t->caps_coming--;
 	o->cap = NULL;
 	if (status) {
-		mem_free(c);
+		cap_free(c);
 	} else {
 		status = cap_insert(t, c);
 		pst_assert(!status); /* room was reserved */
@@ -276,7 +282,7 @@ static int grant_write(struct cap_op *o)
 		err = w ? 0 : -ENOMEM;
 	}
 	if (err) {
-		mem_free(c);
+		cap_free(c);
 		return err;
 	}
 	c->info.id = o->info.id = t->next_cap++;
@@ -288,6 +294,7 @@ static int grant_write(struct cap_op *o)
 	rec_fill(&r, c);
 	sys_put(w, 'n', 0, 0, &next, sizeof(next));
 	sys_put(w, 'C', c->info.id, 8, &r, sizeof(r));
+	OPENSSL_cleanse(&r, sizeof(r));
 	sys_go(w);
 	return 0;
 }
@@ -441,6 +448,7 @@ int cap_renew(struct session_table *t, struct cap_op *o)
 	r.expiry_ns = le64_make(o->info.expiry_ns);
 	o->cap->busy = true;
 	sys_put(w, 'C', o->cap->info.id, 8, &r, sizeof(r));
+	OPENSSL_cleanse(&r, sizeof(r));
 	sys_go(w);
 	return 0;
 }
@@ -562,6 +570,7 @@ int session_key_rotate(struct session_table *t, struct cap_op *o)
 		return -ENOMEM;
 	o->table = t;
 	sys_put(w, 'K', t->key[0].number + 1u, 2, &r, sizeof(r));
+	OPENSSL_cleanse(&r, sizeof(r));
 	if (t->key[1].mac)
 		sys_del(w, 'K', t->key[1].number, 2);
 	sys_go(w);

@@ -6,6 +6,7 @@
  *
  * A sys_op ends from the poller, never from inside the call that began it.
  */
+#include <openssl/crypto.h>
 #include <openssl/rand.h>
 
 #include "session/session_int.h"
@@ -113,7 +114,7 @@ int sys_poll(struct session_table *t)
 		did++;
 		o->done(o, o->op.status);
 		t->sys_count--;
-		mem_free(o);
+		mem_free_secret(o, sizeof(*o)); /* records have keys in them */
 	}
 	return did;
 }
@@ -217,6 +218,7 @@ static bool load_entry(struct pst_op *op, const struct pst_entry *e)
 	memcpy(val, e->val, e->val_len);
 	copy.val = val;
 	ld->status = load_one(ld->t, &copy);
+	OPENSSL_cleanse(val, e->val_len);
 	memcpy(ld->last, e->name, e->name_len);
 	ld->last_len = e->name_len;
 	ld->more = ++ld->count == LOAD_AT_ONCE;
@@ -305,7 +307,9 @@ static int first_key(struct session_table *t)
 	m.key_len = key_make(key, 'K', 1, 2);
 	m.val_len = sizeof(r);
 	rc = rc ? rc : store_run(t->store, &op);
-	return rc ? rc : hkey_set(t, &t->key[0], 1, r.key);
+	rc = rc ? rc : hkey_set(t, &t->key[0], 1, r.key);
+	OPENSSL_cleanse(&r, sizeof(r));
+	return rc;
 }
 
 int sys_load(struct session_table *t, struct pst_err *err)

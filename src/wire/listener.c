@@ -64,7 +64,7 @@ static void conn_free(struct conn *c)
 		mem_free(list_entry(n, struct chunk, link));
 	list_del(&c->link);
 	c->l->fig.conns--;
-	mem_free(c);
+	mem_free_secret(c, sizeof(*c)); /* its session's */
 }
 
 void conn_req_gone(struct conn *c)

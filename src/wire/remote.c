@@ -445,6 +445,7 @@ static int opts_copy(struct remote *rm, const struct remote_opts *from)
 	at = rm->strings = mem_alloc(len);
 	if (!at)
 		return -ENOMEM;
+	rm->strings_len = len;
 	for (unsigned i = 0; i < from->at_count; i++) {
 		rm->opts.at[i].provider = at;
 		at = stpcpy(at, from->at[i].provider) + 1;
@@ -482,9 +483,9 @@ static void remote_free(struct remote *rm)
 	mem_free(rm->reqs);
 	mem_free(rm->slot_stack);
 	mem_free(rm->slot);
-	mem_free(rm->strings);
+	mem_free_secret(rm->strings, rm->strings_len); /* the token is among them */
 	net_tls_free(rm->opts.tls);
-	mem_free(rm);
+	mem_free_secret(rm, sizeof(*rm));
 }
 
 static int remote_alloc(struct remote *rm)

@@ -109,6 +109,7 @@ struct remote {
 	struct loop *loop;
 	struct remote_opts opts;
 	char *strings; /* copies of those in opts */
+	size_t strings_len;
 	enum remote_state state;
 	bool closing;
 	bool was_up; /* until it was closed for what the server sent */

@@ -38,7 +38,7 @@ static void chan_free(struct seal_chan *s)
 	OPENSSL_cleanse(s->token_secret, sizeof(s->token_secret));
 	OPENSSL_cleanse(&s->share, sizeof(s->share));
 	mem_free(s->out);
-	mem_free(s->in);
+	mem_free_secret(s->in, s->in_len); /* the last message: a welcome has a secret */
 	mem_free(s->piece);
 	mem_free(s->window_all);
 	mem_free(s->xfer_all);
@@ -57,6 +57,7 @@ static int memory(struct seal_chan *s)
 
 	s->out = mem_alloc(s->inner->msg_max);
 	s->in = mem_alloc(s->inner->msg_max);
+	s->in_len = s->inner->msg_max;
 	s->piece = s->client ? mem_alloc(SEAL_PIECE) : NULL;
 	s->window_all = mem_calloc(windows + 1, sizeof(*s->window_all));
 	s->xfer_all = mem_calloc(xfers + 1, sizeof(*s->xfer_all));
@@ -435,25 +436,26 @@ int seal_connect(struct chan **ret_c, struct chan *inner, const struct seal_opts
                  const struct chan_handlers *h, void *user)
 {
 	uint8_t token[TOKEN_HEAD_BYTES + TOKEN_SECRET_BYTES], secret[32];
-	struct seal_chan *s;
+	struct seal_chan *s = NULL;
 	int rc = cap_token_bytes(opts->token, strlen(opts->token), token);
 
 	if (rc == 0)
 		rc = random_secret(secret, opts->random);
-	if (rc < 0)
-		return rc;
-	rc = chan_new(&s, inner, true);
-	if (rc < 0)
-		return rc;
-	rc = seal_share_make(&s->share, secret);
-	if (rc < 0) {
-		seal_put(s);
-		return rc;
+	if (rc == 0)
+		rc = chan_new(&s, inner, true);
+	if (rc == 0)
+		rc = seal_share_make(&s->share, secret);
+	if (rc == 0) {
+		seal_begin_make(s->begin, token, &s->share);
+		memcpy(s->token_secret, token + TOKEN_HEAD_BYTES, TOKEN_SECRET_BYTES);
 	}
-	seal_begin_make(s->begin, token, &s->share);
-	memcpy(s->token_secret, token + TOKEN_HEAD_BYTES, TOKEN_SECRET_BYTES);
 	OPENSSL_cleanse(token, sizeof(token));
 	OPENSSL_cleanse(secret, sizeof(secret));
+	if (rc < 0) {
+		if (s)
+			seal_put(s);
+		return rc;
+	}
 	s->bufs = opts->bufs;
 	s->epoch_max = opts->epoch_max;
 	s->c.handlers = h;

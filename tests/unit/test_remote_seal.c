@@ -13,6 +13,7 @@
 #include "model_store.h"
 #include "ops.h"
 #include "session/audit.h"
+#include "wire/remote_int.h"
 #include "wire/wire.h"
 
 struct rig {
@@ -237,6 +238,28 @@ static void sealing_to_plain(void **state)
 	hang_up(g);
 }
 
+/* The client's token, and what its session is resumed with, at both ends. */
+static void wiped(void **state)
+{
+	struct rig *g = *state;
+	uint8_t secret[SESSION_SECRET_BYTES];
+
+	listen(g, SEAL_REQUIRED);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(client(g, g->op.token, SEAL_REQUIRED), 0);
+		memcpy(secret, container_of(g->remote, struct remote, store)->secret,
+		       sizeof(secret));
+		if (i)
+			(void)mem_freed_with(secret, sizeof(secret));
+		else
+			(void)mem_freed_with(g->op.token, strlen(g->op.token));
+		hang_up(g);
+		for (unsigned k = 0; k < 200; k++)
+			(void)loop_turn(g->loop, NSEC_PER_MSEC);
+		assert_int_equal(mem_freed_with(NULL, 0), 0);
+	}
+}
+
 /* Who need not seal may. */
 static void as_the_client_likes(void **state)
 {
@@ -265,6 +288,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	        RIG(rides_through),    RIG(wrong_token),      RIG(revoked),
 	        RIG(plain_to_sealing), RIG(sealing_to_plain), RIG(as_the_client_likes),
+	        RIG(wiped),
 	};
 
 	return cmocka_run_group_tests_name("remote_seal", tests, NULL, NULL);

@@ -627,6 +627,38 @@ static void test_same_name(void **state)
 	world_end(&w);
 }
 
+/* --- what is given back --- */
+
+/* Memory that held a key goes back wiped. (What the store has of it is the store's.) */
+static void test_wiped(void **state)
+{
+	struct world w = {0};
+	struct client c = {0};
+	uint8_t key[32];
+	struct cap_op o, stays;
+	char *block = mem_alloc(100);
+
+	(void)mem_freed_with("a needle", 8);
+	memcpy(block + 50, "a needle", 8);
+	mem_free(block);
+	assert_int_equal(mem_freed_with(NULL, 0), 1); /* this is how it is seen */
+	world_start(&w);
+	o = grant(&w, "b", RIGHT_READ);
+	stays = grant(&w, "b", RIGHT_READ);
+	memcpy(key, cap_find(w.x.t, o.info.id)->key, sizeof(key));
+	(void)mem_freed_with(key, sizeof(key));
+	assert_int_equal(sx_revoke(&w.x, o.info.id), 0);
+	assert_int_equal(mem_freed_with(NULL, 0), 0);
+	assert_int_equal(client_open_token(&c, &w.x, stays.token), 0);
+	client_unlink(&c);
+	client_unlink(&w.owner);
+	memcpy(key, cap_find(w.x.t, stays.info.id)->key, sizeof(key));
+	(void)mem_freed_with(key, sizeof(key));
+	sx_stop(&w.x);
+	assert_int_equal(mem_freed_with(NULL, 0), 0);
+	world_end(&w);
+}
+
 /* --- sealed channels --- */
 
 static void head_of(const char *token, uint8_t head[TOKEN_HEAD_BYTES])
@@ -697,6 +729,7 @@ int main(void)
 	        cmocka_unit_test(test_expired),         cmocka_unit_test(test_revoked_in_flight),
 	        cmocka_unit_test(test_tenants),         cmocka_unit_test(test_same_name),
 	        cmocka_unit_test(test_token_with_an_end), cmocka_unit_test(test_sealed_channel),
+	        cmocka_unit_test(test_wiped),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

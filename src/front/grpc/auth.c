@@ -206,8 +206,7 @@ static void fsession_free(struct fsession *s)
 	if (s->calls || !s->gone)
 		return;
 	list_del(&s->link);
-	OPENSSL_cleanse(s, sizeof(*s));
-	mem_free(s);
+	mem_free_secret(s, sizeof(*s));
 }
 
 void fsession_end(struct fsession *s)

@@ -102,7 +102,7 @@ static int credentials(const struct remote_name *n, grpc_channel_credentials **r
 			rc = err_set(err, -EINVAL, "%s: not good for TLS", path[0]);
 	}
 	for (unsigned i = 0; i < 3; i++)
-		mem_free(pem[i]);
+		mem_free_secret(pem[i], pem[i] ? strlen(pem[i]) : 0);
 	return rc;
 }
 
@@ -193,7 +193,7 @@ void control_close(struct control *c)
 		grpc_completion_queue_destroy(c->cq);
 	}
 	grpc_shutdown_blocking();
-	mem_free(c->bearer);
+	mem_free_secret(c->bearer, c->bearer ? strlen(c->bearer) : 0);
 	mem_free(c);
 }
 

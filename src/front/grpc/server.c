@@ -35,7 +35,7 @@ void call_unref(struct gcall *c)
 	grpc_metadata_array_destroy(&c->meta);
 	gpr_free(c->peer);
 	mem_free(c->status);
-	mem_free(c);
+	mem_free_secret(c, sizeof(*c)); /* a new session's */
 }
 
 /* Asks gRPC for one more. */
@@ -431,7 +431,7 @@ static int tls_credentials(const struct grpc_front_opts *o, grpc_server_credenti
 			             o->tls_key);
 	}
 	for (unsigned i = 0; i < 3; i++)
-		mem_free(pem[i]);
+		mem_free_secret(pem[i], pem[i] ? strlen(pem[i]) : 0);
 	return rc;
 }
 
