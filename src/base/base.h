@@ -74,6 +74,14 @@ void log_line(enum pst_log_level level, const char *fmt, ...) __attribute__((for
 #define log_info(...)  log_line(PST_LOG_INFO, __VA_ARGS__)
 #define log_debug(...) log_line(PST_LOG_DEBUG, __VA_ARGS__)
 
+/* For lines that strangers can provoke, zeroed at first: so many in a second, others are counted. */
+struct log_limit {
+	uint64_t since_ns, untold;
+	unsigned told;
+};
+/* May one more be told? Who tells it says how many were not (and sets @l->untold to 0). */
+bool log_may(struct log_limit *l, uint64_t now_ns, unsigned per_second);
+
 /* --- intrusive doubly linked list, circular, head is a node --- */
 
 struct list {

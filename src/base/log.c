@@ -35,6 +35,20 @@ void log_line(enum pst_log_level level, const char *fmt, ...)
 	sink.fn(sink.arg, level, line);
 }
 
+bool log_may(struct log_limit *l, uint64_t now_ns, unsigned per_second)
+{
+	if (now_ns - l->since_ns >= NSEC_PER_SEC) {
+		l->since_ns = now_ns;
+		l->told = 0;
+	}
+	if (l->told == per_second) {
+		l->untold++;
+		return false;
+	}
+	l->told++;
+	return true;
+}
+
 /*
  * The one place where the library writes to standard error: the process is about to die, and a
  * reason that only a callback knows would often be lost with it.

@@ -7,16 +7,6 @@
 
 /* --- audit --- */
 
-void audit_tell(struct session_table *t, struct audit_event *e)
-{
-	if (!t->opts.audit)
-		return;
-	e->time_ns = loop_real_now(t->loop);
-	if (!e->who)
-		e->who = "";
-	t->opts.audit(t->opts.audit_arg, e);
-}
-
 static void audit_flush(struct session_table *t)
 {
 	struct audit_event e = {
@@ -29,7 +19,35 @@ static void audit_flush(struct session_table *t)
 	audit_tell(t, &e);
 }
 
-/* A client that is refused all the time must not fill the disk: so many a second, then a count. */
+/* What a stranger can have refused as often as he likes must not fill the disk: so many a second, then
+ * their number. */
+static bool audit_may(struct session_table *t, const struct audit_event *e)
+{
+	uint64_t second = loop_real_now(t->loop) / NSEC_PER_SEC;
+
+	if (!e->status || (e->what != AUDIT_REQUEST && e->what != AUDIT_AUTH &&
+	                   e->what != AUDIT_SESSION_OPEN && e->what != AUDIT_SESSION_RESUME))
+		return true;
+	if (second != t->audit_second) {
+		audit_flush(t);
+		t->audit_second = second;
+	}
+	if (++t->audit_count <= AUDIT_PER_S)
+		return true;
+	t->audit_suppressed++;
+	return false;
+}
+
+void audit_tell(struct session_table *t, struct audit_event *e)
+{
+	if (!t->opts.audit || !audit_may(t, e))
+		return;
+	e->time_ns = loop_real_now(t->loop);
+	if (!e->who)
+		e->who = "";
+	t->opts.audit(t->opts.audit_arg, e);
+}
+
 void audit_request(struct session_conn *c, const struct session_req *r, int status)
 {
 	struct session_table *t = c->table;
@@ -47,16 +65,8 @@ void audit_request(struct session_conn *c, const struct session_req *r, int stat
 	        .name_len = r->op.name ? r->op.name_len : 0,
 	        .cap = r->cap ? r->cap->info.id : 0,
 	};
-	uint64_t second = loop_real_now(t->loop) / NSEC_PER_SEC;
 
-	if (second != t->audit_second) {
-		audit_flush(t);
-		t->audit_second = second;
-	}
-	if (++t->audit_count > AUDIT_PER_S)
-		t->audit_suppressed++;
-	else
-		audit_tell(t, &e);
+	audit_tell(t, &e);
 }
 
 /* --- tenants --- */

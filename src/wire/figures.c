@@ -63,21 +63,6 @@ const struct wire_class_figures *wire_listener_class(const struct wire_listener 
 
 /* --- slow ones --- */
 
-/* May this one be told? Those that may not are counted, and told of with the next that may. */
-static bool slow_may(struct wire_listener *l, uint64_t now)
-{
-	if (now - l->slow_since_ns >= NSEC_PER_SEC) {
-		l->slow_since_ns = now;
-		l->slow_told = 0;
-	}
-	if (l->slow_told == SLOW_LINES_PER_S) {
-		l->slow_untold++;
-		return false;
-	}
-	l->slow_told++;
-	return true;
-}
-
 static void slow_tell(struct sreq *r, enum wire_class class, uint64_t now)
 {
 	const struct pst_op *op = &r->s.op;
@@ -86,7 +71,7 @@ static void slow_tell(struct sreq *r, enum wire_class class, uint64_t now)
 	char where[96];
 
 	l->fig.slow++;
-	if (!slow_may(l, now))
+	if (!log_may(&l->slow, now, SLOW_LINES_PER_S))
 		return;
 	if (wire_op_of(op->opcode)->is & WIRE_OP_OBJECT)
 		(void)snprintf(where, sizeof(where), "oid=%" PRIx64 ".%" PRIx64, op->oid.hi,
@@ -102,8 +87,8 @@ static void slow_tell(struct sreq *r, enum wire_class class, uint64_t now)
 	         (double)(r->mark.done - r->mark.run) / 1e6, (double)(now - r->mark.done) / 1e6,
 	         wire_class_name(class), op->opcode, r->resp.status, op->cont, where, op->off,
 	         op->len, op->tenant, s ? session_number(s) : 0, s ? session_ident(s)->who : "-",
-	         r->conn->chan ? r->conn->chan->peer.addr : "-", l->slow_untold);
-	l->slow_untold = 0;
+	         r->conn->chan ? r->conn->chan->peer.addr : "-", l->slow.untold);
+	l->slow.untold = 0;
 }
 
 /* --- each one --- */

@@ -15,6 +15,8 @@
 #define CHUNK     16u
 #define COLDS_MAX 64u
 
+#define STRANGERS_PER_S 20 /* lines of the log about who was refused or cut off */
+
 struct chunk {
 	struct list link;
 	struct sreq r[CHUNK];
@@ -126,12 +128,26 @@ void conn_doom(struct conn *c, int why)
 	kick(c->l);
 }
 
+/* Of somebody who may be nobody, and come as often as he likes. */
+static void complain(struct conn *c, enum pst_log_level level, const char *did, const char *why)
+{
+	struct log_limit *m = &c->l->strangers;
+
+	if (!log_may(m, loop_now(c->l->loop), STRANGERS_PER_S))
+		return;
+	if (m->untold)
+		log_warn("%llu more were refused or cut off than are told of",
+		         (unsigned long long)m->untold);
+	m->untold = 0;
+	log_line(level, "%s: %s: %s", c->chan->peer.addr, did, why);
+}
+
 void conn_bad(struct conn *c, const char *what)
 {
 	if (c->state >= CONN_DOOMED)
 		return;
 	c->l->fig.cut++;
-	log_warn("%s: cut off: %s", c->chan->peer.addr, what);
+	complain(c, PST_LOG_WARN, "cut off", what);
 	conn_doom(c, -EPROTO);
 }
 
@@ -163,7 +179,7 @@ static void refuse(struct conn *c, int status, const char *text)
 	struct wire_welcome w = {.status = status, .version = c->version};
 
 	c->l->fig.refused++;
-	log_info("%s: refused: %s", c->chan->peer.addr, text);
+	complain(c, PST_LOG_INFO, "refused", text);
 	c->refused = true;
 	c->state = CONN_OPENING; /* deaf from here on */
 	welcome(c, &w, text);
@@ -355,7 +371,7 @@ static void seal_refuse(struct conn *c, int status)
 	                           : "the channel can't be sealed";
 
 	c->l->fig.refused++;
-	log_warn("%s: refused: %s", c->chan->peer.addr, text);
+	complain(c, PST_LOG_WARN, "refused", text);
 	c->refused = true;
 	c->state = CONN_OPENING; /* deaf from here on */
 	c->welcome_len = seal_refusal(c->welcome, status, text);

@@ -148,8 +148,7 @@ struct wire_listener {
 	struct wire_channel_figures channel[WIRE_CHANNELS_MAX]; /* of those that are closed */
 	unsigned channel_count;
 	bool has_pipe;
-	uint64_t slow_since_ns, slow_untold;
-	unsigned slow_told;
+	struct log_limit slow, strangers;
 };
 
 /* --- listener.c --- */

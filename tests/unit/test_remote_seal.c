@@ -200,6 +200,41 @@ static void wrong_token(void **state)
 	assert_int_equal(client(g, g->op.token, SEAL_REQUIRED), 0);
 }
 
+static unsigned refusals, summaries;
+static void hear(void *arg, enum pst_log_level level, const char *line)
+{
+	refusals += strstr(line, ": refused: the capability token is not") != NULL;
+	summaries += strstr(line, "more were refused") != NULL;
+}
+
+/* Who has no token may try all day, and the log does not grow with it. */
+static void refusals_are_told_in_measure(void **state)
+{
+	char forged[CAP_TOKEN_MAX];
+	struct rig *g = *state;
+	unsigned tried = 0;
+	uint64_t start;
+
+	listen(g, SEAL_REQUIRED);
+	g->knobs.delay_min_ns = g->knobs.delay_max_ns = NSEC_PER_USEC;
+	memcpy(forged, g->op.token, sizeof(forged));
+	forged[50] = forged[50] == 'A' ? 'B' : 'A';
+	pst_log_set(hear, NULL, PST_LOG_WARN);
+	refusals = summaries = 0;
+	start = loop_now(g->loop);
+	for (; loop_now(g->loop) - start < NSEC_PER_SEC && tried < 300; tried++)
+		assert_int_equal(client(g, forged, SEAL_REQUIRED), -EBADF);
+	assert_true(tried > 50);
+	assert_int_equal(refusals, 20);
+	assert_int_equal(summaries, 0);
+	while (loop_now(g->loop) - start < 2 * NSEC_PER_SEC)
+		(void)loop_turn(g->loop, NSEC_PER_MSEC);
+	assert_int_equal(client(g, forged, SEAL_REQUIRED), -EBADF);
+	assert_int_equal(refusals, 21);
+	assert_int_equal(summaries, 1);
+	pst_log_set(NULL, NULL, PST_LOG_ERROR);
+}
+
 /* What is said before a capability is revoked, and after. */
 static void revoked(void **state)
 {
@@ -288,7 +323,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	        RIG(rides_through),    RIG(wrong_token),      RIG(revoked),
 	        RIG(plain_to_sealing), RIG(sealing_to_plain), RIG(as_the_client_likes),
-	        RIG(wiped),
+	        RIG(wiped),            RIG(refusals_are_told_in_measure),
 	};
 
 	return cmocka_run_group_tests_name("remote_seal", tests, NULL, NULL);

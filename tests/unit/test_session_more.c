@@ -104,6 +104,17 @@ static void test_audit_flood(void **state)
 	sx_sleep(&x, 20 * NSEC_PER_SEC);
 	assert_int_equal(sx_last(&x)->what, AUDIT_SUPPRESSED);
 	assert_int_equal(sx_last(&x)->count, 2 * AUDIT_PER_S);
+	/* Nor may who does not even get in. */
+	sx_forget(&x);
+	for (unsigned i = 0; i < 3 * AUDIT_PER_S; i++) {
+		struct ident id = {0};
+
+		assert_int_equal(session_auth_token(x.t, &id, "pst1", 4), -EBADF);
+	}
+	assert_int_equal(x.events, AUDIT_PER_S);
+	sx_sleep(&x, 20 * NSEC_PER_SEC);
+	assert_int_equal(sx_last(&x)->what, AUDIT_SUPPRESSED);
+	assert_int_equal(sx_last(&x)->count, 2 * AUDIT_PER_S);
 	assert_int_equal(client_bye(&c), 0);
 	sx_end(&x);
 }
