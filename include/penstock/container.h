@@ -125,13 +125,14 @@ int pst_cont_flush_async(struct pst_cont *cont, struct pst_cq *cq, void *user_da
  *   out: that of the last change.
  *
  * Ask for the number first, then read, then watch with it: no change that came after the number is
- * missed, by whichever client it was made. Several may be heard of as one, and 0 may be returned
+ * missed, by whichever client it was made. A number is of what it was asked for: it says nothing of
+ * another container or object. Several may be heard of as one, and 0 may be returned
  * though nothing was changed (after a restart of the server, for one). A change is told of when it is
  * durable, or, if it was made with PST_F_VOLATILE, when it is complete.
  *
  * Blocks; other threads go on. -ETIMEDOUT; -EINVAL: a snapshot; -ENOTSUP: the store is in this
- * process; -EACCES: it takes the right to read or to list, in all of the container; -EMFILE: 64 are
- * waited for already.
+ * process; -ENOENT: the container is not there any more; -EACCES: it takes the right to read or to
+ * list, in all of the container; -EKEYEXPIRED: that has ended; -EMFILE: 64 are waited for already.
  */
 int pst_cont_watch(struct pst_cont *cont, const struct pst_oid *object, uint64_t timeout_ns,
                    uint64_t *seen);

@@ -276,6 +276,7 @@ struct session_req {
 	/* private from here on */
 	uint8_t state; /* enum session_req_state */
 	bool mutates, submitted, stopped, probe, answered, slotted, holds, closes, watching;
+	bool asking; /* watch.c */
 	int stop_status;
 	uint32_t rights; /* that it was admitted by */
 	struct session *session;

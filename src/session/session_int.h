@@ -269,14 +269,13 @@ struct handle_cache {
 #define WATCH_SESSION_MAX 64 /* armed at a time, of one session */
 
 struct watch_place {
-	uint64_t last;     /* number of the last change here */
+	uint64_t last;     /* number of the last change here: watch.c */
 	struct list armed; /* struct session_req, by item.link */
 };
 struct watches {
-	uint64_t last; /* number of the last change of all */
 	struct watch_place *place;
 	struct list fired;
-	uint32_t count;   /* armed and fired */
+	uint32_t count;   /* asking, armed and fired */
 	uint64_t next_ns; /* the first deadline, or before it */
 	struct loop_timer timer;
 };

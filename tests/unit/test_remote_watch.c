@@ -169,26 +169,67 @@ static uint64_t now(struct rig *g, uint32_t cont, uint64_t object)
 static void hears_of_changes(void **state)
 {
 	struct rig *g = *state;
-	uint64_t seen = now(g, g->cont, 0);
+	uint64_t seen[] = {now(g, g->cont, 0), now(g, g->cont, 3), now(g, 0, 0)};
 	struct watch c, o, all;
 
-	assert_true(seen > 0);
-	assert_int_equal(now(g, g->cont, 0), seen); /* it is no change to ask */
-	arm(&c, g->two, g->cont, 0, seen);
-	arm(&o, g->two, g->cont, 3, seen);
-	arm(&all, g->two, 0, 0, seen);
+	assert_true(seen[0] > 0);
+	assert_int_equal(now(g, g->cont, 0), seen[0]); /* it is no change to ask */
+	arm(&c, g->two, g->cont, 0, seen[0]);
+	arm(&o, g->two, g->cont, 3, seen[1]);
+	arm(&all, g->two, 0, 0, seen[2]);
 	settle(g);
 	assert_false(c.ended || o.ended || all.ended);
 	put(g, g->one, g->other, 3); /* another container: only the store's watch */
-	assert_int_equal(wait_for(g, &all, 0), seen + 1);
+	assert_int_equal(wait_for(g, &all, 0), seen[2] + 1);
 	settle(g);
 	assert_false(c.ended || o.ended);
 	put(g, g->one, g->cont, 4); /* another object: only the container's */
-	assert_int_equal(wait_for(g, &c, 0), seen + 2);
+	assert_int_equal(wait_for(g, &c, 0), seen[0] + 1);
 	settle(g);
 	assert_false(o.ended);
 	put(g, g->one, g->cont, 3);
-	assert_int_equal(wait_for(g, &o, 0), seen + 3);
+	assert_int_equal(wait_for(g, &o, 0), seen[1] + 1);
+	/* What is changed elsewhere can't be told from a number of what was not. */
+	for (unsigned i = 0; i < 5; i++)
+		put(g, g->one, g->other, 3);
+	assert_int_equal(now(g, g->cont, 0), seen[0] + 2);
+	assert_int_equal(now(g, g->cont, 3), seen[1] + 1);
+	/* And another one's number is none. */
+	arm(&o, g->two, g->cont, 3, now(g, g->cont, 4));
+	assert_int_equal(wait_for(g, &o, 0), seen[1] + 1);
+}
+
+/* There is nothing to wait for: it would be for ever. */
+static void no_such_container(void **state)
+{
+	struct rig *g = *state;
+	struct pst_op end = {.opcode = PST_OP_CONT_DESTROY, .name = "d", .name_len = 1};
+	uint64_t seen = now(g, g->other, 0);
+	struct watch w;
+
+	arm(&w, g->two, 4711, 0, 0);
+	(void)wait_for(g, &w, -ENOENT);
+	arm(&w, g->two, 4711, 5, seen);
+	(void)wait_for(g, &w, -ENOENT);
+	assert_int_equal(ops_run(g->one, &end), 0);
+	arm(&w, g->two, g->other, 0, seen);
+	(void)wait_for(g, &w, -ENOENT);
+}
+
+/* It is cancelled while it is looked whether there is such a container. */
+static void cancelled_early(void **state)
+{
+	struct rig *g = *state;
+
+	for (unsigned turns = 0; turns < 400; turns += 7) {
+		struct watch w;
+
+		arm(&w, g->two, g->cont, 0, now(g, g->cont, 0));
+		for (unsigned i = 0; i < turns; i++)
+			(void)loop_turn(g->loop, 10 * NSEC_PER_USEC);
+		store_cancel(g->two, &w.op);
+		(void)wait_for(g, &w, -ECANCELED);
+	}
 }
 
 /* What was changed between two watches is heard of by the second one. */
@@ -314,7 +355,7 @@ static void limits(void **state)
 	unsigned refused = 0;
 
 	for (unsigned i = 0; i < MANY; i++)
-		arm(&w[i], g->two, g->cont, i, seen);
+		arm(&w[i], g->two, g->cont, 0, seen);
 	settle(g);
 	for (unsigned i = 0; i < MANY; i++)
 		if (w[i].ended) {
@@ -354,7 +395,7 @@ static void client_goes(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {T(hears_of_changes), T(misses_nothing), T(files),
+	const struct CMUnitTest tests[] = {T(hears_of_changes), T(misses_nothing), T(files), T(no_such_container), T(cancelled_early),
 	                                   T(what_counts),      T(far_deadline),   T(deadline),
 	                                   T(restart),          T(limits),         T(client_goes)};
 
