@@ -101,7 +101,8 @@ uint64_t mem_freed_with(const void *bytes, size_t len)
 
 void mem_free(void *p)
 {
-	if (unlikely(needle.bytes) && p && memmem(p, malloc_usable_size(p), needle.bytes, needle.len))
+	if (unlikely(needle.bytes) && p &&
+	    memmem(p, malloc_usable_size(p), needle.bytes, needle.len))
 		needle.found++;
 	free(p);
 }

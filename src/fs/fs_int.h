@@ -251,7 +251,7 @@ void fs_set_label(struct fs_req *r, struct fs_node *n);
 void fs_set_mtime(struct fs_req *r, uint64_t ino, uint64_t mtime_ns);
 void fs_resize(struct fs_req *r, uint64_t ino, uint64_t size_bytes);
 void fs_delete(struct fs_req *r, uint64_t ino);
-void fs_content(struct fs_req *r, uint64_t ino); /* op->iov as an array write at 0 */
+void fs_content(struct fs_req *r, uint64_t ino);   /* op->iov as an array write at 0 */
 void fs_if_orphan(struct fs_req *r, uint64_t ino); /* it is on the list */
 void fs_orphan_put(struct fs_req *r, uint64_t ino);
 void fs_orphan_del(struct fs_req *r, uint64_t ino);

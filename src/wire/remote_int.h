@@ -164,7 +164,8 @@ struct remote {
 	int error;
 	char text[512];
 	uint64_t lost_ns, backoff_ns, heard_ns, again_ns;
-	uint64_t away_ns; /* what was heard last before it was lost: from then on the lease may run */
+	uint64_t
+	        away_ns; /* what was heard last before it was lost: from then on the lease may run */
 	bool pinged;
 	struct loop_timer retry, tick, soon;
 	struct loop_msg kick; /* closes the channel outside of its handlers */

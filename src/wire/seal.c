@@ -451,7 +451,7 @@ int seal_connect(struct chan **ret_c, struct chan *inner, const struct seal_opts
 	}
 	OPENSSL_cleanse(token, sizeof(token));
 	OPENSSL_cleanse(secret, sizeof(secret));
-	if (rc < 0) {
+	if (rc) {
 		if (s)
 			seal_put(s);
 		return rc;
@@ -518,7 +518,7 @@ int seal_accept(struct chan **ret_c, struct chan *inner, struct session_table *t
 	if (rc == 0)
 		rc = accept_keys(s, table, msg, secret);
 	OPENSSL_cleanse(secret, sizeof(secret));
-	if (rc < 0) {
+	if (rc) {
 		if (s)
 			seal_put(s);
 		return rc;

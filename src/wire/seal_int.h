@@ -152,7 +152,7 @@ struct seal_chan {
 	unsigned
 	        refs; /* the owner's; windows and transfers; a handler that runs; the message posted */
 	struct seal_way tx, rx;
-	uint8_t *out, *in;  /* a message each; out also holds BEGIN or ANSWER until it is sent */
+	uint8_t *out, *in; /* a message each; out also holds BEGIN or ANSWER until it is sent */
 	uint32_t in_len;
 	uint8_t *piece;     /* client: SEAL_PIECE bytes of a payload that is being opened */
 	uint32_t first_len; /* BEGIN or ANSWER is to be sent yet */

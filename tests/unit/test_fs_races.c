@@ -353,103 +353,6 @@ static void test_gate(void **state)
 	assert_int_equal(late_status, 0);
 }
 
-/* --- the time of grace --- */
-
-#define GRACE_NS (60 * NSEC_PER_SEC)
-
-static void sleep_ns(uint64_t ns)
-{
-	uint64_t until = loop_now(x->loop) + ns;
-
-	while (loop_now(x->loop) < until)
-		(void)loop_turn(x->loop, until - loop_now(x->loop));
-}
-
-/* The layer has been started anew, and has a time of grace; how many objects there are. */
-static uint64_t graced(const char *name, uint64_t *ret_ino)
-{
-	const struct fs_opts opts = {.grace_ns = GRACE_NS};
-	uint64_t before;
-
-	fsx_close(x);
-	fsx_open(x, &opts, NULL, 0);
-	ok(fsx_create(x, "first", 0));
-	before = fsx_objects(x);
-	ok(fsx_create(x, name, 0));
-	*ret_ino = x->ino;
-	fsx_restart(x);
-	err(fsx_lookup(x, "nothing", 0), ENOENT);
-	return before;
-}
-
-static void open_late(uint64_t ino, struct pst_op *op, int *status)
-{
-	*op = fsx_op(x, PST_OP_FILE_OPEN, NULL);
-	op->ino = ino;
-	x->shim.late = hold_stat;
-	assert_int_equal(fsx_start(x, op, status), PST_QUEUED);
-	x->shim.late = NULL;
-}
-
-/* What FILE_OPEN read is older than the name that the file has got. */
-static void test_grace_open_and_link(void **state)
-{
-	struct pst_op op, link;
-	uint64_t ino;
-	int status;
-
-	if (fsx_on_engine())
-		skip(); /* it tells at once */
-	(void)graced("", &ino);
-	open_late(ino, &op, &status);
-	link = fsx_op(x, PST_OP_LINK, NULL);
-	link.ino = ino;
-	link.name2 = "f";
-	link.name2_len = 1;
-	ok(fsx_run(x, &link));
-	shim_release(x);
-	assert_int_equal(status, 0);
-	ok(fsx_drop(x, ino));
-	ok(fsx_lookup(x, "f", 0));
-	assert_int_equal(x->ino, ino);
-	assert_int_equal(x->attr.nlink, 1);
-}
-
-/* It came in time, and others have cleared up meanwhile. */
-static void test_grace_ends_while_opening(void **state)
-{
-	struct pst_op op;
-	uint64_t ino, before;
-	int status;
-
-	if (fsx_on_engine())
-		skip();
-	before = graced("", &ino);
-	open_late(ino, &op, &status);
-	sleep_ns(2 * GRACE_NS);
-	err(fsx_lookup(x, "nothing", 0), ENOENT);
-	shim_release(x);
-	assert_int_equal(status, 0);
-	ok(fsx_getattr(x, ino));
-	ok(fsx_drop(x, ino));
-	assert_int_equal(fsx_objects(x), before);
-}
-
-static void test_grace_ends_while_unlinking(void **state)
-{
-	uint64_t ino, before = graced("f", &ino);
-	struct pst_op op = fsx_op(x, PST_OP_UNLINK, "f");
-	int status;
-
-	start_held(&op, &status, hold_batch);
-	sleep_ns(2 * GRACE_NS);
-	err(fsx_lookup(x, "nothing", 0), ENOENT);
-	shim_release(x);
-	assert_int_equal(status, 0);
-	err(fsx_lookup(x, "nothing", 0), ENOENT); /* nobody holds it: not left until the next start */
-	assert_int_equal(fsx_objects(x), before);
-}
-
 static void test_pool_is_limited(void **state)
 {
 	const struct fs_opts opts = {.requests_max = 2};
@@ -807,9 +710,6 @@ int main(void)
 	        T(test_name_for_nameless),
 	        T(test_attempts_are_bounded),
 	        T(test_gate),
-	        T(test_grace_open_and_link),
-	        T(test_grace_ends_while_opening),
-	        T(test_grace_ends_while_unlinking),
 	        T(test_pool_is_limited),
 	        cmocka_unit_test(test_failure_sweep),
 	        cmocka_unit_test(test_cancel_sweep),

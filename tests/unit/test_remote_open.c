@@ -677,11 +677,11 @@ int main(int argc, char **argv)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	static const struct CMUnitTest tests[] = {
-	        T(by_handle),    T(resolved),      T(rights),
-	        T(expires),      T(revoked),       T(destroyed),
-	        T(moved_out),    T(counted),       T(open_and_close),
-	        T(no_grace),     T(open_unlinked), T(open_unlinked_whole),
-	        T(never_back),   T(nameless),      T(unlinked_in_grace),
+	        T(by_handle),    T(resolved),       T(rights),
+	        T(expires),      T(revoked),        T(destroyed),
+	        T(moved_out),    T(counted),        T(open_and_close),
+	        T(no_grace),     T(open_unlinked),  T(open_unlinked_whole),
+	        T(never_back),   T(nameless),       T(unlinked_in_grace),
 	        T(session_gone), T(away_unnoticed),
 	};
 

@@ -321,9 +321,14 @@ static void as_the_client_likes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	        RIG(rides_through),    RIG(wrong_token),      RIG(revoked),
-	        RIG(plain_to_sealing), RIG(sealing_to_plain), RIG(as_the_client_likes),
-	        RIG(wiped),            RIG(refusals_are_told_in_measure),
+	        RIG(rides_through),
+	        RIG(wrong_token),
+	        RIG(revoked),
+	        RIG(plain_to_sealing),
+	        RIG(sealing_to_plain),
+	        RIG(as_the_client_likes),
+	        RIG(wiped),
+	        RIG(refusals_are_told_in_measure),
 	};
 
 	return cmocka_run_group_tests_name("remote_seal", tests, NULL, NULL);

@@ -395,9 +395,10 @@ static void client_goes(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {T(hears_of_changes), T(misses_nothing), T(files), T(no_such_container), T(cancelled_early),
-	                                   T(what_counts),      T(far_deadline),   T(deadline),
-	                                   T(restart),          T(limits),         T(client_goes)};
+	const struct CMUnitTest tests[] = {
+	        T(hears_of_changes), T(misses_nothing), T(files),        T(no_such_container),
+	        T(cancelled_early),  T(what_counts),    T(far_deadline), T(deadline),
+	        T(restart),          T(limits),         T(client_goes)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -636,10 +636,11 @@ static void test_wiped(void **state)
 	struct client c = {0};
 	uint8_t key[32];
 	struct cap_op o, stays;
+	static const char text[] = "a needle";
 	char *block = mem_alloc(100);
 
-	(void)mem_freed_with("a needle", 8);
-	memcpy(block + 50, "a needle", 8);
+	(void)mem_freed_with(text, sizeof(text));
+	memcpy(block + 50, text, sizeof(text));
 	mem_free(block);
 	assert_int_equal(mem_freed_with(NULL, 0), 1); /* this is how it is seen */
 	world_start(&w);
@@ -722,13 +723,20 @@ static void test_sealed_channel(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(test_no_capability),   cmocka_unit_test(test_wrong_container),
-	        cmocka_unit_test(test_lists),           cmocka_unit_test(test_rights),
-	        cmocka_unit_test(test_rights_of_names), cmocka_unit_test(test_ids),
-	        cmocka_unit_test(test_subjects),        cmocka_unit_test(test_bad_grants),
-	        cmocka_unit_test(test_expired),         cmocka_unit_test(test_revoked_in_flight),
-	        cmocka_unit_test(test_tenants),         cmocka_unit_test(test_same_name),
-	        cmocka_unit_test(test_token_with_an_end), cmocka_unit_test(test_sealed_channel),
+	        cmocka_unit_test(test_no_capability),
+	        cmocka_unit_test(test_wrong_container),
+	        cmocka_unit_test(test_lists),
+	        cmocka_unit_test(test_rights),
+	        cmocka_unit_test(test_rights_of_names),
+	        cmocka_unit_test(test_ids),
+	        cmocka_unit_test(test_subjects),
+	        cmocka_unit_test(test_bad_grants),
+	        cmocka_unit_test(test_expired),
+	        cmocka_unit_test(test_revoked_in_flight),
+	        cmocka_unit_test(test_tenants),
+	        cmocka_unit_test(test_same_name),
+	        cmocka_unit_test(test_token_with_an_end),
+	        cmocka_unit_test(test_sealed_channel),
 	        cmocka_unit_test(test_wiped),
 	};
 
