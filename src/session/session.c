@@ -145,6 +145,14 @@ void session_conn_done(struct session_conn *c)
 	memset(c, 0, sizeof(*c));
 }
 
+void session_conn_broke(struct session_conn *c, int why)
+{
+	if (!c->session)
+		return;
+	c->table->fig.cut_off++;
+	tell(c->session, AUDIT_SESSION_CUT, why);
+}
+
 void session_touch(struct session_conn *c)
 {
 	if (c->session)

@@ -248,6 +248,8 @@ int session_resume(struct session_conn *c, uint64_t number,
  * its replay answers are forgotten. The connection is left without a session (not cut).
  */
 int session_close(struct session_conn *c);
+/* Its client breaks the rules of what carries its requests, and the owner hangs up: for the audit. */
+void session_conn_broke(struct session_conn *c, int why);
 /* The client was heard of (a keep-alive): its lease begins anew. Requests do the same. */
 void session_touch(struct session_conn *c);
 

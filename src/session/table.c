@@ -25,8 +25,9 @@ static bool audit_may(struct session_table *t, const struct audit_event *e)
 {
 	uint64_t second = loop_real_now(t->loop) / NSEC_PER_SEC;
 
-	if (!e->status || (e->what != AUDIT_REQUEST && e->what != AUDIT_AUTH &&
-	                   e->what != AUDIT_SESSION_OPEN && e->what != AUDIT_SESSION_RESUME))
+	if (!e->status ||
+	    (e->what != AUDIT_REQUEST && e->what != AUDIT_AUTH && e->what != AUDIT_SESSION_CUT &&
+	     e->what != AUDIT_SESSION_OPEN && e->what != AUDIT_SESSION_RESUME))
 		return true;
 	if (second != t->audit_second) {
 		audit_flush(t);

@@ -148,6 +148,7 @@ void conn_bad(struct conn *c, const char *what)
 		return;
 	c->l->fig.cut++;
 	complain(c, PST_LOG_WARN, "cut off", what);
+	session_conn_broke(&c->sc, -EPROTO);
 	conn_doom(c, -EPROTO);
 }
 
@@ -469,6 +470,9 @@ static void on_down(struct chan *ch, int status)
 	struct conn *c = ch->user;
 
 	if (status == -EBADMSG) {
+		/* It has a beginning that somebody made with the token, and not the keys. */
+		if (c->state == CONN_HELLO && c->sc.sealed)
+			session_token_forged(c->l->table, c->sc.token);
 		conn_bad(c, ch->why);
 		return;
 	}
