@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # shellcheck shell=bash
 # A device that is taken out and put back while it is used: a pause for who uses it, with all data as it
-# was. Another one in its place is refused before a byte is written to it.
+# was. Another one in its place is refused before a byte is written to it. As one of two paths it is used
+# again.
 load nvme vfio-pci
 wait_for 10 "the controllers" test -e /sys/class/nvme/nvme1/address
-first=$(nvme_address lab0)
+first=$(nvme_address lab0) second=$(nvme_address lab1)
 "$PENSTOCK" nvme bind "$first"
 
-# take_out NAME
+# take_out NAME [ADDRESS]
 take_out()
 {
 	qemu_say device_del "$1"
-	wait_for 30 "the end of $first" test ! -e "/sys/bus/pci/devices/$first"
+	wait_for 30 "the end of $1" test ! -e "/sys/bus/pci/devices/${2:-$first}"
 }
 
 # put_in NAME SERIAL SUBSYSTEM
@@ -31,6 +32,14 @@ begin()
 	at_work /tmp/said
 }
 
+# goes_on: more completions than there are now.
+goes_on()
+{
+	local lines
+	lines=$(grep -cE ' [1-9][0-9]* IOPS' /tmp/said)
+	wait_for 20 "more completions" bash -c "[ \$(grep -cE ' [1-9][0-9]* IOPS' /tmp/said) -gt $((lines + 1)) ]"
+}
+
 # ends STATUS WORDS
 ends()
 {
@@ -48,8 +57,7 @@ for how in "" "?interrupts=1&sgl=0"; do
 	sleep 1
 	put_in nv0 lab0 ss0
 	wait_for 20 "the driver's word" grep -q "is there again" /tmp/said
-	lines=$(grep -cE ' [1-9][0-9]* IOPS' /tmp/said)
-	wait_for 20 "more completions" bash -c "[ \$(grep -cE ' [1-9][0-9]* IOPS' /tmp/said) -gt $((lines + 1)) ]"
+	goes_on
 	ends 0 " 0 wrong"
 done
 
@@ -90,3 +98,16 @@ ends 1 "another controller has come back"
 other=/dev/$(basename -a /sys/block/* | grep -E '^nvme[0-9]+n1$') # by its other controller
 [ -b "$other" ] || fail "the kernel does not have $other"
 cmp -n $((32 << 20)) "$other" /dev/zero || fail "it was written to"
+
+say "one of two paths: out, in again, and then alone"
+"$PENSTOCK" nvme bind "$second"
+begin "multipath:round-robin:nvme:$first?reconnect=1|nvme:$second" --runtime 60 --size 32m
+take_out nv2
+goes_on
+sleep 5 # longer than it would be looked for alone
+put_in nv2 lab1 ss1
+wait_for 30 "the driver's word" grep -q "is there again" /tmp/said
+goes_on
+take_out nv1 "$second"
+goes_on
+ends 0 " 0 wrong"
