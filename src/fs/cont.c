@@ -318,6 +318,7 @@ static enum fs_act counter_set(struct fs_req *r)
 		return counter_end(r, r->sub.status == -FS_CHANGED ? -EAGAIN : r->sub.status);
 	c->ino_end = le64toh(counters(r)[1]);
 	c->ino_next = c->ino_end - r->fs->opts.ino_range;
+	c->ino_first = c->ino_first ? c->ino_first : c->ino_next;
 	r->next = ino_take;
 	return counter_end(r, 0);
 }

@@ -68,6 +68,7 @@ struct fs_cont {
 	struct list prepare_waiters;
 
 	uint64_t ino_next, ino_end; /* counters reserved for us */
+	uint64_t ino_first;         /* the first of all that were; 0: none yet */
 	bool reserving;
 	struct list ino_waiters;
 

@@ -224,6 +224,13 @@ static enum fs_act drop_done(struct fs_req *r)
 	return FS_END;
 }
 
+/* 5: others may have had it open before the restart, who are not back yet: then it stays an orphan,
+ * which is deleted after the time of grace. What was made since then nobody else had. */
+static bool others_may_come(const struct fs_req *r, uint64_t ino)
+{
+	return fs_in_grace(r->fs) && (!r->cont->ino_first || ino >> 2 < r->cont->ino_first);
+}
+
 static enum fs_act drop(struct fs_req *r)
 {
 	struct fs_open *o = fs_open_find(r->fs, r->op->cont, r->held_ino);
@@ -232,7 +239,7 @@ static enum fs_act drop(struct fs_req *r)
 		return fs_end(r, r->status ? r->status : -EBADF);
 	if (o->count == 1 && o->pins)
 		return fs_wait_in(r, &o->waiters, drop);
-	if (o->count == 1 && o->orphan) {
+	if (o->count == 1 && o->orphan && !others_may_come(r, o->ino)) {
 		o->dying = true;
 		fs_batch(r);
 		fs_if_orphan(r, o->ino);

@@ -581,6 +581,26 @@ static void unlinked_in_grace(void **state)
 	assert_false(exists(g, g->f));
 }
 
+/* Two held it, and the one that comes back first closes it: the other one still finds it. */
+static void closed_by_the_first_one_back(void **state)
+{
+	struct rig *g = *state;
+
+	assert_int_equal(by_number(g->store, PST_OP_FILE_OPEN, g->cont, g->f), 0);
+	assert_int_equal(by_number(g->store, PST_OP_FILE_OPEN, g->cont, g->f), 0);
+	assert_int_equal(run(g->store, PST_OP_UNLINK, g->cont, "in/f", NULL), 0);
+	restart(g);
+	assert_int_equal(by_number(g->store, PST_OP_FILE_OPEN, g->cont, g->f), 0);
+	assert_int_equal(by_number(g->store, PST_OP_FILE_CLOSE, g->cont, g->f), 0);
+	assert_true(exists(g, g->f));
+	assert_int_equal(by_number(g->store, PST_OP_FILE_OPEN, g->cont, g->f), 0);
+	sleep_ns(g, 2 * GRACE_NS);
+	assert_int_equal(run(g->store, PST_OP_LOOKUP, g->cont, "secret", NULL), 0);
+	assert_true(exists(g, g->f));
+	assert_int_equal(by_number(g->store, PST_OP_FILE_CLOSE, g->cont, g->f), 0);
+	assert_false(exists(g, g->f));
+}
+
 /* Whoever held it does not come back: it goes when the time of grace is over, with many others. */
 static void never_back(void **state)
 {
@@ -677,12 +697,24 @@ int main(int argc, char **argv)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	static const struct CMUnitTest tests[] = {
-	        T(by_handle),    T(resolved),       T(rights),
-	        T(expires),      T(revoked),        T(destroyed),
-	        T(moved_out),    T(counted),        T(open_and_close),
-	        T(no_grace),     T(open_unlinked),  T(open_unlinked_whole),
-	        T(never_back),   T(nameless),       T(unlinked_in_grace),
-	        T(session_gone), T(away_unnoticed),
+	        T(by_handle),
+	        T(resolved),
+	        T(rights),
+	        T(expires),
+	        T(revoked),
+	        T(destroyed),
+	        T(moved_out),
+	        T(counted),
+	        T(open_and_close),
+	        T(no_grace),
+	        T(open_unlinked),
+	        T(open_unlinked_whole),
+	        T(never_back),
+	        T(nameless),
+	        T(unlinked_in_grace),
+	        T(closed_by_the_first_one_back),
+	        T(session_gone),
+	        T(away_unnoticed),
 	};
 
 	pst_log_set(NULL, NULL, PST_LOG_ERROR);
