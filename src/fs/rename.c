@@ -250,13 +250,32 @@ static int check(const struct fs_req *r)
 	return 0;
 }
 
+static enum fs_act same_done(struct fs_req *r)
+{
+	return fs_end(r, 0);
+}
+
+/*
+ * Two names of one file: both stay, as POSIX wants it. That is an answer like any other, which holds after
+ * a crash: what it was found by may not be durable yet, and is when a record that comes after it is.
+ */
+static enum fs_act same_file(struct fs_req *r)
+{
+	fs_batch(r);
+	fs_if_dirent(r, &r->walk[0]);
+	fs_if_dirent(r, &r->walk[1]);
+	return fs_commit(r, 0, same_done);
+}
+
 static enum fs_act rename_entries(struct fs_req *r)
 {
 	const struct fs_walk *from = &r->walk[0], *to = &r->walk[1];
 	int ret = check(r);
 
-	if (ret || from->ino == to->ino) /* two names of one file: both stay, as POSIX wants it */
+	if (ret)
 		return fs_end(r, ret);
+	if (from->ino == to->ino)
+		return same_file(r);
 	if (across(r) && (is_dir(from) || (exchange(r) && is_dir(to))))
 		return move_directory(r);
 	return look_up(r);
