@@ -206,6 +206,9 @@ void session_submit(struct session_req *r)
 	pst_assert(r->state == REQ_RUNNING && !r->submitted);
 	if (SESSION_PLANTED(r->session->table, SESSION_PLANT_REEXECUTE))
 		r->op.token.session = 0;
+	if (SESSION_PLANTED(r->session->table, SESSION_PLANT_RENAME_TWICE) &&
+	    r->op.opcode == PST_OP_RENAME)
+		r->op.token.session = 0;
 	if (unlikely(r->stopped)) {
 		end_with(r, -ECANCELED);
 		return;

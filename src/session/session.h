@@ -119,6 +119,8 @@ enum session_plant {
 	SESSION_PLANT_NO_FENCE,      /* an old connection's requests are taken, given up or not */
 	SESSION_PLANT_SERVE_REVOKED, /* the capability's epoch is not looked at */
 	SESSION_PLANT_REEXECUTE,     /* tokens are stripped: a repeat is executed again */
+	SESSION_PLANT_RENAME_TWICE,  /* the same, of RENAMEs alone */
+	SESSION_PLANT_WATCH_LATE,    /* a watch tells of what comes, not of what came before it */
 };
 
 /*

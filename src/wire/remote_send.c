@@ -527,6 +527,16 @@ int rreq_send_short(struct rreq *r)
 	return 0;
 }
 
+static bool watch_lost(const struct rreq *r)
+{
+#ifdef PST_TEST_FAULTS
+	return r->rm->opts.plant == REMOTE_PLANT_LOSE_WATCH && r->sent &&
+	       r->op->opcode == PST_OP_WATCH;
+#else
+	return false;
+#endif
+}
+
 int rreq_send(struct rreq *r)
 {
 	struct remote *rm = r->rm;
@@ -549,7 +559,10 @@ int rreq_send(struct rreq *r)
 	}
 	if (unlikely(r->fresh || r->closes) && !r->sent)
 		handles_sent(r);
-	rc = unlikely(r->confirm) ? send_confirm(r, w) : send_all(r, w);
+	if (unlikely(watch_lost(r)))
+		rc = 0;
+	else
+		rc = unlikely(r->confirm) ? send_confirm(r, w) : send_all(r, w);
 	if (unlikely(rc < 0)) {
 		/* A channel that is down: its down() comes, and sends it again. */
 		return rc == -E2BIG || rc == -EINVAL ? rc : -EAGAIN;

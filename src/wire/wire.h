@@ -169,7 +169,8 @@ enum remote_plant {
 	REMOTE_PLANT_NONE,
 	REMOTE_PLANT_NEW_TOKEN,      /* a resent change gets a token of its own */
 	REMOTE_PLANT_COMPLETE_EARLY, /* an op completes before its window is closed */
-	REMOTE_PLANT_NO_EPOCH,       /* an older store is taken for the same */
+	REMOTE_PLANT_LOSE_WATCH, /* a watch that was sent is not sent again on a new connection */
+	REMOTE_PLANT_NO_EPOCH,   /* an older store is taken for the same */
 };
 
 struct remote_figures {

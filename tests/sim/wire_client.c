@@ -14,7 +14,7 @@
 /* --- what is written --- */
 
 /* Every 8 bytes of a register say which write they are of. */
-static void fill(uint8_t *buf, uint32_t len, uint32_t id)
+void bytes_fill(uint8_t *buf, uint32_t len, uint32_t id)
 {
 	for (uint32_t i = 0; i + 8 <= len; i += 8) {
 		le64 v = le64_make((uint64_t)id << 32 | 0x57000000u | i);
@@ -78,9 +78,11 @@ static void done(struct pst_op *op)
 
 	t->ended = true;
 	t->status = op->status;
+	t->to_ns = loop_now(w->loop);
+	if (t->what >= N_CREATE)
+		names_ended(w, l, t);
 	if (t->what == GET && t->status == -ENOENT)
 		t->status = 0; /* it saw nothing */
-	t->to_ns = loop_now(w->loop);
 	if ((t->what == READ || t->what == GET) && op->status == 0)
 		ended_read(w, l, t);
 	if (t->what == REPLACE && op->status == 0)
@@ -103,7 +105,7 @@ static void fill_array(struct world *w, struct lane *l, struct tried *t)
 	if (t->what == READ && rng_chance(&w->rng, 0.3))
 		op->flags = PST_F_NOVERIFY; /* nobody but us sees what is wrong with it */
 	if (t->what != READ)
-		fill(l->buf, l->used, l->at + 1);
+		bytes_fill(l->buf, l->used, l->at + 1);
 	if (t->what != APPEND)
 		return;
 	l->mut[0] = (struct pst_mut){.kind = PST_ARRAY_APPEND,
@@ -132,7 +134,7 @@ static void fill_cell(struct world *w, struct lane *l, struct tried *t)
 	}
 	t->saw = w->cell[cell];
 	l->expected = le64_make((uint64_t)t->saw << 32 | 0x57000000u);
-	fill(l->buf, 8, l->at + 1);
+	bytes_fill(l->buf, 8, l->at + 1);
 	l->mut[0] = (struct pst_mut){.kind = t->saw ? PST_IF_KEY_EQ : PST_IF_KEY_ABSENT,
 	                             .err = NOT_EQUAL,
 	                             .oid = op->oid,
@@ -169,23 +171,29 @@ static void choose(struct world *w, struct tried *t)
 	for (; dice >= of[i].odds; i++)
 		dice -= of[i].odds;
 	t->what = (uint8_t)of[i].what;
-	t->target = (uint8_t)(of[i].first + rng_below(&w->rng, of[i].count));
+	t->target = (uint16_t)(of[i].first + rng_below(&w->rng, of[i].count));
 }
 
 static void lane_fill(struct world *w, struct lane *l, struct tried *t)
 {
 	struct pst_op *op = &l->op;
 
-	choose(w, t);
-	if (l->hurry) {
+	if (l->client->prefixed || (!l->hurry && rng_chance(&w->rng, 0.25)))
+		names_choose(w, l, t);
+	else
+		choose(w, t);
+	if (l->hurry && !l->client->prefixed) {
 		t->what = WRITE;
 		t->target = 0;
 	}
 	memset(op, 0, sizeof(*op));
 	op->cont = t->what == TRESPASS ? w->forbidden : w->cont;
 	op->done = done;
-	op->oid = oid_target(t->target);
-	if (t->target < REGISTERS + LOGS)
+	if (t->what < N_CREATE)
+		op->oid = oid_target(t->target);
+	if (t->what >= N_CREATE)
+		names_fill(l, t);
+	else if (t->target < REGISTERS + LOGS)
 		fill_array(w, l, t);
 	else
 		fill_cell(w, l, t);
@@ -274,6 +282,9 @@ static void grant(struct world *w, struct client *c)
 	memset(&c->cap, 0, sizeof(c->cap));
 	c->cap.info.cont = w->cont;
 	c->cap.info.rights = RIGHTS_ALL;
+	c->prefixed = rng_chance(&w->rng, 0.25);
+	if (c->prefixed)
+		(void)snprintf(c->cap.info.prefix, sizeof(c->cap.info.prefix), NAMES_DIR);
 	c->cap.done = granted;
 	c->token[0] = 0;
 	pst_assert(cap_grant(w->table, &c->cap) == 0);
@@ -313,6 +324,9 @@ static void client_up(struct world *w, struct client *c)
 	pst_assert(w->lives < LIVES_MAX);
 	c->w = w;
 	c->life = (uint8_t)w->lives++;
+	for (unsigned i = 0; i < LANES; i++)
+		c->lane[i].held = 0;
+	watchers_up(w, c);
 	grant(w, c);
 	connect_client(w, c);
 }
@@ -336,6 +350,9 @@ static void client_down(struct client *c)
 {
 	struct remote_figures f;
 
+	watchers_down(c);
+	if (c->w->wrong[0])
+		return; /* that is the end of it */
 	remote_figures(c->store, &f);
 	c->w->timeouts += f.timeouts;
 	(void)store_close(c->store);
@@ -416,6 +433,8 @@ void clients_renew(struct world *w)
 		if (c->revoking != REVOKED || c->more || !idle(c))
 			continue;
 		client_down(c);
+		if (w->wrong[0])
+			return;
 		client_up(w, c);
 	}
 }

@@ -18,13 +18,14 @@
  *  J5. Nothing is served, and nothing is changed, that was asked for after the capability was
  *      revoked. Nobody ever reaches a container that was not granted.
  *  J6. An op ends soon after its deadline.
+ *
+ * J7 and J8 are in wire_names.c, J9 and J10 in wire_watch.c.
  */
 #include "wire_sim.h"
 
 #define LATE_NS (2 * NSEC_PER_MSEC) /* for a window to be closed */
 
-/* A change that ended without anybody knowing whether it was made. */
-static bool unknown(const struct world *w, const struct tried *t)
+bool outcome_unknown(const struct world *w, const struct tried *t)
 {
 	uint64_t revoked_ns = w->revoked_ns[t->life];
 
@@ -35,7 +36,7 @@ static bool unknown(const struct world *w, const struct tried *t)
 
 static bool writes(const struct tried *t)
 {
-	return t->what == WRITE || t->what == REPLACE || t->what == APPEND;
+	return t->what == WRITE || t->what == REPLACE || t->what == APPEND || t->what == N_WRITE;
 }
 
 /* @t saw what @write had changed and nobody had acknowledged when the server crashed next. */
@@ -49,7 +50,8 @@ static bool dirty(const struct world *w, const struct tried *t, const struct tri
 
 static bool reads(const struct tried *t)
 {
-	return (t->what == READ || t->what == GET) && t->ended && t->status == 0;
+	return (t->what == READ || t->what == GET || t->what == N_READ) && t->ended &&
+	       t->status == 0;
 }
 
 /* --- J1, J2, J4: registers and cells --- */
@@ -77,7 +79,7 @@ static void judge_seen(struct world *w, uint32_t at, uint32_t saw)
 		WRONG(w, "op %u: saw %u, which nobody wrote there", at, saw - 1);
 	} else if (write->from_ns > t->to_ns) {
 		WRONG(w, "op %u: saw write %u before it began", at, saw - 1);
-	} else if (write->status && !unknown(w, write) && !dirty(w, t, write)) {
+	} else if (write->status && !outcome_unknown(w, write) && !dirty(w, t, write)) {
 		WRONG(w, "op %u: saw write %u, which had failed (%d)", at, saw - 1, write->status);
 	}
 	for (uint32_t i = saw; i < w->count && write->status; i++) {
@@ -110,7 +112,7 @@ static void zones_make(struct world *w, unsigned target, struct zone *z)
 			zone_add(&z[t->saw], t->from_ns, t->to_ns);
 			z[t->saw].seen = true;
 		}
-		if (!writes(t) || (t->status && !unknown(w, t)))
+		if (!writes(t) || (t->status && !outcome_unknown(w, t)))
 			continue;
 		zone_add(&z[i + 1], t->from_ns, t->status ? UINT64_MAX : t->to_ns);
 		z[i + 1].seen |= t->ended && t->status == 0;
@@ -231,7 +233,7 @@ static void judge_log(struct world *w, unsigned target)
 			continue;
 		if (t->ended && t->status == 0 && times[i] != 1)
 			WRONG(w, "op %u: appended, and is not there: J3", i);
-		if (t->status && !unknown(w, t) && times[i])
+		if (t->status && !outcome_unknown(w, t) && times[i])
 			WRONG(w, "op %u: failed (%d), and is there: J3", i, t->status);
 	}
 	log_order(w, ids, count);
@@ -244,7 +246,8 @@ static void judge_op(struct world *w, uint32_t i)
 	const struct tried *t = &w->tried[i];
 	uint64_t revoked_ns = w->revoked_ns[t->life];
 
-	if (revoked_ns && t->from_ns > revoked_ns && t->status == 0)
+	/* A close may be between a client and itself. */
+	if (revoked_ns && t->from_ns > revoked_ns && t->status == 0 && t->what != N_CLOSE)
 		WRONG(w, "op %u: served, %llu ns after its capability was revoked: J5", i,
 		      (unsigned long long)(t->from_ns - revoked_ns));
 	if (t->what == TRESPASS && t->status == 0)
@@ -267,11 +270,28 @@ static void judge_forbidden(struct world *w)
 	}
 }
 
+/* What files hold: each is a register, which is empty at first. */
+static void judge_files(struct world *w)
+{
+	static bool is_read[OPS_MAX + TARGETS];
+
+	memset(is_read, 0, sizeof(is_read));
+	for (uint32_t i = 0; i < w->count; i++)
+		if (w->tried[i].what == N_READ && w->tried[i].target > TARGETS)
+			is_read[w->tried[i].target] = true;
+	for (unsigned i = TARGETS + 1; i < ARRAY_LEN(is_read); i++)
+		if (is_read[i])
+			judge_values(w, i);
+}
+
 void judge(struct world *w)
 {
 	for (uint32_t i = 0; i < w->count; i++)
 		judge_op(w, i);
 	judge_forbidden(w);
+	names_last_look(w);
+	judge_names(w);
+	judge_files(w);
 	for (unsigned i = 0; i < TARGETS; i++) {
 		if (i >= REGISTERS && i < REGISTERS + LOGS) {
 			judge_log(w, i);

@@ -15,8 +15,11 @@
 
 #include "bdev/bdev.h"
 #include "bdev/fault.h"
+#include "fs/fs.h"
 #include "store/local/local.h"
 #include "wire_sim.h"
+
+#define RESTS_AFTER 70 /* ops */
 
 static bool verbose;
 
@@ -40,10 +43,18 @@ static void ground_cancel(struct store *s, struct pst_op *op)
 		store_cancel(g->engine, op);
 }
 
+static int ground_close(struct store *s)
+{
+	struct ground *g = container_of(s, struct ground, store);
+
+	return g->engine ? store_close(g->engine) : 0;
+}
+
 static const struct store_ops ground_ops = {
         .name = "ground",
         .submit = ground_submit,
         .cancel = ground_cancel,
+        .close = ground_close,
 };
 
 static void device_up(struct world *w)
@@ -71,6 +82,7 @@ static void server_up(struct world *w, bool format)
 	                        .journal_cache_bytes = 4 * MIB,
 	                        .ops_max = 64};
 	struct local_format_opts fo = {.rng = &w->rng};
+	struct fs_opts no = {.requests_max = 64};
 	struct pst_err err = {0};
 
 	if (w->short_lease) {
@@ -83,7 +95,9 @@ static void server_up(struct world *w, bool format)
 	must(local_open(&w->engine, w->loop, &w->dev, 1, &eo, &err), &err);
 	w->ground = (struct ground){.store = *w->engine, .engine = w->engine};
 	w->ground.store.ops = &ground_ops;
-	must(session_table_open(&w->table, &w->ground.store, &so, &err), &err);
+	no.grace_ns = so.lease_ns ? so.lease_ns : SESSION_LEASE_NS;
+	must(fs_new(&w->names, &w->ground.store, &no, &err), &err);
+	must(session_table_open(&w->table, w->names, &so, &err), &err);
 	must(wire_listener_new(&w->listener, w->table, &lo, &err), &err);
 	must(wire_listener_add(w->listener, "sim", "server", NULL, NULL, &err), &err);
 }
@@ -99,6 +113,7 @@ static void server_crash(struct world *w, bool power)
 	local_crash(w->engine);
 	wire_listener_close(w->listener, 0);
 	session_table_close(w->table);
+	(void)store_close(w->names);
 	bdev_close(w->dev);
 }
 
@@ -107,7 +122,7 @@ static void server_stop(struct world *w)
 	w->stops++;
 	wire_listener_close(w->listener, rng_below(&w->rng, NSEC_PER_MSEC));
 	session_table_close(w->table);
-	pst_assert(!store_close(w->engine));
+	pst_assert(!store_close(w->names));
 }
 
 /* --- trouble --- */
@@ -159,23 +174,39 @@ static void trouble(struct world *w)
 
 /* --- a run --- */
 
+static void drain(struct world *w)
+{
+	for (uint64_t n = 0; w->busy && n < 2000000; n++)
+		(void)loop_turn(w->loop, NSEC_PER_MSEC);
+	if (w->busy)
+		WRONG(w, "%u ops did not end", w->busy);
+	else
+		watches_rest(w);
+}
+
 static void run(struct world *w)
 {
+	uint32_t rest = RESTS_AFTER;
+
 	for (unsigned i = 0; w->count < OPS_WANTED && i < 100000 && !w->wrong[0]; i++) {
+		watchers_go(w);
 		for (unsigned k = (unsigned)rng_below(&w->rng, 4) + 1; k > 0; k--)
 			clients_go(w);
 		trouble(w);
 		(void)loop_turn(w->loop, rng_below(&w->rng, 300 * NSEC_PER_USEC));
 		clients_renew(w);
+		if (w->count >= rest) {
+			drain(w);
+			rest = w->count + RESTS_AFTER;
+		}
 	}
-	for (uint64_t n = 0; w->busy && n < 2000000; n++)
-		(void)loop_turn(w->loop, NSEC_PER_MSEC);
-	if (w->busy)
-		WRONG(w, "%u ops did not end", w->busy);
+	drain(w);
 }
 
 static void world_up(struct world *w)
 {
+	struct pst_op mkdir = {
+	        .opcode = PST_OP_MKDIR, .name = NAMES_DIR, .name_len = (uint32_t)strlen(NAMES_DIR)};
 	struct loop_opts lo;
 
 	loop_opts_default(&lo);
@@ -196,6 +227,8 @@ static void world_up(struct world *w)
 	server_up(w, true);
 	pst_assert(!ops_cont_create(w->engine, "c", &w->cont));
 	pst_assert(!ops_cont_create(w->engine, "d", &w->forbidden));
+	mkdir.cont = w->cont;
+	pst_assert(!ops_run(w->names, &mkdir));
 	clients_up(w);
 }
 
@@ -204,7 +237,7 @@ static void world_down(struct world *w)
 	clients_down(w);
 	wire_listener_close(w->listener, NSEC_PER_SEC);
 	session_table_close(w->table);
-	pst_assert(!store_close(w->engine));
+	pst_assert(!store_close(w->names));
 	fabric_finish(w->loop);
 	loop_free(w->loop);
 }
@@ -216,17 +249,18 @@ static bool seed_run(struct world *w)
 
 	world_up(w);
 	run(w);
-	if (!w->busy) {
+	if (!w->wrong[0])
 		judge(w);
-		world_down(w);
-	}
 	good = !w->wrong[0];
+	if (good)
+		world_down(w);
 	if (!good || verbose)
 		(void)printf("seed %llu: %s (%u ops, %llu timed out, %u crashes, %u stops, %u "
-		             "cuts, %u stalls, %u revoked)\n",
+		             "cuts, %u stalls, %u revoked, %llu told%s)\n",
 		             (unsigned long long)w->seed, good ? "good" : w->wrong, w->count,
 		             (unsigned long long)w->timeouts, w->crashes, w->stops, w->cuts,
-		             w->stalls, w->revokes);
+		             w->stalls, w->revokes, (unsigned long long)w->told,
+		             w->undecided ? "; names undecided" : "");
 	return good;
 }
 
@@ -240,6 +274,9 @@ static const struct {
         {"answer-early", 0, 0, LISTENER_PLANT_ANSWER_EARLY},
         {"reexecute", 0, SESSION_PLANT_REEXECUTE, 0},
         {"no-fence", 0, SESSION_PLANT_NO_FENCE, 0},
+        {"rename-twice", 0, SESSION_PLANT_RENAME_TWICE, 0},
+        {"watch-late", 0, SESSION_PLANT_WATCH_LATE, 0},
+        {"lose-watch", REMOTE_PLANT_LOSE_WATCH, 0, 0},
         {"serve-revoked", 0, SESSION_PLANT_SERVE_REVOKED, 0},
 };
 

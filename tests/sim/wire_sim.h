@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * wire_sim - what the files of the wire's simulation share: wire_sim.c has the server, the trouble
- * and the run, wire_client.c the clients and what they do, wire_judge.c what must have held.
+ * and the run, wire_client.c the clients and what they do, wire_judge.c what must have held;
+ * wire_names.c and wire_watch.c are both for names and watches.
  *
  * All that was tried is kept (struct tried) with when it began and ended, and judged at the end.
  */
@@ -27,17 +28,46 @@
 #define CRASHES_MAX 128u
 #define BUF_MAX     (40u * 1024)
 #define UNUSED      0xee
+#define NAMES       4u /* in one directory, at most 10 */
+#define NAMES_DIR   "/p"
+#define PATH_BYTES  16u
+#define WATCHERS    2u
+#define THING_ALL   REGISTERS /* what is watched: a register, or the container */
 #define NOT_EQUAL   (-ECHILD) /* what a replacement ends with whose expectation was wrong */
 
-enum what { WRITE, READ, APPEND, REPLACE, GET, TRESPASS };
+enum what {
+	WRITE,
+	READ,
+	APPEND,
+	REPLACE,
+	GET,
+	TRESPASS,
+	/* names: those that change something first; then those with a file that is held open */
+	N_CREATE,
+	N_UNLINK,
+	N_RENAME,
+	N_LINK,
+	N_LOOKUP,
+	N_LIST,
+	N_OPEN,
+	N_WRITE,
+	N_READ,
+	N_CLOSE,
+};
 
 /* An op that was tried. Its number + 1 is what it wrote. */
 struct tried {
-	uint8_t what, target;
+	uint8_t what;
 	uint8_t life; /* of the client: one capability and session, until it was revoked */
 	bool ended;
+	uint16_t target;
 	int status;
-	uint32_t saw; /* READ, GET: which write; 0: none. REPLACE: which was expected */
+	/* READ, GET, N_READ: which write; 0: none. REPLACE: which was expected. N_CREATE, N_LOOKUP, N_OPEN:
+	 * who made the file */
+	uint32_t saw;
+	uint8_t name, name2;
+	bool excl;
+	uint64_t ino, list[NAMES];
 	uint64_t from_ns, to_ns;
 	uint64_t deadline_ns;
 };
@@ -50,10 +80,21 @@ struct lane {
 	struct pst_mut mut[2];
 	le64 expected, value;
 	char key[2];
-	uint32_t at; /* in world->tried */
+	char path[PATH_BYTES], path2[PATH_BYTES];
+	uint64_t held; /* a file that it opened; 0: none */
+	uint32_t at;   /* in world->tried */
 	uint32_t used;
 	bool busy;
 	uint8_t *buf;
+};
+
+struct watcher {
+	struct pst_op op;
+	struct client *client;
+	uint8_t thing;
+	bool armed;
+	uint64_t seen, told_ns; /* the last number, and when it came */
+	uint64_t floor;         /* told to somebody when it was armed */
 };
 
 enum revoking {
@@ -71,11 +112,13 @@ struct client {
 	uint64_t cap_id;
 	char token[CAP_TOKEN_MAX];
 	enum revoking revoking;
+	struct watcher watcher[WATCHERS];
+	bool prefixed; /* its capability is for the directory of names alone */
 	unsigned more; /* ops that it tries although it is revoked, before it gets a new one */
 	uint8_t life;
 };
 
-/* What the server stands on: the engine, until it crashes. */
+/* What the names layer stands on: the engine, until it crashes. */
 struct ground {
 	struct store store;
 	struct store *engine; /* NULL: crashed */
@@ -87,6 +130,7 @@ struct world {
 	uint64_t seed;
 	struct store *engine;
 	struct ground ground;
+	struct store *names; /* on the ground: what the server serves */
 	struct bdev *dev;
 	struct session_table *table;
 	struct wire_listener *listener;
@@ -100,6 +144,9 @@ struct world {
 	uint64_t revoked_ns[LIVES_MAX]; /* 0: it was not */
 	uint64_t crash_ns[CRASHES_MAX];
 	unsigned crashes, cuts, stalls, stops, revokes;
+	uint64_t told_last[THING_ALL + 1];
+	uint64_t told;     /* watches */
+	bool undecided;    /* J8: the search was given up */
 	uint64_t timeouts; /* with the server at work */
 	unsigned remote_plant, session_plant, listener_plant;
 	bool slow_disk, short_lease;
@@ -147,7 +194,25 @@ void clients_renew(struct world *w);
 /* What the bytes say that they are: the number of a write + 1, 0: nothing was written. */
 uint32_t bytes_saw(struct world *w, uint32_t at, const uint8_t *buf, uint32_t len);
 
+void bytes_fill(uint8_t *buf, uint32_t len, uint32_t id);
+
+/* wire_names.c */
+void names_choose(struct world *w, struct lane *l, struct tried *t);
+void names_fill(struct lane *l, struct tried *t);
+void names_ended(struct world *w, struct lane *l, struct tried *t);
+void names_last_look(struct world *w);
+void judge_names(struct world *w); /* before the registers: files get their targets */
+
+/* wire_watch.c */
+void watchers_up(struct world *w, struct client *c);
+void watchers_down(struct client *c); /* turns the loop */
+void watchers_go(struct world *w);
+/* Nothing is under way but watches: are those told who must be? Turns the loop. */
+void watches_rest(struct world *w);
+
 /* wire_judge.c */
 void judge(struct world *w);
+/* A change that ended without anybody knowing whether it was made. */
+bool outcome_unknown(const struct world *w, const struct tried *t);
 
 #endif
