@@ -131,6 +131,17 @@ enum pst_scarce {
 	PST_SCARCE_KINDS,
 };
 
+#define PST_REACTORS_MAX 64
+
+/* A thread that works for a store, on a core of its own (`penstock serve --cores`). */
+struct pst_reactor_status {
+	int32_t core; /* -1: on any */
+	uint32_t reserved;
+	uint64_t up_ns;   /* since its loop began to turn */
+	uint64_t busy_ns; /* of these: in turns that found something to do */
+	uint64_t ops;     /* that its part of the engine was given since the open */
+};
+
 /* How a store is. Sizes in bytes. Counters count from the open, unless they say otherwise. */
 struct pst_store_status {
 	uint8_t uuid[16];
@@ -164,6 +175,9 @@ struct pst_store_status {
 	        refused[PST_SCARCE_KINDS]; /* changes that ended with -ENOSPC, by enum pst_scarce */
 	uint32_t refused_last;             /* enum pst_scarce: of the last of them */
 	char sealed[32]; /* what the channel is sealed with: "aes-256-gcm"; "": it is not */
+	/* That the store is parted among; the first has what is not parted. 0: a server that doesn't say. */
+	uint32_t reactors;
+	struct pst_reactor_status reactor[PST_REACTORS_MAX];
 };
 
 /*

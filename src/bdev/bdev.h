@@ -67,7 +67,10 @@ struct bdev_info {
 	uint32_t io_max_bytes; /* larger requests are split inside; 0: no limit */
 	bool volatile_cache;   /* completed writes need a flush */
 	bool discard;          /* BDEV_DISCARD does something */
-	char name[256];        /* as the user wrote it, for messages */
+	/* BDEV_FUA costs as much as a flush: who would force out several requests had better flush once
+	 * after them. */
+	bool fua_flushes;
+	char name[256]; /* as the user wrote it, for messages */
 };
 
 struct bdev;

@@ -387,6 +387,8 @@ static int geometry(struct uring_dev *d, const struct uring_opts *u, const char 
 		d->io_align = dio.off_align ? dio.off_align : MAX(d->io_align, (uint32_t)sector);
 		info->mem_align = dio.mem_align ? dio.mem_align : (uint32_t)sector;
 	} else {
+		/* Through the page cache, a forced write is one and an fsync(). */
+		info->fua_flushes = true;
 		info->mem_align = 1;
 		d->io_align = d->is_block ? d->io_align : 1;
 	}

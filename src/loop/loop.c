@@ -35,6 +35,8 @@ int loop_new(struct loop **ret_loop, const struct loop_opts *opts, struct pst_er
 	loop->wake_fd = -1;
 	loop->owner = pthread_self();
 	loop->spin_budget_ns = opts->spin_ns;
+	loop->core = -1;
+	list_init(&loop->failures);
 	list_init(&loop->parts);
 	list_init(&loop->pollers);
 	list_init(&loop->fds_unarmed);
@@ -62,7 +64,8 @@ void loop_free(struct loop *loop)
 	pst_assert(list_empty(&loop->parts));
 	pst_assert(list_empty(&loop->fds_unarmed));
 	pst_assert(!loop->heap_count);
-	pst_assert(!loop_ring_inflight(loop));
+	pst_assert(list_empty(&loop->failures));
+	pst_assert(loop->failed || !loop_ring_inflight(loop));
 	pst_assert(!atomic_load_explicit(&loop->inbox, memory_order_acquire));
 	ring_close(loop);
 	mem_free(loop->heap);
@@ -105,6 +108,59 @@ uint64_t loop_now(const struct loop *loop)
 uint64_t loop_real_now(const struct loop *loop)
 {
 	return loop->now_ns + loop->real_offset_ns;
+}
+
+uint64_t loop_up_ns(const struct loop *loop)
+{
+	return loop->bound && !loop->opts.sim ? loop->now_ns - loop->began_ns : 0;
+}
+
+uint64_t loop_busy_ns(const struct loop *loop)
+{
+	return loop->busy_ns;
+}
+
+int loop_core(const struct loop *loop)
+{
+	return loop->core;
+}
+
+void loop_core_set(struct loop *loop, int core)
+{
+	loop->core = core;
+}
+
+/* --- failure --- */
+
+void loop_failure_add(struct loop *loop, struct loop_failure *f)
+{
+	loop_assert(loop);
+	list_push(&loop->failures, &f->link);
+}
+
+void loop_failure_del(struct loop *loop, struct loop_failure *f)
+{
+	loop_assert(loop);
+	list_del(&f->link);
+}
+
+void loop_fail(struct loop *loop, int status, const char *who)
+{
+	struct loop_failure *f, *next;
+
+	loop_assert(loop);
+	pst_assert(!loop->opts.sim && !loop->in_turn && status < 0);
+	if (loop->failed)
+		return;
+	loop->failed = status;
+	list_for_each_safe (f, next, &loop->failures, link)
+		f->failed(f, status, who);
+}
+
+void loop_break(struct loop *loop, int status)
+{
+	loop_assert(loop);
+	loop->broken = status;
 }
 
 /* --- the inbox --- */
@@ -253,6 +309,8 @@ static int take_ownership(struct loop *loop)
 {
 	loop->owner = pthread_self();
 	loop->bound = true;
+	loop_clock_read(loop);
+	loop->began_ns = loop->now_ns;
 	return loop->opts.sim ? 0 : ring_bind(loop);
 }
 
@@ -327,11 +385,15 @@ static int turn_sim(struct loop *loop, uint64_t timeout_ns)
 
 static int turn_real(struct loop *loop, uint64_t timeout_ns)
 {
-	uint64_t deadline, idle_since;
+	uint64_t deadline, idle_since, before = loop->now_ns;
 	bool interrupted = false, message;
 	int count, r;
 
 	loop_clock_read(loop);
+	/* Since it slept last, or its last turn began: without a look at the clock of its own. */
+	if (loop->worked)
+		loop->busy_ns += loop->now_ns - before;
+	loop->worked = false;
 	deadline = add_sat(loop->now_ns, timeout_ns);
 	idle_since = loop->now_ns;
 	loop->spin_applies = loop->heard = false;
@@ -346,6 +408,7 @@ static int turn_real(struct loop *loop, uint64_t timeout_ns)
 			break;
 		loop_clock_read(loop);
 	}
+	loop->worked = count > 0;
 	if (loop->opts.spin_ns && loop->spin_applies)
 		spin_learn(loop, loop->now_ns - idle_since, message);
 	return count;

@@ -65,6 +65,34 @@ bool loop_is_mine(const struct loop *loop);
 bool loop_is_sim(const struct loop *loop);
 #define loop_assert(loop) pst_assert_slow(loop_is_mine(loop))
 
+/* Of this thread's time since the first turn, in ns: all of it, and the turns that found something to
+ * do. Not in simulation (0). On the loop's thread. */
+uint64_t loop_up_ns(const struct loop *loop);
+uint64_t loop_busy_ns(const struct loop *loop);
+/* The core that it is bound to, as loop_core_set() said; -1: none. Only for people. */
+int loop_core(const struct loop *loop);
+void loop_core_set(struct loop *loop, int core);
+
+/*
+ * --- failure ---
+ *
+ * A loop whose kernel refuses to wait (loop_turn() and loop_run() have returned an error) can be told to
+ * go on without: loop_fail(). From then on its inbox, timers and pollers run as before. What was queued
+ * for the kernel and not yet taken by it ends with -EIO, and so does everything that is queued later.
+ * What the kernel has ends if the kernel says so: its memory can't be given back sooner. failed() of all
+ * who asked runs at once, on the loop's thread.
+ */
+struct loop_failure {
+	void (*failed)(struct loop_failure *f, int status, const char *who);
+	struct list link;
+};
+void loop_failure_add(struct loop *loop, struct loop_failure *f);
+void loop_failure_del(struct loop *loop, struct loop_failure *f); /* harmless when not added */
+/* @who: what people call this loop. */
+void loop_fail(struct loop *loop, int status, const char *who);
+/* Test-only: the kernel refuses with @status from now on, as far as the loop can tell. */
+void loop_break(struct loop *loop, int status);
+
 /* --- pollers: called every turn; a loop with a busy poller does not sleep --- */
 
 struct loop_poller {

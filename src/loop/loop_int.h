@@ -28,6 +28,12 @@ struct loop {
 	uint64_t now_ns;
 	uint64_t real_offset_ns; /* real time less monotonic time, modulo 2^64 */
 	uint64_t real_read_ns;   /* when that was last looked up */
+	uint64_t began_ns;       /* the first turn */
+	uint64_t busy_ns;
+	bool worked; /* the last turn found something to do */
+	int core;
+	int failed, broken; /* loop_fail(), loop_break() */
+	struct list failures;
 	uint64_t spin_budget_ns; /* how much of spin_ns has been paying off lately */
 	bool spin_applies;       /* the last idle pass waited for what spinning may catch */
 	bool heard;              /* it came, in this turn: loop_heard() */
@@ -62,6 +68,8 @@ int ring_bind(struct loop *loop);
 /* Submits what is queued, waits at most @wait_ns (0: not at all) if nothing has completed yet, runs
  * completions. *@ret_interrupted is set when a signal handler ran instead. */
 int ring_turn(struct loop *loop, uint64_t wait_ns, bool *ret_interrupted);
+/* ring_turn() of a loop that failed. */
+int ring_turn_failed(struct loop *loop, uint64_t wait_ns);
 /* As loop_sqe, but goes over the limit of requests in flight; NULL only if the kernel takes none.
  * @io may be NULL: nobody wants to know the result.
  */

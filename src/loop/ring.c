@@ -102,7 +102,7 @@ int ring_bind(struct loop *loop)
 /* Hands what is queued to the kernel; lets it deliver what it holds back. */
 static int submit(struct loop *loop)
 {
-	int r = io_uring_submit_and_get_events(&loop->ring);
+	int r = loop->broken ? loop->broken : io_uring_submit_and_get_events(&loop->ring);
 
 	/* Busy: the completion queue is full, or memory is short. Entries stay queued meanwhile. */
 	if (r == -EINTR || r == -EBUSY || (r == -EAGAIN && loop->inflight))
@@ -115,8 +115,8 @@ struct io_uring_sqe *ring_sqe(struct loop *loop, struct loop_io *io)
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&loop->ring);
 
 	if (unlikely(!sqe)) {
-		/* Not enabled yet: there is no one to submit to. */
-		if (!loop->bound || submit(loop) < 0)
+		/* Not enabled yet, or broken: there is no one to submit to. */
+		if (!loop->bound || loop->failed || submit(loop) < 0)
 			return NULL;
 		sqe = io_uring_get_sqe(&loop->ring);
 		if (!sqe)
@@ -126,6 +126,13 @@ struct io_uring_sqe *ring_sqe(struct loop *loop, struct loop_io *io)
 	loop->inflight++;
 	loop->inflight_own += !io;
 	return sqe;
+}
+
+/* A failure leaves them queued, and the next turn meets it again. */
+static void submit_early(struct loop *loop)
+{
+	if (likely(!loop->failed && !loop->broken))
+		(void)io_uring_submit(&loop->ring);
 }
 
 struct io_uring_sqe *loop_sqe(struct loop *loop, struct loop_io *io)
@@ -147,7 +154,7 @@ void loop_submit(struct loop *loop)
 	loop_assert(loop);
 	/* Before the first turn there is no one to submit to. */
 	if (loop->ring_up && loop->bound && io_uring_sq_ready(&loop->ring))
-		(void)io_uring_submit(&loop->ring);
+		submit_early(loop);
 }
 
 struct io_uring *loop_ring(struct loop *loop)
@@ -191,9 +198,8 @@ static int reap(struct loop *loop)
 		}
 		count += io != &loop->wake_io;
 		io->done(io, res, flags);
-		/* A failure leaves them queued, and the next submission meets it again. */
 		if (head != tail && io_uring_sq_ready(&loop->ring) >= SUBMIT_EARLY)
-			(void)io_uring_submit(&loop->ring);
+			submit_early(loop);
 	}
 	return count;
 }
@@ -229,6 +235,8 @@ static int submit_and_wait(struct loop *loop, uint64_t wait_ns)
 	};
 	struct io_uring_cqe *cqe;
 
+	if (unlikely(loop->broken))
+		return loop->broken;
 	if (wait_ns == UINT64_MAX)
 		return io_uring_submit_and_wait(&loop->ring, 1);
 	return io_uring_submit_and_wait_timeout(&loop->ring, &cqe, 1, &ts, NULL);
@@ -257,6 +265,8 @@ int ring_turn(struct loop *loop, uint64_t wait_ns, bool *ret_interrupted)
 {
 	int r = 0;
 
+	if (unlikely(loop->failed))
+		return ring_turn_failed(loop, wait_ns);
 	if (wait_ns && !io_uring_cq_ready(&loop->ring) && arm_wake(loop))
 		r = sleep_turn(loop, wait_ns, ret_interrupted);
 	else if (io_uring_sq_ready(&loop->ring) || kernel_holds_completions(loop))
@@ -264,4 +274,68 @@ int ring_turn(struct loop *loop, uint64_t wait_ns, bool *ret_interrupted)
 	if (r < 0)
 		return r;
 	return reap(loop);
+}
+
+/* --- without the kernel's help --- */
+
+#define FAILED_LOOK_NS (5 * NSEC_PER_MSEC) /* how often what the kernel has is looked for */
+
+/* Takes the last entry back that the kernel has not taken: it moves its end only inside of our calls. */
+static struct loop_io *take_back(struct loop *loop)
+{
+	struct io_uring_sq *sq = &loop->ring.sq;
+	const struct io_uring_sqe *sqe = &sq->sqes[--sq->sqe_tail & *sq->kring_mask];
+
+	if (sq->sqe_head == sq->sqe_tail + 1) { /* it was shown to the kernel already */
+		sq->sqe_head = sq->sqe_tail;
+		io_uring_smp_store_release(sq->ktail, sq->sqe_tail);
+	}
+	return (struct loop_io *)(uintptr_t)sqe->user_data;
+}
+
+/* What is queued; what its ends queue waits for the next turn, or changes places with some of it. */
+static int fail_queued(struct loop *loop)
+{
+	int count = 0;
+
+	for (unsigned n = io_uring_sq_ready(&loop->ring); n > 0; n--) {
+		struct loop_io *io = take_back(loop);
+
+		loop->inflight--;
+		if (io)
+			io->done(io, -EIO, 0);
+		else
+			loop->inflight_own--;
+		count += io && io != &loop->wake_io;
+	}
+	return count;
+}
+
+/* Who posts writes to the descriptor, as ever. */
+static void sleep_failed(struct loop *loop, uint64_t wait_ns)
+{
+	const uint64_t most = loop->inflight ? FAILED_LOOK_NS : NSEC_PER_SEC;
+	const struct timespec ts = {.tv_sec = (time_t)(MIN(wait_ns, most) / NSEC_PER_SEC),
+	                            .tv_nsec = (long)(MIN(wait_ns, most) % NSEC_PER_SEC)};
+	struct pollfd p = {.fd = loop->wake_fd, .events = POLLIN};
+	uint64_t posts;
+
+	atomic_store(&loop->asleep, true);
+	if (!loop_called(loop) && ppoll(&p, 1, &ts, NULL) > 0 &&
+	    read(loop->wake_fd, &posts, sizeof(posts)) < 0)
+		pst_assert(errno == EAGAIN || errno == EINTR);
+	atomic_store_explicit(&loop->asleep, false, memory_order_relaxed);
+	loop_clock_read(loop);
+}
+
+int ring_turn_failed(struct loop *loop, uint64_t wait_ns)
+{
+	int count = fail_queued(loop);
+
+	/* It may still tell of what it has, whatever it said. */
+	(void)io_uring_get_events(&loop->ring);
+	count += reap(loop);
+	if (!count && wait_ns)
+		sleep_failed(loop, wait_ns);
+	return count;
 }

@@ -134,15 +134,25 @@ uint64_t thread_cpu_ns(void)
 
 /* --- threads --- */
 
+static void name_of(const struct loop *loop, char name[16])
+{
+	(void)snprintf(name, 16, loop_core(loop) == CORE_ANY ? "reactor" : "reactor/%d",
+	               loop_core(loop));
+}
+
 static void *thread_main(void *arg)
 {
 	struct loop *loop = arg;
-	int rc = loop_run(loop);
+	char who[16];
+	int rc;
 
-	/* What depends on this loop would wait for ever, without a word. */
-	if (rc < 0)
-		log_error("a reactor's loop failed: %s", strerror(-rc));
-	pst_assert(rc >= 0);
+	/* It goes on for the sake of those who wait for it: to tell them. */
+	while ((rc = loop_run(loop)) < 0) {
+		name_of(loop, who);
+		log_error("%s: io_uring fails: %s; what it worked on ends with an error", who,
+		          strerror(-rc));
+		loop_fail(loop, rc, who);
+	}
 	return NULL;
 }
 
@@ -178,7 +188,7 @@ static int spawn(struct loop_thread *t, struct pst_err *err)
 		               t->core);
 	if (rc)
 		return err_set(err, -rc, "a reactor's thread can't be started: %s", strerror(rc));
-	(void)snprintf(name, sizeof(name), t->core == CORE_ANY ? "reactor" : "reactor/%d", t->core);
+	name_of(t->loop, name);
 	(void)pthread_setname_np(t->thread, name);
 	return 0;
 }
@@ -194,6 +204,8 @@ int loop_thread_start(struct loop_thread **ret_t, const struct loop_opts *opts, 
 		return err_set(err, -ENOMEM, "no memory for a reactor");
 	t->core = core;
 	rc = loop_new(&t->loop, opts, err);
+	if (!rc)
+		loop_core_set(t->loop, core);
 	if (!rc)
 		rc = spawn(t, err);
 	if (rc) {

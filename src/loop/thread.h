@@ -15,7 +15,8 @@
 struct loop_thread;
 
 /*
- * Makes a loop and starts the thread that runs it, on @core only. The thread takes no signals. 0; the
+ * Makes a loop and starts the thread that runs it, on @core only. The thread takes no signals. If its
+ * io_uring fails it says so, and goes on as loop_fail() has it. 0; the
  * errors of loop_new(); -EINVAL: there is no such core, or the process may not use it; -EAGAIN: no
  * more threads; with a sentence.
  */

@@ -307,6 +307,8 @@ int server_open(struct server *s, struct loop *loop, const struct server_opts *o
 	/* Last: the threads of the metrics and of the control plane, which began before, go elsewhere. */
 	if (rc == 0 && s->core_count)
 		rc = core_pin(s->cores[0], err);
+	if (rc == 0 && s->core_count)
+		loop_core_set(loop, s->cores[0]);
 	if (rc < 0)
 		(void)server_close(s, 0);
 	return rc;

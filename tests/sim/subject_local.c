@@ -57,6 +57,8 @@ static void devs_open(struct sim *sim, bool faulty)
 			sim->dev[i] = raw;
 		else if (fault_wrap(&sim->dev[i], raw, rng_next(&of(sim)->rng), &err))
 			sim_fail(sim, "fault device: %s", err.text);
+		/* A page cache's way: what is written is forced out by a flush. */
+		sim->dev[i]->info.fua_flushes = faulty && sim->seed % 4 == 3;
 	}
 }
 

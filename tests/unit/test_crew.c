@@ -8,6 +8,7 @@
 #include "eng_util.h"
 
 #include "store/local/crew.h"
+#include "store/local/stall.h"
 
 #define PARTS 2
 
@@ -18,6 +19,7 @@ struct held_dev {
 	struct bdev *below;
 	uint64_t from, to; /* bytes: writes in there are held while `hold` */
 	bool hold;
+	unsigned flushes, forced;
 	struct list held; /* bdev_io.link */
 	struct list failing;
 	struct loop_poller poller;
@@ -43,6 +45,8 @@ static void held_submit(struct bdev *b, struct bdev_io *io)
 {
 	struct held_dev *d = container_of(b, struct held_dev, b);
 
+	d->flushes += io->op == BDEV_FLUSH;
+	d->forced += io->op == BDEV_WRITE && io->flags & BDEV_FUA;
 	if (d->hold && io->op == BDEV_WRITE && io->off_bytes >= d->from && io->off_bytes < d->to) {
 		list_push(&d->held, &io->link);
 		return;
@@ -320,6 +324,227 @@ static void destroy_holds_snapshots(void **state)
 	end(&x, 0);
 }
 
+static void snap_op(struct eng_op *o, const char *name)
+{
+	*o = (struct eng_op){.op = {.opcode = PST_OP_SNAP_CREATE,
+	                            .name = "there",
+	                            .name_len = 5,
+	                            .name2 = name,
+	                            .name2_len = (uint32_t)strlen(name)}};
+}
+
+/* A destruction that takes its time keeps snapshots of that container waiting, and nothing else. */
+static void held_snapshot_waits_alone(void **state)
+{
+	struct pst_oid oid = {1, 1};
+	struct eng_op s[4];
+	struct crew_env x;
+	uint32_t there, here;
+	struct local *l;
+
+	begin(&x, PARTS);
+	two_conts(&x, &there, &here);
+	some_turns(&x);
+	l = crew(&x)->mate[1].l;
+	cont_name_by_id(l, there)->holds++;
+	for (unsigned i = 0; i < 4; i++) {
+		static const char *const names[] = {"s0", "s1", "s2", "s3"};
+
+		snap_op(&s[i], names[i]);
+		if (i == 2)
+			s[i].op.deadline_ns = loop_now(x.e.loop) + 10 * NSEC_PER_MSEC;
+		eng_submit(&x.e, &s[i]);
+	}
+	some_turns(&x);
+	assert_int_equal(eng_put(&x.e, there, oid, 0, BB, 1), 0);
+	assert_int_equal(eng_expect(&x.e, there, 0, oid, 0, BB, 1), 0);
+	assert_false(s[0].ended || s[1].ended || s[3].ended);
+	store_cancel(x.e.store, &s[1].op);
+	assert_int_equal(eng_wait(&x.e, &s[1]), -ECANCELED);
+	assert_int_equal(eng_wait(&x.e, &s[2]), -ETIMEDOUT);
+	cont_name_by_id(l, there)->holds--;
+	shard_release(l->shard[1]);
+	assert_int_equal(eng_wait(&x.e, &s[0]), 0);
+	assert_int_equal(eng_wait(&x.e, &s[3]), 0);
+	assert_int_equal(ops_cont_destroy(x.e.store, "there"), -EBUSY);
+	end(&x, 0);
+}
+
+/* One that is held when the store stops is told so. */
+static void held_snapshot_ends_with_store(void **state)
+{
+	struct pst_oid oid = {1, 1};
+	struct crew_env x;
+	struct eng_op s, w;
+	uint32_t there, here;
+	uint8_t a[BB];
+
+	begin(&x, PARTS);
+	two_conts(&x, &there, &here);
+	some_turns(&x);
+	cont_name_by_id(crew(&x)->mate[1].l, there)->holds++;
+	snap_op(&s, "s");
+	eng_submit(&x.e, &s);
+	some_turns(&x);
+	hold_log(&x, 2);
+	eng_fill(a, BB, 1);
+	eng_write_op(&w, here, oid, 0, a, BB, 0);
+	eng_submit(&x.e, &w);
+	some_turns(&x);
+	assert_false(s.ended);
+	held_fail(x.dev);
+	assert_int_equal(eng_wait(&x.e, &w), -EIO);
+	assert_int_equal(eng_wait(&x.e, &s), -EIO);
+	end(&x, -EIO);
+}
+
+/* The answer that comes again tells what the container uses now, as it does with one reactor. */
+static void create_again_tells_figures(void **state)
+{
+	struct pst_oid oid = {1, 1};
+	struct pst_cont_info info[2] = {0};
+	struct crew_env x;
+
+	begin(&x, PARTS);
+	for (unsigned i = 0; i < 2; i++) { /* at home on the other part, and on the first */
+		struct pst_op op = {.opcode = PST_OP_CONT_CREATE,
+		                    .name = i ? "b" : "a",
+		                    .name_len = 1,
+		                    .cont_info = &info[i],
+		                    .token = {.session = 9, .slot = i, .seq = 1}};
+		uint32_t id;
+
+		assert_int_equal(ops_run(x.e.store, &op), 0);
+		id = op.cont;
+		assert_int_equal(eng_put(&x.e, id, oid, 0, 3 * BB, 1), 0);
+		memset(&info[i], 0, sizeof(info[i]));
+		op.cont = 0;
+		assert_int_equal(ops_run(x.e.store, &op), 0);
+		assert_int_equal(op.cont, id);
+		assert_int_equal(info[i].id, id);
+		assert_int_equal(info[i].used_objects, 1);
+		assert_int_equal(info[i].used_bytes, 3 * BB);
+	}
+	end(&x, 0);
+}
+
+/*
+ * On a device where forcing a write out costs a flush, a commit takes one of them, for its record and
+ * the data that it speaks of; and what is committed at the same time on other shards shares it.
+ */
+static void one_flush_for_a_commit(void **state)
+{
+	const struct pst_oid oid = {1, 1};
+	uint8_t *data = calloc(1, 64 * BB);
+	struct eng_op w[3];
+	struct crew_env x;
+	uint32_t id[3];
+
+	assert_non_null(data);
+	begin(&x, 1);
+	x.dev->b.info.fua_flushes = true;
+	for (unsigned i = 0; i < 3; i++) {
+		char name[4] = {'c', (char)('0' + i)};
+
+		assert_int_equal(ops_cont_create(x.e.store, name, &id[i]), 0);
+	}
+	eng_settle(&x.e);
+	x.dev->flushes = x.dev->forced = 0;
+	/* Data that goes to new space, and the record. */
+	eng_write_op(&w[0], id[0], oid, 0, data, 64 * BB, 0);
+	eng_submit(&x.e, &w[0]);
+	assert_int_equal(eng_wait(&x.e, &w[0]), 0);
+	assert_int_equal(x.dev->flushes, 1);
+	assert_int_equal(x.dev->forced, 0);
+	eng_settle(&x.e);
+	x.dev->flushes = 0;
+	for (unsigned i = 0; i < 3; i++) {
+		eng_write_op(&w[i], id[i], oid, 0, data, BB, 0);
+		eng_submit(&x.e, &w[i]);
+	}
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(eng_wait(&x.e, &w[i]), 0);
+	assert_int_equal(x.dev->flushes, 1);
+	assert_int_equal(x.dev->forced, 0);
+	free(data);
+	end(&x, 0);
+}
+
+/* Fills container @id: objects of 1 MiB, then keys, until there is no room for either. */
+static void fill_up(struct crew_env *x, uint32_t id, unsigned *ret_objects, unsigned *ret_keys)
+{
+	enum { KEYS = 40 };
+	static uint8_t val[250];
+	struct pst_mut m[KEYS];
+	char key[KEYS][16];
+	int rc;
+
+	*ret_objects = *ret_keys = 0;
+	while (!(rc = eng_put(&x->e, id, (struct pst_oid){1, *ret_objects}, 0, MIB, 1)))
+		++*ret_objects;
+	assert_int_equal(rc, -ENOSPC);
+	while (!(rc = eng_put(&x->e, id, (struct pst_oid){3, *ret_objects}, 0, BB, 1)))
+		++*ret_objects;
+	assert_int_equal(rc, -ENOSPC);
+	for (rc = 0; !rc && *ret_keys < 100000; *ret_keys += rc ? 0 : KEYS) {
+		for (unsigned i = 0; i < KEYS; i++) {
+			(void)snprintf(key[i], sizeof(key[i]), "k%u", *ret_keys + i);
+			m[i] = (struct pst_mut){.kind = PST_KV_PUT,
+			                        .oid = {2, 0},
+			                        .key = key[i],
+			                        .key_len = (uint32_t)strlen(key[i]),
+			                        .val = val,
+			                        .val_len = sizeof(val)};
+		}
+		rc = ops_batch(x->e.store, id, m, KEYS);
+	}
+	assert_int_equal(rc, -ENOSPC);
+}
+
+/*
+ * A small store that is as full as it can be, on one reactor and on several: it goes on, and what is
+ * deleted makes room.
+ */
+static void full_store_deletes(void **state)
+{
+	for (unsigned parts = 1; parts <= 4; parts++) {
+		unsigned objects[4], keys[4];
+		struct crew_env x;
+		uint32_t id[4];
+		char why[160], name[4] = "c";
+
+		begin(&x, parts);
+		for (unsigned i = 0; i < 4; i++) {
+			name[1] = (char)('0' + i);
+			assert_int_equal(ops_cont_create(x.e.store, name, &id[i]), 0);
+		}
+		for (unsigned i = 0; i < 4; i++)
+			fill_up(&x, id[i], &objects[i], &keys[i]);
+		eng_settle(&x.e);
+		if (eng_stopped(&x.e, why, sizeof(why)))
+			fail_msg("%u parts: %s", parts, why);
+		for (unsigned i = 0; i < 4; i++) {
+			struct pst_mut m[] = {{.kind = PST_OBJ_DELETE, .oid = {2, 0}},
+			                      {.kind = PST_OBJ_DELETE, .oid = {1, 0}}};
+
+			print_message("%u parts, container %u: %u objects, %u keys\n", parts, i,
+			              objects[i], keys[i]);
+			if (!i) /* much more than the 1 MiB ones */
+				assert_true(objects[i] + keys[i] > 200);
+			for (unsigned k = keys[i] ? 0 : 1; k < 2 && objects[i]; k++)
+				assert_int_equal(ops_batch(x.e.store, id[i], &m[k], 1), 0);
+		}
+		eng_settle(&x.e);
+		assert_false(eng_stopped(&x.e, why, sizeof(why)));
+		assert_int_equal(eng_put(&x.e, id[0], (struct pst_oid){9, 9}, 0, BB, 1), 0);
+		for (unsigned i = 0; i < 4; i++) {
+			name[1] = (char)('0' + i);
+			assert_int_equal(ops_cont_destroy(x.e.store, name), 0);
+		}
+		end(&x, 0);
+	}
+}
+
 struct seen {
 	struct pst_op op;
 	unsigned count, stop_at;
@@ -447,6 +672,29 @@ static void scrub_visits_all(void **state)
 	end(&x, 0);
 }
 
+/* It goes on to the next part when nobody looks at how far it is: at whatever moment it gets there. */
+static void scrub_moves_unseen(void **state)
+{
+	struct pst_oid oid = {1, 1};
+	struct crew_env x;
+	uint32_t there, here;
+
+	begin(&x, PARTS);
+	two_conts(&x, &there, &here);
+	assert_int_equal(eng_put(&x.e, there, oid, 0, 300 * BB, 1), 0);
+	assert_int_equal(eng_put(&x.e, here, oid, 0, 200 * BB, 1), 0);
+	/* The first part's 200 blocks take as long as it takes to look once, or a little less. */
+	for (uint64_t us = 195000; us < 201000; us += 100) {
+		struct pst_scrub_report rep = {.rate_bytes_per_s = 200 * BB * 1000000ull / us};
+		struct pst_op op = {.opcode = PST_OP_SCRUB, .scrub = &rep};
+
+		assert_int_equal(ops_run(x.e.store, &op), 0);
+		assert_int_equal(rep.objects, 2);
+		assert_int_equal(rep.done_bytes, 500 * BB);
+	}
+	end(&x, 0);
+}
+
 /* Nothing on media depends on how many reactors there were. */
 static void any_number(void **state)
 {
@@ -492,8 +740,14 @@ int main(void)
 	        cmocka_unit_test(failure_of_other_fails_it),
 	        cmocka_unit_test(names_come_and_go),
 	        cmocka_unit_test(destroy_holds_snapshots),
+	        cmocka_unit_test(held_snapshot_waits_alone),
+	        cmocka_unit_test(held_snapshot_ends_with_store),
+	        cmocka_unit_test(create_again_tells_figures),
+	        cmocka_unit_test(one_flush_for_a_commit),
+	        cmocka_unit_test(full_store_deletes),
 	        cmocka_unit_test(long_lists),
 	        cmocka_unit_test(scrub_visits_all),
+	        cmocka_unit_test(scrub_moves_unseen),
 	        cmocka_unit_test(any_number),
 	};
 

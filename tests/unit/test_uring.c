@@ -354,8 +354,8 @@ static void resubmit(struct bdev_io *io)
 	bdev_submit((struct bdev *)(void *)t->orders, io);
 }
 
-/* Writes as fast as it can, for ever; as a second reactor, if @also. */
-static _Noreturn void writer_main(bool also)
+/* Writes as fast as it can, for ever. */
+static _Noreturn void writer_main(void)
 {
 	enum { DEPTH = 32 };
 	struct loop *loop = real_loop();
@@ -363,8 +363,6 @@ static _Noreturn void writer_main(bool also)
 	char *buf = aligned(4096);
 	struct bdev *b = must_open(path, loop);
 
-	if (also)
-		pst_assert(bdev_also(&b, b, loop = real_loop(), NULL) == 0);
 	for (unsigned i = 0; i < DEPTH; i++) {
 		tio_submit(b, &t[i], BDEV_WRITE, i * 4096, buf, 4096, BDEV_FUA);
 		t[i].io.done = resubmit;
@@ -388,7 +386,7 @@ static void test_lock_after_kill(void **state)
 
 		assert_true(pid >= 0);
 		if (!pid)
-			writer_main(i % 4 >= 2);
+			writer_main();
 		usleep(5000 + i * 1000);
 		kill(pid, SIGKILL);
 		/* Every other time not even reaped: a zombie holds nothing either. */

@@ -341,6 +341,17 @@ static int space_check(struct wreq *q, struct cont *c, const struct demand *d)
 	return err == -ENOSPC ? refuse(s->l, PST_SCARCE_DATA) : err;
 }
 
+/* Could the index still be written, once it has grown by this? Else it would stop the store. */
+static int index_check(struct wreq *q)
+{
+	struct local *l = q->shard->l;
+
+	if (likely(!l->index_near) || q->deletes_only || space_index_fits(l, 0))
+		return 0;
+	/* One that is under way gives pages back. */
+	return q->shard->ckpt.state != CKPT_IDLE ? -EAGAIN : refuse(l, PST_SCARCE_DATA);
+}
+
 /* Everything that can stand in the way; 0: nothing does. */
 int batch_admit(struct wreq *q, struct cont *c, const struct demand *d)
 {
@@ -351,6 +362,8 @@ int batch_admit(struct wreq *q, struct cont *c, const struct demand *d)
 		err = bt_reserve(&s->env, d->tree_changes, q->deletes_only);
 	if (err == -ENOSPC || (!err && !q->deletes_only && s->l->index_full))
 		return refuse(s->l, PST_SCARCE_INDEX);
+	if (!err)
+		err = index_check(q);
 	if (!err && d->csum_pages) {
 		err = csum_reserve(s, d->csum_pages);
 		if (err == -EAGAIN)

@@ -3,6 +3,7 @@
  * contop - the ops on containers and snapshots: CONT_* and SNAP_*; and SESSION_CLOSE.
  */
 #include "store/local/engine.h"
+#include "store/local/stall.h"
 
 struct cont_name *cont_name_find(struct local *l, const char *name, uint32_t len)
 {
@@ -336,7 +337,7 @@ static enum pst_outcome snap_create_try(struct shard *s, struct pst_op *op)
 	if (snap_find(c, op->name2, op->name2_len))
 		return op_fail(op, -EEXIST);
 	if (n->holds)
-		return PST_BUSY;
+		return op_hold(s, op);
 	if (c->epoch == UINT32_MAX)
 		return op_fail(op, -EOVERFLOW);
 	err = record_begin(s, op, REC_SNAP_CREATE, n->id, sizeof(*m) + op->name2_len, &r, &body,

@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "store/local/crew.h"
+#include "store/local/stall.h"
 
 #define WORD_BITS 64u
 
@@ -14,19 +15,17 @@
 /* What this part's shards have and may need, as of now. */
 static void publish(struct mate *m)
 {
-	uint64_t index = 0, need = 0, have = 0, data = 0;
+	uint64_t index = 0, regions = 0, data = 0;
 
 	for (unsigned i = 0; i < m->l->owned; i++) {
 		const struct shard *s = m->l->own[i];
 
 		index += bt_env_used(&s->env);
-		need += s->env.pages + 16;
-		have += s->space.class[SPACE_META].free;
+		regions += space_index_regions(s);
 		data += s->space.class[SPACE_DATA].free;
 	}
 	atomic_store_explicit(&m->pub.index_bytes, index, memory_order_relaxed);
-	atomic_store_explicit(&m->pub.meta_need, need, memory_order_relaxed);
-	atomic_store_explicit(&m->pub.meta_have, have, memory_order_relaxed);
+	atomic_store_explicit(&m->pub.index_regions, regions, memory_order_relaxed);
 	atomic_store_explicit(&m->pub.data_free, data, memory_order_relaxed);
 }
 
@@ -34,14 +33,11 @@ static void publish(struct mate *m)
  * are a turn old. */
 static uint64_t reserve_regions(const struct crew *c)
 {
-	const struct geometry *g = &c->mate[0].l->geo;
-	uint64_t need = g->region_blocks / 2, have = 0;
+	uint64_t need = c->count;
 
-	for (unsigned i = 0; i < c->count; i++) {
-		need += atomic_load_explicit(&c->mate[i].pub.meta_need, memory_order_relaxed);
-		have += atomic_load_explicit(&c->mate[i].pub.meta_have, memory_order_relaxed);
-	}
-	return (need > have ? DIV_ROUND_UP(need - have, g->region_blocks) : 0) + c->count - 1;
+	for (unsigned i = 0; i < c->count; i++)
+		need += atomic_load_explicit(&c->mate[i].pub.index_regions, memory_order_relaxed);
+	return need;
 }
 
 uint64_t crew_region_take(struct local *l, bool data, uint64_t first)
@@ -50,7 +46,7 @@ uint64_t crew_region_take(struct local *l, bool data, uint64_t first)
 	uint64_t reserve, found = UINT64_MAX;
 
 	publish(mate_of(l));
-	reserve = data ? reserve_regions(c) : 0;
+	reserve = data ? reserve_regions(c) + space_growth_regions(c->regions) : 0;
 	pthread_mutex_lock(&c->lock);
 	for (uint64_t k = 0; k < c->regions && c->regions_free > reserve; k++) {
 		uint64_t r = (first + k) % c->regions;
@@ -58,7 +54,7 @@ uint64_t crew_region_take(struct local *l, bool data, uint64_t first)
 		if (c->taken[r / WORD_BITS] >> (r % WORD_BITS) & 1)
 			continue;
 		c->taken[r / WORD_BITS] |= 1ull << (r % WORD_BITS);
-		c->regions_free--;
+		atomic_store(&c->free_now, --c->regions_free);
 		found = r;
 		break;
 	}
@@ -73,8 +69,14 @@ void crew_region_give(struct local *l, uint64_t r)
 	pthread_mutex_lock(&c->lock);
 	pst_assert(c->taken[r / WORD_BITS] >> (r % WORD_BITS) & 1);
 	c->taken[r / WORD_BITS] &= ~(1ull << (r % WORD_BITS));
-	c->regions_free++;
+	atomic_store(&c->free_now, ++c->regions_free);
 	pthread_mutex_unlock(&c->lock);
+}
+
+bool crew_index_fits(struct local *l, uint64_t more)
+{
+	publish(mate_of(l));
+	return atomic_load(&l->crew->free_now) >= reserve_regions(l->crew) + more;
 }
 
 uint64_t crew_space_available(struct local *l)
@@ -83,7 +85,7 @@ uint64_t crew_space_available(struct local *l)
 	uint64_t n = 0, reserve, free;
 
 	publish(mate_of(l));
-	reserve = reserve_regions(c);
+	reserve = reserve_regions(c) + space_growth_regions(c->regions);
 	for (unsigned i = 0; i < c->count; i++)
 		if (i != l->part)
 			n += atomic_load_explicit(&c->mate[i].pub.data_free, memory_order_relaxed);
@@ -134,6 +136,14 @@ static void halted(struct loop_msg *msg)
 
 	follow(m);
 	(void)settle_step(m);
+}
+
+/* The part's reactor can reach no device any more. Everybody who waits for it is told. */
+static void loop_failed(struct loop_failure *f, int status, const char *who)
+{
+	struct mate *m = container_of(f, struct mate, failure_of_loop);
+
+	local_stop(m->l, status, "io_uring of %s fails", who);
 }
 
 /* --- notes about containers, from the root shard's reactor to their home's --- */
@@ -209,6 +219,7 @@ static void gone_there(struct loop_msg *msg)
 
 	pst_assert(n);
 	cont_name_free(l, n);
+	shard_release(l->shard[note->name.home]); /* snapshots that waited for this are too late */
 	note_post(note, crew_root(l->crew), gone_back);
 }
 
@@ -365,6 +376,7 @@ static int start(struct mate *m, struct pst_err *err)
 	m->l->poller.poll = mate_poll;
 	m->l->poller.may_sleep = mate_may_sleep;
 	loop_poller_add(m->l->store.loop, &m->l->poller);
+	loop_failure_add(m->l->store.loop, &m->failure_of_loop);
 	return 0;
 }
 
@@ -423,6 +435,8 @@ static void mate_init(struct mate *m, struct crew *c, struct local *l, unsigned 
 	m->crew = c;
 	m->l = l;
 	m->halt_msg.run = halted;
+	m->failure_of_loop.failed = loop_failed;
+	list_init(&m->failure_of_loop.link);
 	m->quiet_msg.run = quiet_told;
 	list_init(&m->waiting);
 	settle_init(m);
@@ -470,6 +484,7 @@ static int crew_new(struct crew **ret_crew, struct local *root, struct loop *con
 	c->store = (struct store){&crew_ops, root->store.loop, root->store.caps};
 	c->regions = root->geo.regions;
 	c->regions_free = root->regions_free;
+	atomic_init(&c->free_now, c->regions_free);
 	c->mate = mem_alloc_aligned(_Alignof(struct mate), count * sizeof(*c->mate));
 	c->taken = mem_calloc(DIV_ROUND_UP(c->regions, WORD_BITS), sizeof(*c->taken));
 	if (!c->mate || !c->taken) {
@@ -590,6 +605,7 @@ static int leave(struct mate *m, struct pst_err *err)
 static int part_end(struct mate *m, struct pst_err *err)
 {
 	local_detach(m->l);
+	loop_failure_del(m->l->store.loop, &m->failure_of_loop);
 	return devices_close(m, NULL);
 }
 
@@ -621,6 +637,7 @@ static struct local *gather(struct crew *c)
 			root->dev_dirty[d] |= l->dev_dirty[d];
 	}
 	loop_poller_del(root->store.loop, &root->poller);
+	loop_failure_del(root->store.loop, &c->mate[0].failure_of_loop);
 	root->poller.poll = local_poll;
 	root->poller.may_sleep = local_may_sleep;
 	loop_poller_add(root->store.loop, &root->poller);
@@ -715,7 +732,7 @@ static enum pst_outcome crew_submit(struct store *store, struct pst_op *op)
 	case PST_OP_CONT_DESTROY:
 		return multi_destroy(c, op);
 	case PST_OP_CONT_CREATE:
-		return store_submit(&crew_root(c)->store, op);
+		return multi_create(c, op);
 	}
 	part = part_of(c, op);
 	return part ? door_send(c, op, part) : store_submit(&crew_root(c)->store, op);

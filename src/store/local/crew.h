@@ -43,6 +43,7 @@ struct mate { /* a part: its reactor's, but for what stands under `pub` */
 	bool leaving;     /* begins nothing any more, and says when nothing is under way */
 	bool quiet;
 	struct loop_msg quiet_msg, halt_msg, nudge;
+	struct loop_failure failure_of_loop;
 	struct list waiting; /* struct errand: the engine took no more ops */
 
 	/* crew_settle.c: forced requests under way, by generation; the older one drains. */
@@ -59,7 +60,7 @@ struct mate { /* a part: its reactor's, but for what stands under `pub` */
 	struct {
 		_Alignas(64) _Atomic uint64_t oldest; /* crew_settle.c */
 		atomic_bool waits;
-		_Atomic uint64_t index_bytes, meta_need, meta_have, data_free;
+		_Atomic uint64_t index_bytes, index_regions, data_free;
 	} pub;
 };
 
@@ -70,6 +71,7 @@ struct crew {
 	_Atomic uint64_t clock; /* of forced requests */
 	atomic_bool failed;     /* one of them has: its part stops */
 	atomic_bool stopped;
+	_Atomic uint64_t free_now; /* regions_free, as it was a moment ago */
 
 	pthread_mutex_t lock; /* guards the next block */
 	uint64_t *taken;      /* a bit for each region that a part has */
@@ -136,6 +138,7 @@ int door_step(struct mate *m); /* there: what waited is tried again */
 enum pst_outcome multi_flush(struct crew *c, struct pst_op *op);
 enum pst_outcome multi_status(struct crew *c, struct pst_op *op);
 enum pst_outcome multi_list(struct crew *c, struct pst_op *op);
+enum pst_outcome multi_create(struct crew *c, struct pst_op *op);
 enum pst_outcome multi_destroy(struct crew *c, struct pst_op *op);
 enum pst_outcome multi_scrub(struct crew *c, struct pst_op *op);
 

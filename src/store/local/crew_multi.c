@@ -4,6 +4,7 @@
  * FLUSH of one reactor goes through its shards, and adds up what they say.
  */
 #include "store/local/crew.h"
+#include "store/local/stall.h"
 
 #define LIST_NAMES    32
 #define SCRUB_LOOK_NS (200 * NSEC_PER_MSEC) /* how old the figures of one under way get */
@@ -88,6 +89,8 @@ static void status_add(struct pst_store_status *sum, const struct pst_store_stat
 {
 	bool refused = false;
 
+	if (sum->reactors < PST_REACTORS_MAX)
+		sum->reactor[sum->reactors++] = one->reactor[0];
 	sum->stopped |= one->stopped;
 	if (!sum->stopped_why[0])
 		memcpy(sum->stopped_why, one->stopped_why, sizeof(sum->stopped_why));
@@ -228,6 +231,58 @@ enum pst_outcome multi_list(struct crew *c, struct pst_op *op)
 	return PST_QUEUED;
 }
 
+/* --- CONT_CREATE that comes again: what the container uses by now is known at its home --- */
+
+static void figures_there(struct errand *e)
+{
+	struct cont_name *n = cont_name_by_id(e->to->l, e->asked->cont);
+
+	if (n)
+		cont_info_fill(e->to->l, n, e->asked->cont_info);
+}
+
+static void figures_back(struct errand *e)
+{
+	struct journey *j = container_of(e, struct journey, e);
+
+	journey_end(j, j, j->status);
+}
+
+static void created(struct errand *e)
+{
+	struct journey *j = container_of(e, struct journey, e);
+	struct local *root = crew_root(e->crew);
+	struct cont_name *n = cont_name_by_id(root, e->asked->cont);
+
+	j->status = e->asked->status;
+	if (j->status || !n || root->shard[n->home]) {
+		journey_end(j, j, j->status);
+		return;
+	}
+	e->op = NULL;
+	e->there = figures_there;
+	e->back = figures_back;
+	errand_send(e, crew_part_of_shard(e->crew, n->home));
+}
+
+enum pst_outcome multi_create(struct crew *c, struct pst_op *op)
+{
+	struct local *root = crew_root(c);
+	struct media_reply reply;
+	struct journey *j;
+
+	if (!op->cont_info || !op->token.session ||
+	    token_lookup(root->shard[0], &op->token, &reply) == -ENOENT)
+		return store_submit(&root->store, op);
+	j = mem_calloc(1, sizeof(*j));
+	if (!j)
+		return op_fail(op, -ENOMEM);
+	journey_begin(j, c, op, created);
+	j->e.op = op;
+	errand_send(&j->e, 0);
+	return PST_QUEUED;
+}
+
 /* --- CONT_DESTROY of a container at home elsewhere --- */
 
 /*
@@ -258,10 +313,9 @@ static void unhold_there(struct errand *e)
 	struct destroy_journey *d = container_of(e, struct destroy_journey, j.e);
 	struct cont_name *n = cont_name_by_id(e->to->l, d->cont);
 
-	if (!n)
-		return;
-	n->holds--;
-	shard_kick(e->to->l->shard[n->home]);
+	if (n)
+		n->holds--;
+	shard_release(e->to->l->shard[d->home]);
 }
 
 static void unhold_back(struct errand *e)
@@ -346,7 +400,8 @@ struct scrub_journey {
 	uint64_t done_bytes, objects, repaired; /* of the parts before */
 	uint64_t errors, told;                  /* found in all, and told of by then */
 	struct loop_timer timer;
-	bool summing, looking, ended;
+	bool looking;
+	bool back; /* the part has ended its own, and waits for who looks */
 };
 
 struct bad_note { /* a bad block, from the part that found it */
@@ -404,6 +459,8 @@ static void look_there(struct errand *e)
 {
 	struct scrub_journey *s = container_of(e, struct scrub_journey, look);
 
+	/* It does not go on to another part while somebody looks: what stands in `there` is ours. */
+	pst_assert(e->to == s->j.e.to);
 	s->seen = s->there;
 }
 
@@ -421,19 +478,19 @@ static void look_again(struct scrub_journey *s)
 	(void)loop_timer_arm(loop, &s->timer, loop_now(loop) + SCRUB_LOOK_NS);
 }
 
+static void scrub_on(struct scrub_journey *s);
+
 static void look_back(struct errand *e)
 {
 	struct scrub_journey *s = container_of(e, struct scrub_journey, look);
 
 	s->looking = false;
 	errand_end(e);
-	if (s->ended) {
-		scrub_ended(s);
-		return;
-	}
-	if (!s->j.e.home && e->to == s->j.e.to) /* else it has moved on since */
-		scrub_figures(s, &s->seen);
 	look_again(s);
+	if (s->back)
+		scrub_on(s);
+	else
+		scrub_figures(s, &s->seen);
 }
 
 static void look(struct loop_timer *t)
@@ -463,26 +520,34 @@ static void scrub_go(struct scrub_journey *s)
 	errand_send(&s->j.e, s->j.part);
 }
 
-static void scrub_back(struct errand *e)
+/* A part has ended its own, and nobody looks at that: on to the next one. */
+static void scrub_on(struct scrub_journey *s)
 {
-	struct scrub_journey *s = container_of(e, struct scrub_journey, j.e);
+	struct crew *c = crew_of_journey(&s->j);
 	struct pst_scrub_report none = {0};
 
+	s->back = false;
 	s->done_bytes += s->there.done_bytes;
 	s->objects += s->there.objects;
 	s->repaired += s->there.repaired;
 	s->errors += s->there.errors;
 	scrub_figures(s, &none);
 	s->j.status = s->j.inner.status;
-	if (!s->j.status && e->cancelled)
+	if (!s->j.status && s->j.e.cancelled)
 		s->j.status = -ECANCELED;
-	if (!s->j.status && ++s->j.part < e->crew->count) {
+	if (!s->j.status && ++s->j.part < c->count)
 		scrub_go(s);
-		return;
-	}
-	s->ended = true;
-	if (!s->looking)
+	else
 		scrub_ended(s);
+}
+
+static void scrub_back(struct errand *e)
+{
+	struct scrub_journey *s = container_of(e, struct scrub_journey, j.e);
+
+	s->back = true;
+	if (!s->looking)
+		scrub_on(s);
 }
 
 /* How much there is to read, before anything is read. */

@@ -6,8 +6,8 @@
  * (allocation), csum (checksum pages), jrnl (journaled blocks), log (frames and group commit),
  * record (building and reading records), tree (what keys mean: heads, extents, values), apply (a
  * record changes the trees: the same code when it happens and when it is replayed), read, write,
- * cont (containers and snapshots), ckpt (checkpoints), recover, scrub, fsck, local (the store
- * interface).
+ * cont (containers and snapshots), ckpt (checkpoints), recover, scrub, fsck, stall (ops that wait),
+ * local (the store interface).
  *
  * The life of a mutation:
  *   prepare  what needs I/O first is done: old blocks read, large data written to new space; the
@@ -27,7 +27,8 @@
  *      running when it was freed have ended.
  *  R5. An index page on media is overwritten only after the next checkpoint's header is durable.
  *  R6. The log before a checkpoint is overwritten only after that checkpoint's header is durable.
- *  R7. A failed write or flush of metadata stops the store: nothing is written any more.
+ *  R7. A failed flush stops the store, and so does a failed write, but for one of data that no record
+ *      speaks of yet, which fails its op: nothing is written any more.
  *
  * With several reactors (crew.h) there is a struct local for each, with its shards, its loop and its
  * devices' queues; what stands here is true of each of them, and nothing of one is touched by another.
@@ -191,6 +192,7 @@ enum frame_state {
 	FRAME_IDLE,
 	FRAME_OPEN,
 	FRAME_WRITING,
+	FRAME_WRITTEN, /* by_flush: that is due */
 	FRAME_DONE,
 };
 
@@ -201,8 +203,9 @@ struct frame {
 	uint32_t meta_len, records, data_count;
 	uint32_t blocks; /* as sealed */
 	uint16_t flags;
-	bool wanted; /* somebody waits for it */
-	bool closed; /* a checkpoint froze what it holds: it takes no more */
+	bool wanted;   /* somebody waits for it */
+	bool closed;   /* a checkpoint froze what it holds: it takes no more */
+	bool by_flush; /* its write is not forced out: a flush after it does that */
 	uint64_t opened_ns;
 	struct jblock **data;
 	struct iovec *iov;
@@ -228,9 +231,9 @@ struct log {
 	uint64_t mark;        /* greatest durable_field of a durable frame (R4) */
 	uint64_t last_record; /* newest frame that has records */
 	uint32_t meta_max, data_max;
-	unsigned inflight, inflight_max;
-	struct frame frame[FRAMES_MAX]; /* by seq % FRAMES_MAX */
-	struct loop_timer timer;        /* commits volatile records and marks when idle */
+	unsigned inflight, inflight_max, written; /* frames; those in FRAME_WRITTEN */
+	struct frame frame[FRAMES_MAX];           /* by seq % FRAMES_MAX */
+	struct loop_timer timer;                  /* commits volatile records and marks when idle */
 	bool mark_wanted;
 	bool marked; /* recovery: a mark covers all frames that have records */
 	uint64_t commits, records;
@@ -396,6 +399,7 @@ struct shard {
 	        page_version; /* grows when pages of a container's tree may have moved or been shared */
 	struct list rlocks;
 	struct list stalled;       /* ops that wait for log room, memory, or a lock */
+	struct list held;          /* as stall.h has it */
 	bool retry_stalled, sweep; /* some may go on; some may have to end */
 	bool in_pass;              /* they are being tried: each once in a pass */
 	uint32_t pass;
@@ -427,7 +431,7 @@ struct local {
 	uint64_t epoch;
 	uint32_t mem_align; /* what every device asks of memory */
 	struct loop_poller poller;
-	bool stopped, stop_told, closing, recovering, index_full;
+	bool stopped, stop_told, closing, recovering, index_full, index_near;
 	bool opening; /* no frames yet: the headers of this epoch are not durable */
 	int stop_status;
 	char stop_why[160];
@@ -442,7 +446,7 @@ struct local {
 	bool mended;              /* snapshots were, for which no record stands in the log */
 	bool lossy; /* it lost index pages: records of the log may speak of what is gone */
 	struct {
-		uint64_t dev_read_bytes, dev_write_bytes, dev_flushes, user_read_bytes,
+		uint64_t ops, dev_read_bytes, dev_write_bytes, dev_flushes, user_read_bytes,
 		        user_write_bytes;
 		uint64_t mirror_repairs, csum_errors, checkpoints, recovery_ns, recovery_records,
 		        recovery_index_bytes;

@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * local - the engine as a store: ops come in, are dispatched, wait their turn and complete; the
- * poller drives what goes on behind them.
+ * local - the engine as a store: ops come in, are dispatched and complete; the poller drives what goes
+ * on behind them. stall.c has those that wait.
  */
 #include <stdio.h>
 #include <unistd.h>
 
 #include "store/local/engine.h"
-
-#define STALL_TRIES   2                   /* in one pass, before the others have to wait */
-#define STALL_TICK_NS (2 * NSEC_PER_MSEC) /* stalled ops are looked at at least this often */
+#include "store/local/stall.h"
 
 /* --- requests --- */
 
@@ -25,239 +23,6 @@ void *req_new(struct local *l)
 	if (r)
 		l->reqs++;
 	return r;
-}
-
-/* --- ops --- */
-
-enum pst_outcome op_fail(struct pst_op *op, int status)
-{
-	op->status = status;
-	return PST_DONE;
-}
-
-static void op_durable(struct log_wait *w, int status)
-{
-	struct op_state *st = container_of(w, struct op_state, wait);
-	struct pst_op *op = container_of((uint64_t *)st, struct pst_op, priv[0]);
-
-	op_done(st->shard->l, op, status);
-}
-
-enum pst_outcome op_committed(struct shard *s, struct pst_op *op, uint64_t frame)
-{
-	struct op_state *st = op_state(op);
-
-	/* Only content may be volatile: other logs rely on containers and snapshots being there. */
-	if (op->flags & PST_F_VOLATILE &&
-	    (op->opcode == PST_OP_WRITE || op->opcode == PST_OP_BATCH))
-		return op_fail(op, 0);
-	if (s->l->stopped)
-		return op_fail(op, s->l->stop_status);
-	st->wait.durable = op_durable;
-	st->shard = s;
-	if (log_wait(s, frame, &st->wait) == 1)
-		return op_fail(op, 0);
-	log_hurry(s);
-	return PST_QUEUED;
-}
-
-static bool mutates(const struct pst_op *op)
-{
-	switch (op->opcode) {
-	case PST_OP_READ:
-	case PST_OP_KV_GET:
-	case PST_OP_KV_LIST:
-	case PST_OP_OBJ_LIST:
-		return false;
-	}
-	return true;
-}
-
-static void stall_tick(struct loop_timer *t)
-{
-	struct local *l = container_of(t, struct local, stall_timer);
-
-	for (unsigned i = 0; i < l->owned; i++) {
-		l->own[i]->sweep = true; /* deadlines */
-		shard_kick(l->own[i]);
-	}
-}
-
-void local_tick(struct local *l)
-{
-	struct loop *loop = l->store.loop;
-	uint64_t at = loop_now(loop) + STALL_TICK_NS;
-
-	/* A scrub that takes its time may have it armed for much later. */
-	if (!l->stall_timer.heap_index || l->stall_timer.deadline_ns > at)
-		(void)loop_timer_arm(loop, &l->stall_timer, at);
-}
-
-/* Has it prepared what others may wait for: locks, space, blocks of the journal? */
-static bool holds(struct pst_op *op)
-{
-	const struct wreq *q = op_state(op)->req;
-
-	return q && q->prepared;
-}
-
-/*
- * Those that wait stand in this order: who holds something (it waits for nobody else in the list),
- * then the others; oldest first. Only the first few are tried again and again: if one that waits for
- * another stood before it, neither's turn might ever come. @again: it has been under way, and comes
- * before those that have not; during a pass it goes back to its place.
- */
-static void stall(struct shard *s, struct pst_op *op, bool again)
-{
-	struct list *at = &s->stalled;
-	bool holder = holds(op);
-
-	if (again || holder)
-		for (at = at->next; at != &s->stalled; at = at->next) {
-			struct pst_op *o = list_entry(at, struct pst_op, link);
-
-			if (holds(o) != holder ? holder
-			    : s->in_pass       ? op_state(o)->pass != s->pass
-			                       : !holder)
-				break;
-		}
-	list_push(at, &op->link);
-	local_tick(s->l);
-}
-
-enum pst_outcome op_stall(struct shard *s, struct pst_op *op)
-{
-	stall(s, op, false);
-	if (s->in_pass) { /* or a pass might never end */
-		op_state(op)->pass = s->pass;
-		shard_kick(s);
-	}
-	return PST_QUEUED;
-}
-
-enum pst_outcome op_run(struct shard *s, struct pst_op *op, op_try try)
-{
-	struct local *l = s->l;
-	enum pst_outcome out = PST_BUSY;
-
-	if (!mutates(op))
-		return op_run_read(s, op, try);
-	if (l->opts.read_only)
-		return op_fail(op, -EROFS);
-	if (l->stopped)
-		return op_fail(op, l->stop_status);
-	if (l->ops >= l->opts.ops_max)
-		return PST_BUSY;
-	*op_state(op) = (struct op_state){.shard = s, .try = try};
-	l->ops++;
-	/* Who came first and waits goes first. */
-	if (list_empty(&s->stalled))
-		out = try(s, op);
-	if (out == PST_BUSY)
-		return op_stall(s, op);
-	if (out == PST_DONE)
-		l->ops--;
-	return out;
-}
-
-void op_again(struct shard *s, struct pst_op *op, op_try try)
-{
-	enum pst_outcome out = try(s, op);
-
-	if (out == PST_BUSY)
-		stall(s, op, true);
-	else if (out == PST_DONE)
-		op_done(s->l, op, op->status);
-}
-
-void shard_kick(struct shard *s)
-{
-	s->retry_stalled = true;
-}
-
-static void stalled_end(struct shard *s, struct pst_op *op, int status)
-{
-	if (op_state(op)->req)
-		write_abandon(op_state(op)->req);
-	op_done(s->l, op, status);
-}
-
-/* Ends those of the stalled that are not to be tried any more. */
-static int stalled_sweep(struct shard *s)
-{
-	struct local *l = s->l;
-	uint64_t now = loop_now(l->store.loop);
-	struct list gone, *n, *next;
-	int did = 0;
-
-	s->sweep = false;
-	list_init(&gone);
-	for (n = s->stalled.next; n != &s->stalled; n = next) {
-		struct pst_op *op = list_entry(n, struct pst_op, link);
-
-		next = n->next;
-		if (op_state(op)->cancelled || (op->deadline_ns && now > op->deadline_ns) ||
-		    (l->stopped && (mutates(op) || l->closing))) {
-			list_del(n);
-			list_push(&gone, n);
-		}
-	}
-	while ((n = list_pop(&gone)) != NULL) {
-		struct pst_op *op = list_entry(n, struct pst_op, link);
-		int status = -ETIMEDOUT;
-
-		if (op_state(op)->cancelled)
-			status = -ECANCELED;
-		else if (l->stopped && (mutates(op) || l->closing))
-			status = l->stop_status;
-		stalled_end(s, op, status);
-		did++;
-	}
-	return did;
-}
-
-static struct pst_op *next_untried(struct shard *s)
-{
-	struct pst_op *op;
-
-	list_for_each (op, &s->stalled, link)
-		if (op_state(op)->pass != s->pass)
-			return op;
-	return NULL;
-}
-
-static int retry_stalled(struct shard *s)
-{
-	struct pst_op *op;
-	unsigned busy = 0;
-	int did = 0;
-
-	if (s->sweep)
-		did = stalled_sweep(s);
-	if (!s->retry_stalled || list_empty(&s->stalled))
-		return did;
-	s->retry_stalled = false;
-	s->pass++;
-	s->in_pass = true;
-	while (busy < STALL_TRIES && (op = next_untried(s)) != NULL) {
-		enum pst_outcome out;
-
-		list_del(&op->link);
-		op_state(op)->pass = s->pass;
-		out = op_state(op)->try(s, op);
-		if (out == PST_BUSY) { /* where it was */
-			stall(s, op, true);
-			busy++;
-			continue;
-		}
-		did++;
-		if (out == PST_DONE)
-			op_done(s->l, op, op->status);
-	}
-	s->in_pass = false;
-	if (!list_empty(&s->stalled))
-		local_tick(s->l);
-	return did;
 }
 
 /* --- FLUSH --- */
@@ -322,6 +87,7 @@ static enum pst_outcome local_submit(struct store *store, struct pst_op *op)
 	struct local *l = local_of(store);
 
 	loop_assert(store->loop);
+	l->stat.ops++;
 	if (op->deadline_ns && loop_now(store->loop) > op->deadline_ns)
 		return op_fail(op, -ETIMEDOUT);
 	if (likely(op->opcode == PST_OP_READ))
@@ -360,16 +126,9 @@ static void local_cancel(struct store *store, struct pst_op *op)
 
 	if (scrub_cancel(l, op))
 		return;
-	for (unsigned i = 0; i < l->owned; i++) {
-		struct pst_op *o;
-
-		list_for_each (o, &l->own[i]->stalled, link)
-			if (o == op) {
-				op_state(op)->cancelled = true;
-				l->own[i]->sweep = true;
-				return;
-			}
-	}
+	for (unsigned i = 0; i < l->owned; i++)
+		if (stalled_cancel(l->own[i], op))
+			return;
 }
 
 /* --- behind the ops --- */
@@ -439,7 +198,7 @@ int local_poll(struct loop_poller *p)
 		/* What only reads goes on. A mutator may come back from the device at any time. */
 		for (unsigned i = 0; i < l->owned; i++) {
 			did += stalled_sweep(l->own[i]);
-			did += retry_stalled(l->own[i]);
+			did += stalled_retry(l->own[i]);
 		}
 		return did;
 	}
@@ -447,11 +206,13 @@ int local_poll(struct loop_poller *p)
 		scrub_step(l);
 	if (l->opts.read_only) { /* what recovery brought back stays in DRAM */
 		for (unsigned i = 0; i < l->owned; i++)
-			did += retry_stalled(l->own[i]);
+			did += stalled_retry(l->own[i]);
 		return did;
 	}
 	if (l->geo.shards > 1)
 		index_measure(l);
+	/* What comes until the next turn is looked at one by one when this is so. */
+	l->index_near = !space_index_fits(l, 2 + l->owned);
 	if (!list_empty(&l->dying))
 		cont_reap_dying(l);
 	for (unsigned i = 0; i < l->owned; i++) {
@@ -462,7 +223,7 @@ int local_poll(struct loop_poller *p)
 				reader_turn(s);
 			space_reap(s);
 		}
-		did += retry_stalled(s);
+		did += stalled_retry(s);
 		if (ckpt_due(s))
 			ckpt_want(s);
 		ckpt_step(s);
@@ -516,6 +277,7 @@ struct shard *shard_new(struct local *l, unsigned id)
 	list_init(&s->conts);
 	list_init(&s->rlocks);
 	list_init(&s->stalled);
+	list_init(&s->held);
 	list_init(&s->jrnl.dirty);
 	list_init(&s->csum.clock);
 	list_init(&s->csum.to_write);

@@ -8,8 +8,12 @@
  * write and a flush. Frames are written in order of their sequence and complete in any order;
  * `durable` moves over those that are done in order (R1).
  *
- *   IDLE --frame_open--> OPEN --frame_seal, frame_submit--> WRITING --frame_ended--> DONE
- * --advance--> IDLE
+ *   IDLE --frame_open--> OPEN --log_step--> WRITING --frame_ended--> DONE --frame_retire--> IDLE
+ *                                              \--> WRITTEN --frames_flush--> (flushed) --^
+ *
+ * A frame's write is forced out, beside a flush for what was written elsewhere. Where forcing it costs
+ * a flush of its own (bdev_info.fua_flushes), it is not: once it is written, one flush follows for both,
+ * which all frames share that were written by then (WRITTEN).
  *
  * Space of the ring is counted in positions that only grow: [tail, head) is needed. A frame never
  * wraps: one that would is preceded by a skip frame of one block, which says "go on at the first
@@ -37,34 +41,38 @@ static uint64_t frame_blocks(const struct frame *f)
 
 static void frame_ended(struct shard *s, struct frame *f);
 
+/* All requests of @f that were under way have ended. */
+static void frame_step(struct frame *f)
+{
+	if (f->state == FRAME_WRITING && f->by_flush && !f->status) {
+		f->state = FRAME_WRITTEN;
+		f->shard->log.written++;
+	} else {
+		frame_ended(f->shard, f);
+	}
+}
+
+static void part_done(struct frame *f, int status)
+{
+	if (status && !f->status)
+		f->status = status;
+	if (--f->pending == 0)
+		frame_step(f);
+}
+
 static void write_done(struct dio *d)
 {
-	struct frame *f = container_of(d, struct frame, write);
-
-	if (d->status && !f->status)
-		f->status = d->status;
-	if (--f->pending == 0)
-		frame_ended(f->shard, f);
+	part_done(container_of(d, struct frame, write), d->status);
 }
 
 static void skip_done(struct dio *d)
 {
-	struct frame *f = container_of(d, struct frame, skip);
-
-	if (d->status && !f->status)
-		f->status = d->status;
-	if (--f->pending == 0)
-		frame_ended(f->shard, f);
+	part_done(container_of(d, struct frame, skip), d->status);
 }
 
 static void flush_done(struct dio *d)
 {
-	struct frame *f = container_of(d, struct frame, flush);
-
-	if (d->status && !f->status)
-		f->status = d->status;
-	if (--f->pending == 0)
-		frame_ended(f->shard, f);
+	part_done(container_of(d, struct frame, flush), d->status);
 }
 
 /* Is there something that only a further mark settles? */
@@ -320,14 +328,48 @@ static void frame_write(struct shard *s, struct frame *f)
 	for (uint32_t i = 0; i < f->data_count; i++)
 		f->iov[i + 1] = (struct iovec){f->data[i]->data, BLOCK_BYTES};
 	f->state = FRAME_WRITING;
+	g->inflight++;
+	g->commits++;
+	f->pending++;
+	if (f->by_flush) {
+		dio_meta_write(s->l, &f->write, at, f->iov, f->data_count + 1,
+		               (uint64_t)f->blocks * BLOCK_BYTES, false);
+		return;
+	}
 	/* The frame itself is forced out by its own write. Data that was written elsewhere before
 	 * its records were committed needs a flush, which may run beside it: it has completed
 	 * already. */
-	f->pending += 1 + dio_flush(s->l, &f->flush, true);
+	f->pending += dio_flush(s->l, &f->flush, true);
 	dio_meta_write(s->l, &f->write, at, f->iov, f->data_count + 1,
 	               (uint64_t)f->blocks * BLOCK_BYTES, true);
-	g->inflight++;
-	g->commits++;
+}
+
+/* Is a flush after it as good as forcing it out? */
+static bool flush_is_enough(const struct local *l)
+{
+	for (unsigned i = 0; i < l->geo.devs; i++)
+		if (!l->dev[i]->info.fua_flushes)
+			return false;
+	return true;
+}
+
+/* From the poller, so that the frames that were written in one turn share the flush of the first. */
+static void frames_flush(struct shard *s)
+{
+	struct log *g = &s->log;
+
+	for (uint64_t seq = g->durable + 1; g->written && seq < g->next_seq; seq++) {
+		struct frame *f = frame_of(g, seq);
+
+		if (f->state != FRAME_WRITTEN)
+			continue;
+		g->written--;
+		f->state = FRAME_WRITING;
+		f->by_flush = false;
+		f->pending = 1;
+		if (!dio_flush(s->l, &f->flush, true))
+			part_done(f, 0);
+	}
 }
 
 static void frame_place(struct shard *s, struct frame *f)
@@ -366,7 +408,7 @@ static void skip_write(struct shard *s, struct frame *f)
 	f->pending++;
 	dio_meta_write(s->l, &f->skip,
 	               s->l->geo.log_start + s->id * g->blocks + g->head % g->blocks, &f->skip_iov,
-	               1, BLOCK_BYTES, true);
+	               1, BLOCK_BYTES, !f->by_flush);
 	g->head = DIV_ROUND_UP(g->head, g->blocks) * g->blocks;
 }
 
@@ -400,6 +442,8 @@ int log_step(struct shard *s)
 	struct frame *f = frame_of(g, g->next_seq);
 	uint64_t to_end = g->blocks - g->head % g->blocks;
 
+	if (unlikely(g->written))
+		frames_flush(s);
 	if (!seal_wanted(s, f))
 		return 0;
 	if (frame_of(g, g->next_seq + 1)->state != FRAME_IDLE)
@@ -412,6 +456,8 @@ int log_step(struct shard *s)
 		return 0;
 	}
 	f->pending = 0;
+	f->by_flush = flush_is_enough(s->l);
+	f->write.commits = f->skip.commits = f->by_flush; /* what it flushes then */
 	if (frame_blocks(f) > to_end)
 		skip_write(s, f);
 	if (!f->records)

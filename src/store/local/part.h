@@ -11,6 +11,15 @@
 
 struct cont_name;
 
+struct shard;
+
+/* space.c: regions that its index might need if all of it had to be written anew. */
+uint64_t space_index_regions(const struct shard *s);
+/* Regions that data leaves to indexes, of @regions in all, so that they can grow on a full store. */
+uint64_t space_growth_regions(uint64_t regions);
+/* Are there as many left as all indexes might need, and @more? */
+bool space_index_fits(struct local *l, uint64_t more);
+
 /* --- local.c: what a crew runs on each of its reactors --- */
 
 int local_poll(struct loop_poller *p); /* of l->poller */
@@ -39,6 +48,7 @@ unsigned cont_names_after(struct local *l, const void *start, uint32_t start_len
 /* For data, or else for index pages. UINT64_MAX: none. */
 uint64_t crew_region_take(struct local *l, bool data, uint64_t first);
 void crew_region_give(struct local *l, uint64_t region);
+bool crew_index_fits(struct local *l, uint64_t more);
 uint64_t crew_space_available(struct local *l); /* blocks of data that this part could get */
 /* The root shard's record has made or ended the container @n, whose home is on another reactor. @mem:
  * CREW_NOTE_BYTES that are the note's from now on. */

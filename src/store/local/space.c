@@ -105,26 +105,40 @@ static void region_disown(struct shard *s, uint64_t r)
 		s->l->regions_free++;
 }
 
-/* Regions that the indexes may still need: everything that they hold might have to be written anew.
- */
+uint64_t space_index_regions(const struct shard *s)
+{
+	uint64_t need = s->env.pages + 16, have = s->space.class[SPACE_META].free;
+
+	return need > have ? DIV_ROUND_UP(need - have, s->l->geo.region_blocks) : 0;
+}
+
+/* Regions that the indexes may still need: everything that they hold might have to be written anew. A
+ * region is of one shard, so what one has too much of is of no use to another. */
 static uint64_t meta_reserve_regions(struct local *l)
 {
-	uint64_t need = 0, have = 0;
+	uint64_t need = 1;
 
-	for (unsigned i = 0; i < l->owned; i++) {
-		struct shard *s = l->own[i];
+	for (unsigned i = 0; i < l->owned; i++)
+		need += space_index_regions(l->own[i]);
+	return need;
+}
 
-		need += s->env.pages + 16;
-		have += s->space.class[SPACE_META].free; /* what was released is not free yet */
-	}
-	need += l->geo.region_blocks / 2;
-	return need > have ? DIV_ROUND_UP(need - have, l->geo.region_blocks) : 0;
+bool space_index_fits(struct local *l, uint64_t more)
+{
+	if (unlikely(l->crew))
+		return crew_index_fits(l, more);
+	return l->regions_free >= meta_reserve_regions(l) + more;
+}
+
+uint64_t space_growth_regions(uint64_t regions)
+{
+	return MAX(regions / 64, 2);
 }
 
 static bool may_claim(struct local *l, enum space_class class)
 {
 	return class == SPACE_META ? l->regions_free > 0
-	                           : l->regions_free > meta_reserve_regions(l);
+	                           : space_index_fits(l, 1 + space_growth_regions(l->geo.regions));
 }
 
 /* A region of nobody's, from @first on round; UINT64_MAX: there is none that this class may have. */
@@ -172,7 +186,7 @@ int space_reserve(struct shard *s, uint32_t blocks)
 
 uint64_t space_available(struct local *l)
 {
-	uint64_t n = 0, reserve = meta_reserve_regions(l);
+	uint64_t n = 0, reserve = meta_reserve_regions(l) + space_growth_regions(l->geo.regions);
 
 	for (unsigned i = 0; i < l->owned; i++)
 		n += l->own[i]->space.class[SPACE_DATA].free;

@@ -36,6 +36,11 @@ void status_fill(struct local *l, struct pst_store_status *st)
 	const struct cont_name *n;
 
 	memset(st, 0, sizeof(*st));
+	st->reactors = 1;
+	st->reactor[0] = (struct pst_reactor_status){.core = loop_core(l->store.loop),
+	                                             .up_ns = loop_up_ns(l->store.loop),
+	                                             .busy_ns = loop_busy_ns(l->store.loop),
+	                                             .ops = l->stat.ops};
 	memcpy(st->uuid, l->super.store_uuid, sizeof(st->uuid));
 	memcpy(st->label, l->super.label, sizeof(st->label));
 	st->label[sizeof(st->label) - 1] = 0;

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The lock of a uring device that several reactors of a process use, when that process dies.
+ */
+#include <fcntl.h>
+#include <liburing.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "bdev_util.h"
+
+static char path[128];
+
+static struct loop *real_loop(void)
+{
+	struct loop_opts opts;
+	struct pst_err err = {0};
+	struct loop *loop;
+
+	loop_opts_default(&opts);
+	if (loop_new(&loop, &opts, &err))
+		fail_msg("%s", err.text);
+	return loop;
+}
+
+static struct bdev *open_file(struct loop *loop)
+{
+	const struct bdev_open_opts opts = {.create = true, .size_bytes = 8 * MIB};
+	struct pst_err err = {0};
+	char spec[160];
+	struct bdev *b;
+
+	(void)snprintf(spec, sizeof(spec), "uring:%s?direct=0", path);
+	if (bdev_open(&b, spec, loop, &opts, &err))
+		fail_msg("%s", err.text);
+	return b;
+}
+
+/* All that is left of the process is the ring of its second reactor, as while its last requests end. */
+static _Noreturn void last_ring_main(int tell)
+{
+	struct loop *loop = real_loop(), *second = real_loop();
+	struct bdev *b = open_file(loop), *also;
+	int kept;
+
+	(void)loop_turn(second, 0);
+	pst_assert(bdev_also(&also, b, second, NULL) == 0);
+	kept = loop_ring(second)->ring_fd;
+	for (int fd = 3; fd < 1024; fd++)
+		if (fd != kept && fd != tell)
+			close(fd);
+	pst_assert(write(tell, "", 1) == 1);
+	for (;;)
+		pause();
+}
+
+/*
+ * A second reactor's requests may outlive the first one's, and its ring the process's descriptors: the
+ * lock is held as long as that ring is there. (To kill one that writes shows nothing: a device works off
+ * what it was given in order, so that the next owner's writes come last in any case.)
+ */
+static void test_lock_kept_by_second_ring(void **state)
+{
+	int pipe_fd[2], fd;
+	char byte;
+	pid_t pid;
+
+	assert_int_equal(pipe(pipe_fd), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid)
+		last_ring_main(pipe_fd[1]);
+	assert_int_equal(read(pipe_fd[0], &byte, 1), 1);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0);
+	for (unsigned i = 0; i < 100; i++) { /* the first ring's end takes a while */
+		assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), -1);
+		assert_int_equal(errno, EWOULDBLOCK);
+		usleep(2000);
+	}
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	assert_int_equal(flock(fd, LOCK_EX), 0);
+	close(fd);
+	close(pipe_fd[0]);
+	close(pipe_fd[1]);
+}
+
+static int setup(void **state)
+{
+	const char *tmp = getenv("TMPDIR");
+
+	(void)snprintf(path, sizeof(path), "%s/uring_lock.%d", tmp && *tmp ? tmp : "/var/tmp",
+	               (int)getpid());
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	return unlink(path);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	        cmocka_unit_test_setup_teardown(test_lock_kept_by_second_ring, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
