@@ -61,6 +61,28 @@ static const struct field fields[] = {
         FIELD(bounce_copies),
 };
 
+/* What part of its time a reactor was busy, in percent, since it began. */
+static double busy(const struct pst_reactor_status *r)
+{
+	return r->up_ns ? 100.0 * (double)r->busy_ns / (double)r->up_ns : 0;
+}
+
+static json_t *reactors_json(const struct pst_store_status *s)
+{
+	json_t *all = json_array();
+
+	for (unsigned i = 0; i < s->reactors; i++) {
+		const struct pst_reactor_status *r = &s->reactor[i];
+		json_t *o = json_pack("{s:I, s:I, s:I, s:f}", "up_ns", (json_int_t)r->up_ns,
+		                      "busy_ns", (json_int_t)r->busy_ns, "ops", (json_int_t)r->ops,
+		                      "busy_percent", busy(r));
+
+		json_object_set_new(o, "core", r->core < 0 ? json_null() : json_integer(r->core));
+		json_array_append_new(all, o);
+	}
+	return all;
+}
+
 static json_t *to_json(const struct pst_store_status *s)
 {
 	char uuid[37];
@@ -80,6 +102,7 @@ static json_t *to_json(const struct pst_store_status *s)
 		json_array_append_new(devices,
 		                      attr_device_json(s->device[i].name, s->device[i].size_bytes));
 	json_object_set_new(o, "devices", devices);
+	json_object_set_new(o, "reactors", reactors_json(s));
 	json_set_text(o, "label", s->label);
 	json_set_text(o, "channel", s->channel);
 	json_set_text(o, "sealed", s->sealed);
@@ -94,6 +117,19 @@ static void size_line(const char *what, uint64_t a, const char *of, uint64_t b, 
 	if (of)
 		printf(" %s %s", of, format_size(b, tb, sizeof(tb)));
 	printf("%s\n", rest);
+}
+
+static void print_reactors(const struct pst_store_status *s)
+{
+	for (unsigned i = 0; i < s->reactors; i++) {
+		const struct pst_reactor_status *r = &s->reactor[i];
+		char core[32] = "any core";
+
+		if (r->core >= 0)
+			snprintf(core, sizeof(core), "core %d", r->core);
+		printf("%-11s %s, busy %.1f %% of %.0f s, %" PRIu64 " op%s\n", i ? "" : "reactors",
+		       core, busy(r), (double)r->up_ns / 1e9, r->ops, PLURAL(r->ops));
+	}
 }
 
 static void print_status(const struct pst_store_status *s)
@@ -137,6 +173,8 @@ static void print_status(const struct pst_store_status *s)
 	snprintf(text, sizeof(text), ", %" PRIu64 " commit%s, %" PRIu64 " checkpoint%s", s->commits,
 	         s->commits == 1 ? "" : "s", s->checkpoints, s->checkpoints == 1 ? "" : "s");
 	size_line("journal", s->journal_used_bytes, "of", s->journal_bytes, text);
+	if (s->channel[0]) /* else this process has just begun */
+		print_reactors(s);
 	printf("recovery    %.3f s, %" PRIu64 " record%s\n", (double)s->recovery_ns / 1e9,
 	       s->recovery_records, s->recovery_records == 1 ? "" : "s");
 	printf("errors      %" PRIu64 " checksum errors, %" PRIu64 " repairs from a mirror\n",

@@ -42,7 +42,9 @@ struct top_sample {
 	unsigned edges;
 	struct top_tenant tenant[TOP_TENANTS_MAX];
 	unsigned tenants;
-	double reactor_cpu[TOP_REACTORS_MAX];   /* seconds */
+	double reactor_cpu[TOP_REACTORS_MAX];  /* seconds */
+	double reactor_busy[TOP_REACTORS_MAX]; /* seconds */
+	double reactor_ops[TOP_REACTORS_MAX];
 	char reactor_core[TOP_REACTORS_MAX][8]; /* "": on any */
 	unsigned reactors;
 	char channels[96]; /* "pipe 3, tcp 1" */

@@ -186,6 +186,15 @@ static void take_reactor(struct top_sample *s, const struct line *l)
 	s->reactor_cpu[s->reactors++] = l->value;
 }
 
+/* Of a reactor that is known already, by its number. */
+static void take_reactor_figure(struct top_sample *s, const struct line *l, double *of)
+{
+	unsigned long i = strtoul(label(l, "reactor"), NULL, 10);
+
+	if (i < s->reactors)
+		of[i] = l->value;
+}
+
 static void take_single(struct top_sample *s, const struct line *l, const char *name)
 {
 	const struct {
@@ -259,6 +268,10 @@ bool top_parse(struct top_sample *ret_s, char *text)
 			take_channel(ret_s, &l);
 		else if (!strcmp(name, "reactor_cpu_seconds_total"))
 			take_reactor(ret_s, &l);
+		else if (!strcmp(name, "reactor_busy_seconds_total"))
+			take_reactor_figure(ret_s, &l, ret_s->reactor_busy);
+		else if (!strcmp(name, "reactor_ops_total"))
+			take_reactor_figure(ret_s, &l, ret_s->reactor_ops);
 		else
 			take_single(ret_s, &l, name);
 	}

@@ -85,10 +85,29 @@ static const struct top_tenant *tenant_before(const struct top_sample *a, const 
 	return &none;
 }
 
+/* By which a figure of reactor @i grew in a second. */
+static double reactor_rate(const struct top_sample *a, unsigned i, const double *was,
+                           const double *is, double seconds)
+{
+	return top_rate(i < a->reactors ? was[i] : 0, is[i], seconds);
+}
+
 static double reactor_load(const struct top_sample *a, const struct top_sample *b, unsigned i,
                            double seconds)
 {
-	return top_rate(i < a->reactors ? a->reactor_cpu[i] : 0, b->reactor_cpu[i], seconds);
+	return reactor_rate(a, i, a->reactor_cpu, b->reactor_cpu, seconds);
+}
+
+static double reactor_busy(const struct top_sample *a, const struct top_sample *b, unsigned i,
+                           double seconds)
+{
+	return reactor_rate(a, i, a->reactor_busy, b->reactor_busy, seconds);
+}
+
+static double reactor_ops(const struct top_sample *a, const struct top_sample *b, unsigned i,
+                          double seconds)
+{
+	return reactor_rate(a, i, a->reactor_ops, b->reactor_ops, seconds);
 }
 
 static void show_head(struct screen *s, const char *store, const struct top_sample *a,
@@ -127,7 +146,8 @@ static void show_head(struct screen *s, const char *store, const struct top_samp
 		     size(b->scrub_total, t[1]));
 }
 
-/* What part of its core each reactor took, if there are several. */
+/* What part of its core each reactor took, of its time it had something to do, and its ops, if there
+ * are several. */
 static void show_reactors(struct screen *s, const struct top_sample *a, const struct top_sample *b,
                           double seconds)
 {
@@ -135,9 +155,10 @@ static void show_reactors(struct screen *s, const struct top_sample *a, const st
 	size_t len = 0;
 
 	for (unsigned i = 0; i < b->reactors && b->reactors > 1 && len < sizeof(text); i++)
-		len += (size_t)snprintf(text + len, sizeof(text) - len, "%score %s %.0f %%",
-		                        i ? ", " : "", b->reactor_core[i],
-		                        100 * reactor_load(a, b, i, seconds));
+		len += (size_t)snprintf(
+		        text + len, sizeof(text) - len, "%score %s %.0f %% busy %.0f %% %.0f/s",
+		        i ? ", " : "", b->reactor_core[i], 100 * reactor_load(a, b, i, seconds),
+		        100 * reactor_busy(a, b, i, seconds), reactor_ops(a, b, i, seconds));
 	if (len)
 		line(s, "reactors  %s", text);
 }
@@ -278,8 +299,10 @@ json_t *top_json(const struct top_sample *a, const struct top_sample *b)
 		json_array_append_new(tenants, tenant_json(a, b, i));
 	for (unsigned i = 0; i < b->reactors; i++)
 		json_array_append_new(reactors,
-		                      json_pack("{s:s, s:f}", "core", b->reactor_core[i], "load",
-		                                reactor_load(a, b, i, between(a, b))));
+		                      json_pack("{s:s, s:f, s:f, s:f}", "core", b->reactor_core[i],
+		                                "load", reactor_load(a, b, i, between(a, b)),
+		                                "busy", reactor_busy(a, b, i, between(a, b)),
+		                                "ops_per_s", reactor_ops(a, b, i, between(a, b))));
 	return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:b, s:f, s:f, s:f, s:f, s:f, s:f, s:f, "
 	                 "s:f, s:f, s:s, s:o, s:o, s:o}",
 	                 "seconds", between(a, b), "uptime_s", b->uptime_s, "sessions", b->sessions,

@@ -319,6 +319,7 @@ int pst_client_status(struct pst_client *c, struct pst_store_status *ret_status)
 
 	request_init(&r, c, PST_OP_STATUS);
 	r.op.status_out = &status;
+	r.op.want_values = true;
 	rc = request_wait(&r);
 	if (rc == 0)
 		*ret_status = status;

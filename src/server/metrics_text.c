@@ -370,6 +370,18 @@ static void reactors(struct text *t, const struct metrics_snapshot *s)
 			put(t, "%d", r->core);
 		put(t, "\"} %.6f\n", seconds(r->cpu_ns));
 	}
+	if (s->store_status)
+		return;
+	head(t, "reactor_busy_seconds_total", "counter",
+	     "Time in turns of each reactor's loop that found something to do.");
+	for (unsigned i = 0; i < s->store.reactors; i++)
+		put(t, "penstock_reactor_busy_seconds_total{reactor=\"%u\"} %.6f\n", i,
+		    seconds(s->store.reactor[i].busy_ns));
+	head(t, "reactor_ops_total", "counter",
+	     "Ops that each reactor's part of the engine was given.");
+	for (unsigned i = 0; i < s->store.reactors; i++)
+		put(t, "penstock_reactor_ops_total{reactor=\"%u\"} %llu\n", i,
+		    (unsigned long long)s->store.reactor[i].ops);
 }
 
 int64_t metrics_text(const struct metrics_snapshot *s, char **ret_text)

@@ -237,6 +237,7 @@ struct pst_op {
 	struct pst_cont_info
 	        *cont_info; /* CONT_CREATE in/out, CONT_GET, CONT_OPEN out, CONT_SET in */
 	struct pst_snap_info *snap_info; /* SNAP_CREATE, SNAP_OPEN: out */
+	/* STATUS: filled. Of a store elsewhere the reactors come with want_values alone. */
 	struct pst_store_status *status_out;
 	struct pst_scrub_report *scrub; /* SCRUB: updated while it runs */
 

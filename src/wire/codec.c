@@ -207,7 +207,7 @@ bool wire_answer_put(struct wire_out *out, const struct pst_op *op)
 	if (w->gives & B(STAT))
 		FIELD(out, WIRE_F_STAT, wire_stat_put(out, op->stat));
 	if (w->gives & B(STATUS) && op->status_out)
-		FIELD(out, WIRE_F_STATUS, wire_status_put(out, op->status_out));
+		FIELD(out, WIRE_F_STATUS, wire_status_put(out, op->status_out, op->want_values));
 	if (w->gives & B(SCRUB))
 		FIELD(out, WIRE_F_SCRUB, wire_scrub_put(out, op->scrub));
 	if (w->gives & B(OFFS))

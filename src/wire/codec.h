@@ -251,7 +251,8 @@ void wire_snap_put(struct wire_out *out, const struct pst_snap_info *s);
 void wire_snap_get(struct wire_in *in, struct pst_snap_info *ret_snap);
 void wire_stat_put(struct wire_out *out, const struct pst_obj_stat *s);
 void wire_stat_get(struct wire_in *in, struct pst_obj_stat *ret_stat);
-void wire_status_put(struct wire_out *out, const struct pst_store_status *s);
+/* @reactors: that was asked for too. */
+void wire_status_put(struct wire_out *out, const struct pst_store_status *s, bool reactors);
 void wire_status_get(struct wire_in *in, struct pst_store_status *ret_status);
 void wire_scrub_put(struct wire_out *out, const struct pst_scrub_report *r);
 void wire_scrub_get(struct wire_in *in, struct pst_scrub_report *ret_report);

@@ -310,7 +310,7 @@ static uint64_t *number(const struct pst_store_status *s, unsigned i)
 	return (uint64_t *)(void *)((uintptr_t)s + status_numbers[i]);
 }
 
-void wire_status_put(struct wire_out *out, const struct pst_store_status *s)
+void wire_status_put(struct wire_out *out, const struct pst_store_status *s, bool reactors)
 {
 	wire_put_bytes(out, s->uuid, 16);
 	wire_put_64(out, s->epoch);
@@ -331,6 +331,17 @@ void wire_status_put(struct wire_out *out, const struct pst_store_status *s)
 	wire_put_32(out, PST_SCARCE_KINDS);
 	for (unsigned i = 0; i < PST_SCARCE_KINDS; i++)
 		wire_put_64(out, s->refused[i]);
+	if (!reactors)
+		return;
+	wire_put_32(out, s->reactors);
+	for (unsigned i = 0; i < MIN(s->reactors, (uint32_t)PST_REACTORS_MAX); i++) {
+		const struct pst_reactor_status *r = &s->reactor[i];
+
+		wire_put_32(out, (uint32_t)r->core);
+		wire_put_64(out, r->up_ns);
+		wire_put_64(out, r->busy_ns);
+		wire_put_64(out, r->ops);
+	}
 }
 
 /* Kinds that we don't know are none. */
@@ -346,6 +357,21 @@ static void refused_get(struct wire_in *in, struct pst_store_status *s)
 
 		if (i < PST_SCARCE_KINDS)
 			s->refused[i] = n;
+	}
+}
+
+static void reactors_get(struct wire_in *in, struct pst_store_status *s)
+{
+	s->reactors = wire_get_32(in);
+	if (s->reactors > PST_REACTORS_MAX)
+		in->bad = true;
+	for (uint32_t i = 0; i < s->reactors && !in->bad; i++) {
+		struct pst_reactor_status *r = &s->reactor[i];
+
+		r->core = (int32_t)wire_get_32(in);
+		r->up_ns = wire_get_64(in);
+		r->busy_ns = wire_get_64(in);
+		r->ops = wire_get_64(in);
 	}
 }
 
@@ -367,8 +393,11 @@ void wire_status_get(struct wire_in *in, struct pst_store_status *s)
 		s->device[i].size_bytes = wire_get_64(in);
 		get_text(in, s->device[i].name, sizeof(s->device[i].name));
 	}
-	if (in->version != 1)
+	if (in->version != 1) {
 		refused_get(in, s);
+		if (wire_in_left(in))
+			reactors_get(in, s);
+	}
 }
 
 void wire_scrub_put(struct wire_out *out, const struct pst_scrub_report *r)

@@ -554,6 +554,30 @@ static void notes(void **state)
 }
 
 /* What version 2 has more than 1, and that a reader of either finds nothing missing or left over. */
+/* They come to who asks for them; to others the answer is what it was before there were any. */
+static void status_reactors(void **state)
+{
+	struct pst_store_status s = {.reactors = 2}, got;
+	uint8_t msg[2048];
+
+	s.reactor[0] = (struct pst_reactor_status){.core = 5, .up_ns = 7, .busy_ns = 6, .ops = 1};
+	s.reactor[1] = (struct pst_reactor_status){.core = -1, .up_ns = 9, .busy_ns = 8, .ops = 2};
+	for (unsigned asked = 0; asked < 2; asked++) {
+		struct pst_op op = {.opcode = PST_OP_STATUS, .want_values = asked};
+		struct wire_out out = {.at = msg, .end = msg + sizeof(msg)};
+		struct wire_in in = {.at = msg};
+
+		op.status_out = &s;
+		assert_true(wire_answer_put(&out, &op));
+		in.end = out.at;
+		op.status_out = &got;
+		assert_int_equal(wire_answer_get(&in, &op, NULL), 0);
+		assert_int_equal(got.reactors, asked ? 2 : 0);
+		if (asked)
+			assert_memory_equal(got.reactor, s.reactor, sizeof(s.reactor));
+	}
+}
+
 static void status_versions(void **state)
 {
 	static uint8_t msg[4096];
@@ -672,6 +696,7 @@ int main(int argc, char **argv)
 	        cmocka_unit_test_setup_teardown(failures, play_setup, play_teardown),
 	        cmocka_unit_test(notes),
 	        cmocka_unit_test(status_versions),
+	        cmocka_unit_test(status_reactors),
 	        cmocka_unit_test(handles),
 	        cmocka_unit_test(hello_strict),
 	};
