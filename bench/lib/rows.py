@@ -452,6 +452,26 @@ def recovery(setup):
               slope=slope)
 
 
+def cores(setup):
+    """The engine alone, on one core and on two; each reactor submits its own work, so that no client takes
+    a core."""
+    if (os.cpu_count() or 1) < 2:
+        raise Failed("one processor: there is nothing to part the engine among")
+    program = os.path.join(setup.build, "bench/cores_bench")
+    for rw, what in [("randread", "random reads"), ("randwrite", "durable random overwrites")]:
+        say("4 KiB %s of 8 containers in memory, on one reactor and on two" % what)
+
+        def on(reactors):
+            return json.loads(run([program, "--reactors", str(reactors), "--rw", rw, "--runtime",
+                                   str(setup.seconds)]))
+
+        two, one = interleave(setup.pairs, lambda: on(2), lambda: on(1))
+        setup.add("cores_" + rw, "4 KiB %s in memory, engine on 2 reactors" % what,
+                  "the engine on 1 reactor", None, True, ratios(two, one),
+                  ours={"iops": spread([w["iops"] for w in two])["median"]},
+                  theirs={"iops": spread([w["iops"] for w in one])["median"]})
+
+
 ROWS = [("instructions", instructions, []),
         ("wire_instructions", wire_instructions, []),
         ("nvme_hot_path", nvme_hot_path, []),
@@ -465,7 +485,8 @@ ROWS = [("instructions", instructions, []),
         ("one", overwrite_one, ["big"]),
         ("long", overwrite_long, ["big"]),
         ("import", small_import, []),
-        ("recovery", recovery, [])] + served.ROWS
+        ("recovery", recovery, []),
+        ("cores", cores, [])] + served.ROWS
 
 
 def measure(setup, names, done):
