@@ -27,11 +27,12 @@ class Tap:
 class Server:
     """A server of a new store. `config`: YAML text; else everything is on the command line."""
 
-    def __init__(self, penstock, *args, config=None, size="256m", env=None):
+    def __init__(self, penstock, *args, config=None, size="256m", env=None, shards=1):
         self.p = penstock
         self.dir = tempfile.mkdtemp(prefix="pst-ops-")
         self.store, self.sock = os.path.join(self.dir, "s.pst"), os.path.join(self.dir, "s.sock")
-        subprocess.run([penstock, "-q", "format", self.store, "--size", size], check=True,
+        subprocess.run([penstock, "-q", "format", self.store, "--size", size, "--shards", str(shards)],
+                       check=True,
                        stderr=subprocess.DEVNULL)
         self.args = [penstock, "serve", "--listen", "127.0.0.1:0", "--socket", self.sock, *args]
         if config is None:

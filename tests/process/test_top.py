@@ -81,7 +81,38 @@ def test_terminal(s, how):
     tap.check("%s: screens fit" % how, True)
 
 
+def reactors_of(s):
+    return json.loads(s.run("status", "--json").stdout)["reactors"]
+
+
+def test_reactors():
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    with Server(P, "--cores", ",".join(map(str, cores)), shards=len(cores)) as s:
+        was = reactors_of(s)
+        tap.check("a reactor on each core", [r["core"] for r in was] == cores, was)
+        grew = []
+        for name in ["a", "b"]: # at home on one shard, and on the next
+            s.run("container", "create", name)
+            was = reactors_of(s)
+            s.run("put", "-r", os.path.join(ROOT, "src", "wire"), name + ":/")
+            grew.append([i["ops"] - w["ops"] for i, w in zip(reactors_of(s), was)])
+        files = len(os.listdir(os.path.join(ROOT, "src", "wire")))
+        tap.check("the ops of a container are its reactor's",
+                  all(max(g[i] for g in grew) >= files for i in range(len(cores))), grew)
+        now = reactors_of(s)
+        tap.check("who worked was busy for a part of the time", all(0 < r["busy_ns"] < r["up_ns"] and
+                  0 < r["busy_percent"] < 100 for r in now), now)
+        text = s.run("status").stdout
+        tap.check("for people", re.search(r"^reactors +core %d, busy [0-9.]+ %% of \d+ s, \d+ ops$" % cores[0], text, re.M),
+                  text)
+        top = json.loads(s.run("top", "--json", "-i", "0.2").stdout)["reactors"]
+        tap.check("top has them", [r["core"] for r in top] == [str(c) for c in cores] and
+                  all(0 <= r["busy"] <= 1.5 and r["ops_per_s"] >= 0 for r in top), top)
+        s.end()
+
+
 def main():
+    test_reactors()
     with Server(P) as s:
         s.run("container", "create", "c")
         s.run("put", "-r", os.path.join(ROOT, "src", "wire"), "c:/")
