@@ -85,6 +85,42 @@ static void flush_of_another_shard(void **state)
 	}
 }
 
+/*
+ * The flush that another shard began for the data fails, while the frame that it belongs to is still
+ * being written: the device is not dirty any more, and nobody's data may count as forced out by it.
+ */
+static void failed_flush_of_another_shard(void **state)
+{
+	unsigned acknowledged = 0, failed = 0;
+
+	for (uint64_t seed = 1; seed <= 300; seed++) {
+		struct eng e = {.format = {.shards = 2}, .dev_bytes = 16 * MIB, .seed = 10 * seed};
+		static uint8_t big[256 * KIB];
+		static struct storm st;
+		struct eng_op b = {0};
+		uint32_t c[2];
+
+		memset(&st, 0, sizeof(st));
+		e.opts.commits_max = 6;
+		eng_start(&e);
+		assert_int_equal(ops_cont_create(e.store, "a", &c[0]), 0);
+		assert_int_equal(ops_cont_create(e.store, "b", &c[1]), 0);
+		slow_devices(&e);
+		eng_fill(big, sizeof(big), 0);
+		eng_fail_at(&e, 1 << BDEV_FLUSH, 1 + seed % 3, -EIO);
+		eng_write_op(&b, c[seed % 2], oid_of(0), 0, big, sizeof(big), 0);
+		eng_submit(&e, &b);
+		storm_until(&e, &st, c[!(seed % 2)], &b);
+		assert_true(b.op.status == 0 || b.op.status == -EIO);
+		acknowledged += !b.op.status;
+		failed += b.op.status == -EIO;
+		if (!b.op.status)
+			cut_and_expect(&e, c[seed % 2], 1, sizeof(big));
+		eng_end(&e);
+	}
+	assert_true(acknowledged && failed); /* both were met */
+}
+
 /* The same with the flush of a checkpoint. */
 static void flush_of_a_checkpoint(void **state)
 {
@@ -307,6 +343,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(flush_of_another_shard),
+	        cmocka_unit_test(failed_flush_of_another_shard),
 	        cmocka_unit_test(flush_of_a_checkpoint),
 	        cmocka_unit_test(freed_during_a_checkpoint),
 	        cmocka_unit_test(cold_read_over_two_checksum_pages),

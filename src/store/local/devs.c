@@ -190,6 +190,10 @@ static __attribute__((noinline)) void changed(struct sub_io *s)
 		l->dev_dirty[s->dev] = true;
 	if (l->flushing[s->dev] == s)
 		l->flushing[s->dev] = NULL;
+	/* At once, not when its frame ends: the device counts as clean, and says of a lost write only
+	 * once that it was lost. Nobody's data that it was to force out may be acknowledged. */
+	if (unlikely(status && io->op == BDEV_FLUSH))
+		local_stop(l, status, "a device can't be flushed");
 	sub_end(s, status);
 	while (joined) {
 		s = joined;
