@@ -20,12 +20,13 @@ static int park(struct slot *sl, struct session_req *r)
 
 /*
  * What the request is, in a word that is recorded with its answer. After a restart the slot knows nothing,
- * and the answer may have come from another op, container or capability, whose inodes are not for
- * this one's holder to see: the store compares.
+ * and the answer may have come from another op, container or directory, whose inodes are not for
+ * this one's holder to see: the store compares. Not which capability: of several that allow a request,
+ * a repeat may come by another one.
  */
 static uint32_t about(const struct session_req *r)
 {
-	uint64_t h = hash_u64(hash_u64(r->cap->info.id) ^ r->op.cont) ^ r->op.opcode;
+	uint64_t h = hash_u64(hash_u64(r->cap->info.root_ino) ^ r->op.cont) ^ r->op.opcode;
 
 	return (uint32_t)(hash_u64(h) >> 32) | 1;
 }

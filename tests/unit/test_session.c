@@ -352,13 +352,14 @@ static struct cap_op prefix_grant(struct sx *x, const char *cont, const char *pr
 
 /*
  * After a restart the slot knows nothing: an answer is found by its number alone, and with it came an inode
- * and a handle for it. Another container's, and another capability's, are not told.
+ * and a handle for it. Another container's is not told. By which of two capabilities for one directory it
+ * comes is all the same.
  */
 static void test_restart_other_request(void **state)
 {
 	struct sx x = {.opts.owner_uid = OWNER};
 	struct client c = {.slots = 8};
-	struct cap_op in_a, in_b;
+	struct cap_op in_a, also, in_b;
 	struct ident id = {0};
 	uint32_t a, b;
 	uint64_t ino;
@@ -374,8 +375,10 @@ static void test_restart_other_request(void **state)
 	}
 	assert_int_equal(client_bye(&c), 0);
 	in_a = prefix_grant(&x, "a", "dir");
+	also = prefix_grant(&x, "a", "dir");
 	in_b = prefix_grant(&x, "b", "dir");
 	assert_int_equal(session_auth_token(x.t, &id, in_a.token, strlen(in_a.token)), 0);
+	assert_int_equal(session_auth_token(x.t, &id, also.token, strlen(also.token)), 0);
 	assert_int_equal(session_auth_token(x.t, &id, in_b.token, strlen(in_b.token)), 0);
 	c = (struct client){.slots = 8};
 	assert_int_equal(client_open_as(&c, &x, &id), 0);
@@ -383,16 +386,18 @@ static void test_restart_other_request(void **state)
 	assert_int_equal(client_run(&c, &op), 0);
 	assert_true(c.has_got);
 	ino = op.ino;
-	for (unsigned i = 0; i < 3; i++) {
+	for (unsigned i = 0; i < 4; i++) {
 		client_unlink(&c);
 		sx_cut(&x);
+		if (i == 3) /* the one that a request is allowed by first */
+			assert_int_equal(sx_revoke(&x, in_a.info.id), 0);
 		client_link(&c, &x);
 		assert_int_equal(client_resume(&c), 0);
 		op = create_op(&c, i ? a : b, "f", 3, 1);
 		op.opcode = i == 1 ? PST_OP_MKDIR : PST_OP_CREATE;
-		assert_int_equal(client_run(&c, &op), i == 2 ? 0 : -ESTALE);
-		assert_int_equal(c.has_got, i == 2);
-		if (i == 2)
+		assert_int_equal(client_run(&c, &op), i >= 2 ? 0 : -ESTALE);
+		assert_int_equal(c.has_got, i >= 2);
+		if (i >= 2)
 			assert_int_equal(op.ino, ino);
 	}
 	assert_int_equal(client_lookup(&c, b, "f", NULL), -ENOENT);
