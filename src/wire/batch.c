@@ -39,6 +39,12 @@ static enum carries carries(uint8_t kind)
 	}
 }
 
+/* Its err says what the batch ends with; that of a change says nothing. */
+static bool is_condition(unsigned kind)
+{
+	return kind < PST_KV_PUT;
+}
+
 static bool has_key(uint8_t kind)
 {
 	return (kind >= PST_IF_KEY_ABSENT && kind <= PST_IF_NO_KEYS) || kind == PST_KV_PUT ||
@@ -144,7 +150,7 @@ void wire_muts_put(struct wire_out *out, const struct pst_op *op)
 		wire_put_8(out, m->kind);
 		wire_put_8(out, 0);
 		wire_put_16(out, (uint16_t)key_len);
-		wire_put_32(out, (uint32_t)m->err);
+		wire_put_32(out, is_condition(m->kind) ? (uint32_t)m->err : 0);
 		wire_put_64(out, m->oid.hi);
 		wire_put_64(out, m->oid.lo);
 		wire_put_64(out, m->off);
@@ -166,8 +172,8 @@ static void mut_get(struct wire_in *in, struct pst_mut *m)
 	m->oid.lo = wire_get_64(in);
 	m->off = wire_get_64(in);
 	m->len = wire_get_64(in);
-	if (m->key_len > WIRE_KEY_MAX || (m->key_len && !has_key(m->kind)) || m->err > 0 ||
-	    m->err < -4095)
+	if (m->key_len > WIRE_KEY_MAX || (m->key_len && !has_key(m->kind)) ||
+	    (is_condition(m->kind) && (m->err > 0 || m->err < -4095)))
 		in->bad = true;
 	m->key = wire_get_bytes(in, m->key_len);
 	wire_get_pad(in, m->key_len);

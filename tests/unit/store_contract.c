@@ -706,11 +706,11 @@ static void batch_bad(void **state)
 	m[3] = (struct pst_mut)MUT_PUT(oid_of(3), "", "v", 1);
 	assert_int_equal(ops_batch(s, c, m, 5), -EINVAL);
 	/* A condition that would end the batch with what is no error, whether it holds or not. */
-	for (uint8_t kind = PST_IF_KEY_ABSENT; kind <= PST_IF_SIZE_EQ; kind++) {
+	for (int kind = PST_IF_KEY_ABSENT; kind <= PST_IF_SIZE_EQ; kind++) {
 		static const int errs[] = {0, 5, -4096, INT32_MIN};
 
 		for (unsigned i = 0; i < ARRAY_LEN(errs); i++) {
-			m[0] = (struct pst_mut)MUT_KEY(kind, oid_of(99), "k", errs[i]);
+			m[0] = (struct pst_mut)MUT_KEY((uint8_t)kind, oid_of(99), "k", errs[i]);
 			assert_int_equal(ops_batch(s, c, m, 2), -EINVAL);
 		}
 	}
@@ -718,6 +718,7 @@ static void batch_bad(void **state)
 	for (unsigned i = 0; i < 5; i++)
 		assert_int_equal(size_of(s, c, 0, oid_of(i)), UINT64_MAX);
 	m[3] = (struct pst_mut)MUT_PUT(oid_of(3), "k", "v", 1);
+	m[4].err = 77; /* of a change it says nothing */
 	assert_int_equal(ops_batch(s, c, m, PST_BATCH_MAX), 0);
 	for (unsigned i = 0; i < PST_BATCH_MAX; i++)
 		assert_int_equal(size_of(s, c, 0, oid_of(i)), 0);
