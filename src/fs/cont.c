@@ -79,6 +79,7 @@ static enum fs_act prepare_end(struct fs_req *r, int status)
 
 	c->preparing = false;
 	c->ready |= !status;
+	c->reap_due |= late && status;
 	c->missing = status == -ENOENT;
 	fs_wake_all(r->fs, &c->prepare_waiters);
 	if (!status)

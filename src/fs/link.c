@@ -54,6 +54,15 @@ static enum fs_act link_victim(struct fs_req *r)
 	return act == FS_NEXT ? link_commit(r) : act;
 }
 
+/* PST_F_REPLACE by itself: a record all the same, as in a rename that changes nothing (rename.c). */
+static enum fs_act link_same(struct fs_req *r)
+{
+	fs_batch(r);
+	fs_if_dirent(r, &r->walk[1]);
+	fs_if_label(r, &r->node[FS_N_MAIN]);
+	return fs_commit(r, r->node[FS_N_MAIN].ino, link_done);
+}
+
 static enum fs_act link_found(struct fs_req *r)
 {
 	const struct fs_node *n = &r->node[FS_N_MAIN];
@@ -65,7 +74,7 @@ static enum fs_act link_found(struct fs_req *r)
 	if (n->label.nlink >= r->fs->opts.link_max)
 		return fs_end(r, -EMLINK);
 	if (w->ino == n->ino)
-		return fs_end_attr(r); /* PST_F_REPLACE by itself */
+		return link_same(r);
 	if (!n->label.nlink) {
 		act = fs_claim_orphan(r, n->ino);
 		if (act != FS_NEXT)
