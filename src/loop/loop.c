@@ -441,6 +441,7 @@ int loop_run(struct loop *loop)
 		r = loop_turn(loop, UINT64_MAX);
 	if (registered)
 		io_uring_unregister_ring_fd(&loop->ring);
-	atomic_store(&loop->stop, false);
+	if (r >= 0)
+		atomic_store(&loop->stop, false); /* one that was told to end stays told */
 	return MIN(r, 0);
 }

@@ -408,6 +408,7 @@ static void renewed(struct sys_op *w, int status)
 	c->busy = false;
 	if (!status) {
 		c->info.expiry_ns = o->info.expiry_ns;
+		watch_recheck(w->t);
 		o->info = c->info;
 		status = cap_token(w->t, c->info.id, c->info.rights, o->token);
 	}

@@ -286,7 +286,14 @@ void watch_done(struct session_table *t);  /* nothing is armed (asserted) */
 void watch_arm(struct session_req *r);     /* a running one */
 void watch_stop(struct session_req *r);    /* -ECANCELED, unless it has ended; from anywhere */
 void watch_changed(struct session_table *t, const struct pst_op *op); /* it ended well */
+void watch_recheck(struct session_table *t);                          /* an end came nearer */
 int watch_poll(struct session_table *t);
+
+/* Of lines in the audit log. */
+struct audit_budget {
+	uint64_t second;
+	uint32_t count, suppressed;
+};
 
 struct session_table {
 	struct store *store;
@@ -323,8 +330,7 @@ struct session_table {
 	struct loop_timer sweep, rate;
 	bool pump; /* there may be a request to start */
 	bool closing_down;
-	uint64_t audit_second;
-	uint32_t audit_count, audit_suppressed;
+	struct audit_budget audit_strangers, audit_known;
 	struct table_figures fig;
 };
 

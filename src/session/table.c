@@ -7,35 +7,50 @@
 
 /* --- audit --- */
 
-static void audit_flush(struct session_table *t)
+static void audit_flush(struct session_table *t, struct audit_budget *b)
 {
 	struct audit_event e = {
-	        .what = AUDIT_SUPPRESSED, .status = -EACCES, .count = t->audit_suppressed};
+	        .what = AUDIT_SUPPRESSED, .status = -EACCES, .count = b->suppressed};
 
-	t->audit_count = 0;
-	if (!t->audit_suppressed)
+	b->count = 0;
+	if (!b->suppressed)
 		return;
-	t->audit_suppressed = 0;
+	b->suppressed = 0;
 	audit_tell(t, &e);
 }
 
-/* What a stranger can have refused as often as he likes must not fill the disk: so many a second, then
- * their number. */
+/* What can be refused as often as somebody likes must not fill the disk. Strangers have a budget of their
+ * own: they don't hide what those do who have a session. NULL: there is no limit. */
+static struct audit_budget *budget_of(struct session_table *t, const struct audit_event *e)
+{
+	switch (e->status ? e->what : AUDIT_SUPPRESSED) {
+	case AUDIT_AUTH:
+	case AUDIT_SESSION_OPEN:
+	case AUDIT_SESSION_RESUME:
+		return &t->audit_strangers;
+	case AUDIT_REQUEST:
+	case AUDIT_SESSION_CUT:
+		return &t->audit_known;
+	default:
+		return NULL;
+	}
+}
+
+/* So many a second, then their number. */
 static bool audit_may(struct session_table *t, const struct audit_event *e)
 {
 	uint64_t second = loop_real_now(t->loop) / NSEC_PER_SEC;
+	struct audit_budget *b = budget_of(t, e);
 
-	if (!e->status ||
-	    (e->what != AUDIT_REQUEST && e->what != AUDIT_AUTH && e->what != AUDIT_SESSION_CUT &&
-	     e->what != AUDIT_SESSION_OPEN && e->what != AUDIT_SESSION_RESUME))
+	if (!b)
 		return true;
-	if (second != t->audit_second) {
-		audit_flush(t);
-		t->audit_second = second;
+	if (second != b->second) {
+		audit_flush(t, b);
+		b->second = second;
 	}
-	if (++t->audit_count <= AUDIT_PER_S)
+	if (++b->count <= AUDIT_PER_S)
 		return true;
-	t->audit_suppressed++;
+	b->suppressed++;
 	return false;
 }
 
@@ -314,8 +329,8 @@ static void sweep_fired(struct loop_timer *timer)
 {
 	struct session_table *t = container_of(timer, struct session_table, sweep);
 
-	if (t->audit_suppressed)
-		audit_flush(t);
+	audit_flush(t, &t->audit_strangers);
+	audit_flush(t, &t->audit_known);
 	session_sweep(t);
 	sweep_arm(t);
 }

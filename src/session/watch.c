@@ -114,6 +114,11 @@ static void deadlines(struct session_table *t)
 	timer_set(t, next);
 }
 
+void watch_recheck(struct session_table *t)
+{
+	timer_set(t, loop_now(t->loop));
+}
+
 static void timer_fired(struct loop_timer *timer)
 {
 	deadlines(container_of(timer, struct session_table, watches.timer));

@@ -128,15 +128,16 @@ void conn_doom(struct conn *c, int why)
 	kick(c->l);
 }
 
-/* Of somebody who may be nobody, and come as often as he likes. */
+/* Of somebody who may be nobody, and come as often as he likes. Each level counts for itself: lines that nobody
+ * sees are in no other's way. */
 static void complain(struct conn *c, enum pst_log_level level, const char *did, const char *why)
 {
-	struct log_limit *m = &c->l->strangers;
+	struct log_limit *m = &c->l->strangers[level];
 
 	if (!log_may(m, loop_now(c->l->loop), STRANGERS_PER_S))
 		return;
 	if (m->untold)
-		log_warn("%llu more were refused or cut off than are told of",
+		log_line(level, "%llu more were refused or cut off than are told of",
 		         (unsigned long long)m->untold);
 	m->untold = 0;
 	log_line(level, "%s: %s: %s", c->chan->peer.addr, did, why);

@@ -148,7 +148,7 @@ struct wire_listener {
 	struct wire_channel_figures channel[WIRE_CHANNELS_MAX]; /* of those that are closed */
 	unsigned channel_count;
 	bool has_pipe;
-	struct log_limit slow, strangers;
+	struct log_limit slow, strangers[PST_LOG_DEBUG + 1]; /* by level */
 };
 
 /* --- listener.c --- */
