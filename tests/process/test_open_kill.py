@@ -18,7 +18,7 @@ SIZE = 48 << 20  # more than pipes and buffers hold
 
 
 class Server:
-    def __init__(self, store, sock, lease="30s"):
+    def __init__(self, store, sock, lease):
         self.config = store + ".yaml"
         with open(self.config, "w", encoding="utf-8") as f:
             f.write("limits:\n  lease: %s\n" % lease)
@@ -61,7 +61,7 @@ def run(number, prefix):
     with tempfile.TemporaryDirectory(prefix="pst-open-") as d:
         store, sock = d + "/s.pst", d + "/s.sock"
         subprocess.run([P, "-q", "format", store, "--size", "512m"], check=True, stderr=subprocess.DEVNULL)
-        server = Server(store, sock)
+        server = Server(store, sock, "15s")
         owner = "pst://127.0.0.1:%d?channel=pipe&socket=%s&connect=30" % (server.port, sock)
         pst(owner, "container", "create", "c")
         pst(owner, "mkdir", "c:/in")
@@ -90,11 +90,13 @@ def run(number, prefix):
         error = writer.stderr.read()
         assert writer.wait(LIMIT_S) == 0, error
         assert pst(owner, "ls", "c:/in").split() == ["write"]
-        # Those who held it are gone, and with them what has no name.
+        # Those who held it are gone, and with them what has no name: as it is closed, or, while others may come
+        # back for it, with the first op on names after the time of grace.
         until = time.monotonic() + LIMIT_S
         while used(owner) > SIZE + (8 << 20):
             assert time.monotonic() < until, used(owner)
             time.sleep(0.1)
+            pst(owner, "ls", "c:/")
         server.end()
         fsck = subprocess.run([P, "fsck", store], capture_output=True, text=True)
         assert fsck.returncode == 0, fsck.stdout + fsck.stderr

@@ -16,6 +16,7 @@
 #include "bdev/bdev.h"
 #include "bdev/fault.h"
 #include "fs/fs.h"
+#include "loop/loop_int.h"
 #include "store/local/local.h"
 #include "wire_sim.h"
 
@@ -239,7 +240,9 @@ static void world_down(struct world *w)
 	session_table_close(w->table);
 	pst_assert(!store_close(w->names));
 	fabric_finish(w->loop);
-	loop_free(w->loop);
+	/* A planted bug of the client's may leave a timer of what it forgot. It is the judge who has to catch it. */
+	if (!w->remote_plant || !w->loop->heap_count)
+		loop_free(w->loop);
 }
 
 /* True: all is as it must be. */

@@ -84,8 +84,6 @@ static void test_grace_open_and_link(void **state)
 	uint64_t ino;
 	int status;
 
-	if (fsx_on_engine())
-		skip(); /* it tells at once */
 	(void)graced("", &ino);
 	open_late(ino, &op, &status);
 	link = fsx_op(x, PST_OP_LINK, NULL);
@@ -108,8 +106,6 @@ static void test_grace_ends_while_opening(void **state)
 	uint64_t ino, before;
 	int status;
 
-	if (fsx_on_engine())
-		skip();
 	before = graced("", &ino);
 	open_late(ino, &op, &status);
 	sleep_ns(2 * GRACE_NS);
@@ -148,5 +144,7 @@ int main(void)
 	        T(test_grace_ends_while_unlinking),
 	};
 
+	if (fsx_on_engine()) /* for the others a change must be seen before it is told of: the engine tells at once */
+		cmocka_set_test_filter("test_grace_ends_while_unlinking");
 	return cmocka_run_group_tests_name("fs_grace", tests, NULL, NULL);
 }
