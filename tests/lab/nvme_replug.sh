@@ -54,7 +54,7 @@ for how in "" "?interrupts=1&sgl=0"; do
 	say "out, and in again $how"
 	begin "nvme:$first$how" --queues 2 --qdepth 16 --runtime 20 --size 32m
 	take_out nv0
-	sleep 1
+	sleep 1 # it is asked for in vain meanwhile
 	put_in nv0 lab0 ss0
 	wait_for 20 "the driver's word" grep -q "is there again" /tmp/said
 	goes_on

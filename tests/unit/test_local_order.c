@@ -45,6 +45,17 @@ static void slow_devices(struct eng *e)
 	}
 }
 
+/* A container on each of them. */
+static void start_two_shards(struct eng *e, uint32_t c[2])
+{
+	e->opts.commits_max = 6;
+	eng_start(e);
+	assert_int_equal(ops_cont_create(e->store, "a", &c[0]), 0);
+	assert_int_equal(ops_cont_create(e->store, "b", &c[1]), 0);
+	assert_ptr_not_equal(shard_of_cont(eng_local(e), c[0]), shard_of_cont(eng_local(e), c[1]));
+	slow_devices(e);
+}
+
 /* What was acknowledged of @count objects is there after the power went. */
 static void cut_and_expect(struct eng *e, uint32_t cont, uint64_t count, size_t len)
 {
@@ -68,13 +79,7 @@ static void flush_of_another_shard(void **state)
 		uint32_t c[2];
 
 		memset(&st, 0, sizeof(st));
-		e.opts.commits_max = 6;
-		eng_start(&e);
-		assert_int_equal(ops_cont_create(e.store, "a", &c[0]), 0);
-		assert_int_equal(ops_cont_create(e.store, "b", &c[1]), 0);
-		assert_ptr_not_equal(shard_of_cont(eng_local(&e), c[0]),
-		                     shard_of_cont(eng_local(&e), c[1]));
-		slow_devices(&e);
+		start_two_shards(&e, c);
 		eng_fill(big, sizeof(big), 0);
 		eng_write_op(&b, c[seed % 2], oid_of(0), 0, big, sizeof(big), 0);
 		eng_submit(&e, &b);
@@ -101,11 +106,7 @@ static void failed_flush_of_another_shard(void **state)
 		uint32_t c[2];
 
 		memset(&st, 0, sizeof(st));
-		e.opts.commits_max = 6;
-		eng_start(&e);
-		assert_int_equal(ops_cont_create(e.store, "a", &c[0]), 0);
-		assert_int_equal(ops_cont_create(e.store, "b", &c[1]), 0);
-		slow_devices(&e);
+		start_two_shards(&e, c);
 		eng_fill(big, sizeof(big), 0);
 		eng_fail_at(&e, 1 << BDEV_FLUSH, 1 + seed % 3, -EIO);
 		eng_write_op(&b, c[seed % 2], oid_of(0), 0, big, sizeof(big), 0);
