@@ -76,11 +76,11 @@ struct handle_cache;
 
 /* --- limits and shares --- */
 
+/* An answer that a channel tcp has taken over has ended for these limits, sent or not. */
 struct qos {
 	uint32_t weight;       /* share against other tenants; 0: 1 */
 	uint32_t depth_max;    /* requests admitted and not ended; 0: the table's */
-	uint64_t bytes_max;    /* of payload that these hold in memory; 0: the table's. An answer that a
-	                        * channel of kind tcp has taken over has ended, sent or not */
+	uint64_t bytes_max;    /* of payload that these hold in memory; 0: the table's */
 	uint64_t bytes_per_s;  /* 0: no limit */
 	uint64_t ops_per_s;    /* 0: no limit */
 	uint32_t sessions_max; /* 0: the table's */
