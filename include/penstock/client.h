@@ -100,6 +100,9 @@ int pst_client_close(struct pst_client *client);
  * @timeout_ns: sleep at most this long, in nanoseconds, when there is nothing to do; 0: don't
  * sleep; UINT64_MAX: until something happens.
  *
+ * A turn works off a few of the completions that are there, so that the caller can submit between them:
+ * as long as it returns more than 0 there may be more.
+ *
  * Returns how many things happened (0: none in that time), or -EINVAL for a threaded client.
  */
 int pst_client_turn(struct pst_client *client, uint64_t timeout_ns);

@@ -325,7 +325,7 @@ static uint64_t sleep_ns(struct loop *loop, uint64_t deadline_ns, uint64_t idle_
 	uint64_t until = MIN(deadline_ns, timers_next(loop));
 
 	if (loop->opts.poll || until <= loop->now_ns || !list_empty(&loop->fds_unarmed) ||
-	    !pollers_may_sleep(loop))
+	    ring_ready(loop) || !pollers_may_sleep(loop))
 		return 0;
 	loop->spin_applies = loop_ring_inflight(loop) == loop->inflight_fds;
 	if (loop->spin_applies && loop->now_ns - idle_since_ns < loop->spin_budget_ns)

@@ -65,8 +65,9 @@ int ring_open(struct loop *loop, struct pst_err *err);
 void ring_close(struct loop *loop);
 /* The first turn's thread becomes the ring's only submitter. */
 int ring_bind(struct loop *loop);
+bool ring_ready(const struct loop *loop); /* completions are there */
 /* Submits what is queued, waits at most @wait_ns (0: not at all) if nothing has completed yet, runs
- * completions. *@ret_interrupted is set when a signal handler ran instead. */
+ * completions, a few of them if there are many. *@ret_interrupted is set when a signal handler ran instead. */
 int ring_turn(struct loop *loop, uint64_t wait_ns, bool *ret_interrupted);
 /* ring_turn() of a loop that failed. */
 int ring_turn_failed(struct loop *loop, uint64_t wait_ns);

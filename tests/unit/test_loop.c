@@ -400,6 +400,51 @@ static void test_ring_full(void **state)
 	loop_free(loop);
 }
 
+/* A turn works off a part of what has come, so that its driver can submit; the next turns do not sleep
+ * while there is more, nor tell the pollers that they will. */
+struct sleeper {
+	struct loop_poller p;
+	unsigned sleeps;
+};
+
+static bool counts_sleep(struct loop_poller *p)
+{
+	container_of(p, struct sleeper, p)->sleeps++;
+	return true;
+}
+
+static int no_work(struct loop_poller *p)
+{
+	return 0;
+}
+
+static void test_ring_parts(void **state)
+{
+	enum { N = 64 };
+	static struct nop n[N];
+	struct loop *loop = make((struct loop_opts){.ring_entries = 2 * N});
+	struct sleeper sleeper = {.p = {.poll = no_work, .sleeps = counts_sleep}};
+	unsigned done = 0, turns = 0;
+
+	loop_poller_add(loop, &sleeper.p);
+	for (unsigned i = 0; i < N; i++) {
+		struct io_uring_sqe *sqe;
+
+		n[i] = (struct nop){.io.done = nop_done, .loop = loop, .done = &done};
+		sqe = loop_sqe(loop, &n[i].io);
+		assert_non_null(sqe);
+		io_uring_prep_nop(sqe);
+	}
+	for (unsigned was = 0; done < N; was = done, turns++) {
+		assert_true(loop_turn(loop, UINT64_MAX) > 0);
+		assert_in_range(done - was, 1, N / 4);
+	}
+	assert_true(turns >= 4);
+	assert_true(sleeper.sleeps <= 1); /* in the first turn, at most */
+	loop_poller_del(loop, &sleeper.p);
+	loop_free(loop);
+}
+
 /* --- pollers --- */
 
 struct busy {
@@ -529,14 +574,15 @@ static void test_sim_deterministic(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(test_timer_order),    cmocka_unit_test(test_timer_rearm_past),
-	        cmocka_unit_test(test_timer_real),     cmocka_unit_test(test_timer_enomem),
-	        cmocka_unit_test(test_inbox_sleeping), cmocka_unit_test(test_inbox_spinning),
-	        cmocka_unit_test(test_inbox_polling),  cmocka_unit_test(test_inbox_ping),
-	        cmocka_unit_test(test_inbox_self),     cmocka_unit_test(test_stop_first),
-	        cmocka_unit_test(test_idle_cpu),       cmocka_unit_test(test_ring_full),
-	        cmocka_unit_test(test_poller),         cmocka_unit_test(test_poller_delete),
-	        cmocka_unit_test(test_sim_clock),      cmocka_unit_test(test_sim_deterministic),
+	        cmocka_unit_test(test_timer_order),       cmocka_unit_test(test_timer_rearm_past),
+	        cmocka_unit_test(test_timer_real),        cmocka_unit_test(test_timer_enomem),
+	        cmocka_unit_test(test_inbox_sleeping),    cmocka_unit_test(test_inbox_spinning),
+	        cmocka_unit_test(test_inbox_polling),     cmocka_unit_test(test_inbox_ping),
+	        cmocka_unit_test(test_inbox_self),        cmocka_unit_test(test_stop_first),
+	        cmocka_unit_test(test_idle_cpu),          cmocka_unit_test(test_ring_full),
+	        cmocka_unit_test(test_ring_parts),        cmocka_unit_test(test_poller),
+	        cmocka_unit_test(test_poller_delete),     cmocka_unit_test(test_sim_clock),
+	        cmocka_unit_test(test_sim_deterministic),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
