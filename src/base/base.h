@@ -236,9 +236,10 @@ struct options {
 		bool used;
 	} kv[OPTIONS_MAX];
 	char *storage;
+	size_t storage_len;
 };
-/* Copies @text; -EINVAL with a sentence in @err on a bad or repeated option. options_done() frees.
- */
+/* Copies @text; -EINVAL with a sentence in @err on a bad or repeated option. options_done() frees, and
+ * wipes: there are tokens among them. */
 int options_parse(struct options *o, const char *text, struct pst_err *err);
 void options_done(struct options *o);
 /* Each returns 0 (with the default left in *val where the key is absent) or -EINVAL with a

@@ -35,18 +35,20 @@ uint32_t crc32c_join(uint32_t first, uint32_t second)
 	       moved[3][first >> 24] ^ second;
 }
 
+static __attribute__((noinline)) uint32_t crc_long(uint32_t crc, unsigned char *p, size_t len)
+{
+	crc = ~crc;
+	for (; len > CRC_CALL_MAX; len -= CRC_CALL_MAX, p += CRC_CALL_MAX)
+		crc = crc32_iscsi(p, (int)CRC_CALL_MAX, crc);
+	return ~crc32_iscsi(p, (int)len, crc);
+}
+
 uint32_t crc32c(uint32_t crc, const void *buf, size_t len)
 {
 	/* ISA-L only reads, though its prototype lacks the const. */
 	unsigned char *p = (unsigned char *)(uintptr_t)buf;
 
-	if (likely(len <= CRC_CALL_MAX))
-		return ~crc32_iscsi(p, (int)len, ~crc);
-	crc = ~crc;
-	while (unlikely(len > CRC_CALL_MAX)) {
-		crc = crc32_iscsi(p, (int)CRC_CALL_MAX, crc);
-		p += CRC_CALL_MAX;
-		len -= CRC_CALL_MAX;
-	}
-	return ~crc32_iscsi(p, (int)len, crc);
+	if (unlikely(len > CRC_CALL_MAX))
+		return crc_long(crc, p, len);
+	return ~crc32_iscsi(p, (int)len, ~crc);
 }

@@ -43,6 +43,7 @@ int options_parse(struct options *o, const char *text, struct pst_err *err)
 	o->storage = mem_alloc(len);
 	if (!o->storage)
 		return err_set(err, -ENOMEM, "out of memory");
+	o->storage_len = len;
 	memcpy(o->storage, text, len);
 	o->base = o->storage;
 	next = strrchr(o->storage, '?');
@@ -66,7 +67,7 @@ int options_parse(struct options *o, const char *text, struct pst_err *err)
 
 void options_done(struct options *o)
 {
-	mem_free(o->storage);
+	mem_free_secret(o->storage, o->storage_len);
 	memset(o, 0, sizeof(*o));
 }
 

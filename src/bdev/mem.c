@@ -203,8 +203,7 @@ static void execute(struct mem_bdev *m, struct bdev_io *io)
 static int mem_bdev_poll(struct loop_poller *p)
 {
 	struct mem_bdev *m = container_of(p, struct mem_bdev, poller);
-	struct list batch;
-	struct list *n;
+	struct list batch, *n, *next;
 	int count = 0;
 
 	if (list_empty(&m->pending))
@@ -212,9 +211,10 @@ static int mem_bdev_poll(struct loop_poller *p)
 	/* What done() submits waits for the next turn: one turn's work is bounded. */
 	list_init(&batch);
 	list_splice(&batch, &m->pending);
-	while ((n = list_pop(&batch))) {
+	for (n = batch.next; n != &batch; n = next) { /* nobody takes one out meanwhile */
 		struct bdev_io *io = list_entry(n, struct bdev_io, link);
 
+		next = n->next;
 		execute(m, io);
 		bdev_done(&m->bdev, io, 0);
 		count++;

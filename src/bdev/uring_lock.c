@@ -8,7 +8,13 @@
  * device. So whoever gets the lock after a crash knows that no late write of the dead can come. The
  * price is a moment in which the lock is held by a process that is gone, which is why a lock whose
  * holder doesn't live is waited for, and one whose holder does is refused.
+ *
+ * Who took the lock need not be who has it: a locked file is inherited, as from flock(1) by the shell that
+ * called it. So where the one that took it is gone, or not to be seen, all processes are looked
+ * at for one that has that file: there is nothing to be waited for then.
  */
+#include <ctype.h>
+#include <dirent.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -26,30 +32,37 @@
 /* Between taking its death signal and showing it, a process looks alive for an instant. */
 #define ALIVE_WAIT_NS (20 * NSEC_PER_MSEC)
 #define STEP_MS       2
+#define LOOK_NS       (500 * NSEC_PER_MSEC) /* between looks at all processes */
+#define TELL_NS       (1 * NSEC_PER_SEC)    /* after so long, that there is a wait, and for whom */
 
 enum holder { HOLDER_ALIVE, HOLDER_DEAD, HOLDER_UNKNOWN };
 
+/* Is this line, of /proc/locks or of a descriptor's fdinfo, of an flock on @st? (A file system may number its
+ * devices differently there.) */
+static bool is_flock_on(const char *line, const struct stat *st, int *ret_pid)
+{
+	unsigned major_nr, minor_nr;
+	unsigned long long inode;
+
+	/* 1: FLOCK  ADVISORY  WRITE 708 fd:00:1234 0 EOF; "-> FLOCK" are those who wait */
+	return sscanf(line, "%*d: FLOCK %*s %*s %d %x:%x:%llu", ret_pid, &major_nr, &minor_nr,
+	              &inode) == 4 &&
+	       inode == st->st_ino && makedev(major_nr, minor_nr) == st->st_dev;
+}
+
 /* The process that /proc/locks names as holder of an flock on @st; 0 when there is none to be seen
- * (another name space, a file system that numbers its devices differently). */
+ * (another name space, say). */
 static int holder_pid(const struct stat *st)
 {
 	FILE *f = fopen("/proc/locks", "re");
+	int pid, ret = 0;
 	char line[256];
-	int ret = 0;
 
 	if (!f)
 		return 0;
-	while (!ret && fgets(line, sizeof(line), f)) {
-		unsigned major_nr, minor_nr;
-		unsigned long long inode;
-		int pid;
-
-		/* 1: FLOCK  ADVISORY  WRITE 708 fd:00:1234 0 EOF; "-> FLOCK" are those who wait */
-		if (sscanf(line, "%*d: FLOCK %*s %*s %d %x:%x:%llu", &pid, &major_nr, &minor_nr,
-		           &inode) == 4 &&
-		    inode == st->st_ino && makedev(major_nr, minor_nr) == st->st_dev)
+	while (!ret && fgets(line, sizeof(line), f))
+		if (is_flock_on(line, st, &pid))
 			ret = MAX(pid, 0);
-	}
 	fclose(f);
 	return ret;
 }
@@ -101,6 +114,60 @@ static enum holder holder_state(int pid, char *name, size_t name_len)
 	return strstr(name, "udev") ? HOLDER_UNKNOWN : HOLDER_ALIVE;
 }
 
+/* Does descriptor @fd of @pid stand for the open file that is locked? (Its file is not touched: it may be of a
+ * file system that hangs.) */
+static bool fd_is_locked(const char *pid, const char *fd, const struct stat *st)
+{
+	char path[96], line[256];
+	bool ret = false;
+	int by;
+	FILE *f;
+
+	(void)snprintf(path, sizeof(path), "/proc/%.16s/fdinfo/%.16s", pid, fd);
+	f = fopen(path, "re"); /* of another user's process only root may */
+	while (f && !ret && fgets(line, sizeof(line), f))
+		ret = !strncmp(line, "lock:", 5) && is_flock_on(line + 5, st, &by);
+	if (f)
+		fclose(f);
+	return ret;
+}
+
+static bool has_locked(const char *pid, const struct stat *st)
+{
+	bool ret = false;
+	struct dirent *e;
+	char path[64];
+	DIR *d;
+
+	(void)snprintf(path, sizeof(path), "/proc/%.16s/fdinfo", pid);
+	d = opendir(path);
+	while (d && !ret && (e = readdir(d)))
+		ret = isdigit((unsigned char)e->d_name[0]) && fd_is_locked(pid, e->d_name, st);
+	if (d)
+		closedir(d);
+	return ret;
+}
+
+/* A process that has the open file that is locked, and will go on; 0: none that can be seen. */
+static int keeper_pid(const struct stat *st)
+{
+	DIR *d = opendir("/proc");
+	struct dirent *e;
+	char name[64];
+	int ret = 0;
+
+	while (d && !ret && (e = readdir(d))) {
+		int pid = isdigit((unsigned char)e->d_name[0]) ? atoi(e->d_name) : 0;
+
+		if (pid && has_locked(e->d_name, st) &&
+		    holder_state(pid, name, sizeof(name)) != HOLDER_DEAD)
+			ret = pid;
+	}
+	if (d)
+		closedir(d);
+	return ret;
+}
+
 static int refuse(struct pst_err *err, const char *path, int pid, const char *name)
 {
 	if (pid == getpid())
@@ -124,27 +191,63 @@ static uint64_t patience_ns(enum holder state)
 	}
 }
 
+/* What is known of the one in the way, at one look. */
+struct holder_look {
+	int pid;
+	enum holder state;
+	char name[64];
+	uint64_t next_ns; /* when all processes are looked at again */
+	bool told;
+};
+
+static void look(struct holder_look *h, const struct stat *st, uint64_t waited)
+{
+	int keeper = 0;
+
+	h->name[0] = 0;
+	h->pid = holder_pid(st);
+	h->state = holder_state(h->pid, h->name, sizeof(h->name));
+	if (h->state == HOLDER_ALIVE || (h->state == HOLDER_UNKNOWN && h->pid) ||
+	    waited < MAX(h->next_ns, ALIVE_WAIT_NS))
+		return;
+	h->next_ns = waited + LOOK_NS;
+	keeper = keeper_pid(st);
+	if (!keeper)
+		return;
+	h->pid = keeper;
+	h->state = holder_state(keeper, h->name, sizeof(h->name));
+}
+
+static void tell(struct holder_look *h, const char *path, uint64_t waited)
+{
+	if (h->told || waited < TELL_NS || h->state != HOLDER_DEAD)
+		return;
+	h->told = true;
+	log_warn("'%s' is locked by a process that is gone (%d), whose last requests may be under "
+	         "way: "
+	         "waiting for %llu s at most",
+	         path, h->pid, (unsigned long long)(DEAD_WAIT_NS / NSEC_PER_SEC));
+}
+
 int uring_lock(int fd, const char *path, bool shared, struct pst_err *err)
 {
 	const uint64_t start = clock_mono_ns();
+	struct holder_look h = {0};
 	struct stat st;
 
 	if (fstat(fd, &st))
 		return err_set(err, -errno, "cannot look at '%s': %s", path, strerror(errno));
 	while (flock(fd, (shared ? LOCK_SH : LOCK_EX) | LOCK_NB)) {
-		char name[64] = "";
-		enum holder state;
 		uint64_t waited = clock_mono_ns() - start;
-		int pid;
 
 		if (errno == EINTR)
 			continue;
 		if (errno != EWOULDBLOCK)
 			return err_set(err, -errno, "cannot lock '%s': %s", path, strerror(errno));
-		pid = holder_pid(&st);
-		state = holder_state(pid, name, sizeof(name));
-		if (waited > patience_ns(state))
-			return refuse(err, path, pid, name);
+		look(&h, &st, waited);
+		if (waited > patience_ns(h.state))
+			return refuse(err, path, h.pid, h.name);
+		tell(&h, path, waited);
 		poll(NULL, 0,
 		     STEP_MS); /* nothing announces that a lock is free but blocking for it */
 	}

@@ -266,7 +266,10 @@ static int allocate(struct uring_dev *d, const char *path, const struct bdev_ope
 	char text[32];
 	int rc;
 
-	if (size < DEVICE_BYTES_MIN || size % 4096 || size > INT64_MAX)
+	if (size > INT64_MAX)
+		return err_set(err, -EFBIG, "cannot create '%s' of %s: no file has more than 8 EiB",
+		               path, format_size(size, text, sizeof(text)));
+	if (size < DEVICE_BYTES_MIN || size % 4096)
 		return err_set(err, -EINVAL,
 		               "cannot create '%s' of %llu bytes: a multiple of 4096 is "
 		               "needed",

@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "net/net_int.h"
@@ -15,6 +16,8 @@
 /* No descriptors or memory: nothing tells when there are some again. */
 #define RETRY_NS         (100 * NSEC_PER_MSEC)
 #define FAILED_LINGER_NS NSEC_PER_SEC
+#define IN_USE_MAX_MS    2000
+#define IN_USE_STEP_MS   20
 
 static void listener_ready(struct loop_fd *f, uint32_t revents);
 
@@ -233,11 +236,55 @@ static void listener_ready(struct loop_fd *f, uint32_t revents)
 
 /* --- life --- */
 
+/*
+ * Of a program that was killed the kernel's io_uring lets go of the sockets a moment after it has gone,
+ * and nothing tells when: who starts it again at once shall not be refused for that.
+ */
+static bool in_use_wait(int r, unsigned *waited_ms)
+{
+	const struct timespec step = {.tv_nsec = IN_USE_STEP_MS * 1000000L};
+
+	if (r != -EADDRINUSE || *waited_ms >= IN_USE_MAX_MS)
+		return false;
+	*waited_ms += IN_USE_STEP_MS;
+	(void)nanosleep(&step, NULL);
+	return true;
+}
+
+static int bind_at(int fd, const struct net_addr *a, unsigned *waited_ms)
+{
+	int r;
+
+	do
+		r = bind(fd, (const struct sockaddr *)&a->sa, a->len) ? -errno : 0;
+	while (in_use_wait(r, waited_ms));
+	return r;
+}
+
+static int listen_at(int fd, int backlog, unsigned *waited_ms)
+{
+	int r;
+
+	do
+		r = listen(fd, backlog) ? -errno : 0;
+	while (in_use_wait(r, waited_ms));
+	return r;
+}
+
+static void refused(int r, const char *name, struct pst_err *err)
+{
+	if (r == -EADDRINUSE)
+		err_set(err, r, "%s is in use by another program", name);
+	else
+		err_set(err, r, "cannot listen at %s: %s", name, strerror(-r));
+}
+
 static int open_at(struct net_listener *l, const struct net_addr *a, struct pst_err *err)
 {
 	const bool is_unix = net_addr_is_unix(a);
 	const int one = 1;
 	char name[NET_ADDR_TEXT_MAX];
+	unsigned waited = 0;
 	int fd, r = 0;
 
 	net_addr_print(a, name, sizeof(name));
@@ -249,21 +296,21 @@ static int open_at(struct net_listener *l, const struct net_addr *a, struct pst_
 		               strerror(errno));
 	sock_tune(fd, &l->opts, is_unix);
 	if (is_unix && ((const struct sockaddr *)&a->sa)->sa_data[0]) {
-		r = unix_path_bind(&l->path, fd, a, l->opts.unix_mode, err);
+		do
+			r = unix_path_bind(&l->path, fd, a, l->opts.unix_mode, err);
+		while (in_use_wait(r, &waited));
 	} else {
 		if (!is_unix)
 			(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-		if (bind(fd, (const struct sockaddr *)&a->sa, a->len))
-			r = errno == EADDRINUSE
-			            ? err_set(err, -errno, "%s is in use by another program", name)
-			            : err_set(err, -errno, "cannot listen at %s: %s", name,
-			                      strerror(errno));
+		r = bind_at(fd, a, &waited);
+		if (r)
+			refused(r, name, err);
 	}
-	if (!r && listen(fd, (int)MIN(l->opts.backlog, INT32_MAX)))
-		r = errno == EADDRINUSE
-		            ? err_set(err, -errno, "%s is in use by another program", name)
-		            : err_set(err, -errno, "cannot listen at %s: %s", name,
-		                      strerror(errno));
+	if (!r) {
+		r = listen_at(fd, (int)MIN(l->opts.backlog, INT32_MAX), &waited);
+		if (r)
+			refused(r, name, err);
+	}
 	if (r) {
 		close(fd);
 		return r;

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -411,6 +412,39 @@ static void test_listen_bad(void **state)
 	loop_free(loop);
 }
 
+static void *closes_later(void *fd)
+{
+	const struct timespec t = {.tv_nsec = 100 * 1000000L};
+
+	nanosleep(&t, NULL);
+	close(*(int *)fd);
+	return NULL;
+}
+
+/* What a killed program's ring still holds for a moment is no other program. */
+static void test_listen_again(void **state)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct loop *loop = net_loop();
+	socklen_t len = sizeof(a);
+	pthread_t thread;
+	struct host h;
+	char addr[32];
+
+	assert_int_equal(bind(fd, (struct sockaddr *)&a, len), 0);
+	assert_int_equal(listen(fd, 1), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &len), 0);
+	snprintf(addr, sizeof(addr), "127.0.0.1:%u", ntohs(a.sin_port));
+	assert_int_equal(pthread_create(&thread, NULL, closes_later, &fd), 0);
+	host_open(&h, loop, addr, NULL);
+	pthread_join(thread, NULL);
+	assert_string_equal(h.addr, addr);
+	net_listener_close(h.l);
+	net_finish(loop);
+	loop_free(loop);
+}
+
 static void test_accept_refused(void **state)
 {
 	static const struct net_accept cb = {.accept = refuse_all};
@@ -591,6 +625,7 @@ int main(void)
 	        cmocka_unit_test(test_connect_deadline),
 	        cmocka_unit_test(test_connect_unix_full),
 	        cmocka_unit_test(test_listen_bad),
+	        cmocka_unit_test(test_listen_again),
 	        cmocka_unit_test(test_accept_refused),
 	        cmocka_unit_test(test_unix_file),
 	        cmocka_unit_test(test_peer),

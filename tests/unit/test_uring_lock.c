@@ -90,6 +90,58 @@ static void test_lock_kept_by_second_ring(void **state)
 	close(pipe_fd[1]);
 }
 
+/* A process that has the open file which another one locked that is gone. Ends by being killed. */
+static _Noreturn void heir_main(int tell)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+	pid_t pid;
+
+	pst_assert(fd >= 0);
+	pid = fork();
+	pst_assert(pid >= 0);
+	if (!pid)
+		_exit(flock(fd, LOCK_EX | LOCK_NB) ? 1 : 0);
+	pst_assert(waitpid(pid, NULL, 0) == pid);
+	pst_assert(write(tell, "", 1) == 1);
+	for (;;)
+		pause();
+}
+
+/*
+ * Who locked it is gone, but another process has the lock, and lives: as when a shell calls flock(1) on a
+ * descriptor. It is named, and not waited for like the last requests of the dead.
+ */
+static void test_lock_inherited(void **state)
+{
+	const struct bdev_open_opts opts = {0};
+	struct loop *loop = real_loop();
+	char spec[160], want[64], byte;
+	struct pst_err err = {0};
+	struct bdev *b = open_file(loop);
+	int pipe_fd[2];
+	pid_t pid;
+
+	bdev_close(b);
+	assert_int_equal(pipe(pipe_fd), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid)
+		heir_main(pipe_fd[1]);
+	assert_int_equal(read(pipe_fd[0], &byte, 1), 1);
+	(void)snprintf(spec, sizeof(spec), "uring:%s?direct=0", path);
+	assert_int_equal(bdev_open(&b, spec, loop, &opts, &err), -EBUSY);
+	(void)snprintf(want, sizeof(want), "is in use by process %d ", (int)pid);
+	if (!strstr(err.text, want))
+		fail_msg("\"%s\" does not say \"%s\"", err.text, want);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	assert_int_equal(bdev_open(&b, spec, loop, &opts, &err), 0);
+	bdev_close(b);
+	close(pipe_fd[0]);
+	close(pipe_fd[1]);
+	loop_free(loop);
+}
+
 static int setup(void **state)
 {
 	const char *tmp = getenv("TMPDIR");
@@ -108,6 +160,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test_setup_teardown(test_lock_kept_by_second_ring, setup, teardown),
+	        cmocka_unit_test_setup_teardown(test_lock_inherited, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
