@@ -3,6 +3,9 @@
  * cont - what the layer has to see to in a container before names ops run there: the root exists,
  * orphans of the run before are gone, and there are inode numbers to give out.
  *
+ * A container of layout object gets no root: ops that change names end with -ENOTSUP, those that read
+ * find nothing. (Where there is a tree all the same, which earlier versions made, it can be used.)
+ *
  * The first op in a container gets it ready, others wait for it. If that fails (a store that is
  * full or stopped), an op that changes something fails with it, and one that reads goes on: it
  * finds what is there. In the time of grace (fs.h) orphans stay; the first op after it deletes them.
@@ -70,7 +73,8 @@ void fs_conts_free(struct fs *fs)
 
 /* --- the root --- */
 
-static fs_step prepare_root, prepare_made, prepare_list, prepare_reap, prepare_reaped, enter_again;
+static fs_step prepare_root, prepare_layout, prepare_make, prepare_made, prepare_list, prepare_reap,
+        prepare_reaped, enter_again;
 
 static enum fs_act prepare_end(struct fs_req *r, int status)
 {
@@ -107,16 +111,44 @@ static enum fs_act prepare(struct fs_req *r)
 	return FS_SUB;
 }
 
+static struct pst_cont_info *cont_info(struct fs_req *r)
+{
+	_Static_assert(sizeof(struct pst_cont_info) <= sizeof(r->buf[0]), "it fits");
+	return (struct pst_cont_info *)(void *)r->buf[0];
+}
+
 static enum fs_act prepare_root(struct fs_req *r)
+{
+	if (r->sub.status)
+		return prepare_end(r, r->sub.status);
+	if (r->node[FS_N_MAIN].st.exists)
+		return prepare_list(r);
+	fs_sub(r, PST_OP_CONT_GET, FS_INO_BOOK)->cont_info = cont_info(r);
+	r->next = prepare_layout;
+	return FS_SUB;
+}
+
+/* A tree beside somebody's objects would be in their way, and they in its. */
+static enum fs_act prepare_layout(struct fs_req *r)
+{
+	struct fs_cont *c = r->cont;
+
+	if (r->sub.status)
+		return prepare_end(r, r->sub.status);
+	if (cont_info(r)->layout != PST_LAYOUT_OBJECT)
+		return prepare_make(r);
+	c->objects = true;
+	c->preparing = false;
+	fs_wake_all(r->fs, &c->prepare_waiters);
+	return enter_again(r);
+}
+
+static enum fs_act prepare_make(struct fs_req *r)
 {
 	struct fs_node *n = &r->node[FS_N_MAIN];
 	struct fs_label *l = &n->label;
 	uint64_t now = loop_real_now(r->fs->store.loop);
 
-	if (r->sub.status)
-		return prepare_end(r, r->sub.status);
-	if (n->st.exists)
-		return prepare_list(r);
 	n->ino = PST_INO_ROOT;
 	*l = (struct fs_label){.mode = S_IFDIR | 0755, .nlink = 2, .parent = PST_INO_ROOT};
 	l->atime_ns = l->ctime_ns = l->btime_ns = now;
@@ -230,6 +262,8 @@ static enum fs_act enter_again(struct fs_req *r)
 
 	if (c->ready && likely(!c->reap_due || fs_in_grace(r->fs)))
 		return fs_goto(r, r->cont_then);
+	if (c->objects)
+		return r->mutates ? fs_end(r, -ENOTSUP) : fs_goto(r, r->cont_then);
 	if (c->preparing)
 		return fs_wait_in(r, &c->prepare_waiters, enter_again);
 	if ((!r->mutates || c->ready) && loop_now(r->fs->store.loop) < c->retry_at_ns)

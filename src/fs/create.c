@@ -94,6 +94,24 @@ static enum fs_act create_new(struct fs_req *r)
 	return fs_commit(r, n->ino, made);
 }
 
+static enum fs_act found_durable(struct fs_req *r)
+{
+	return r->sub.status ? fs_end(r, r->sub.status) : fs_end_attr(r);
+}
+
+/*
+ * That it is there is an answer like any other of a change, and holds after a crash: what made it may not
+ * be durable yet. Costs nothing if it is.
+ */
+static enum fs_act create_found(struct fs_req *r)
+{
+	if (r->op->flags & PST_F_VOLATILE)
+		return fs_end_attr(r);
+	fs_sub(r, PST_OP_FLUSH, 0)->oid = (struct pst_oid){0};
+	r->next = found_durable;
+	return FS_SUB;
+}
+
 /*
  * It is there: left as it is, or, with PST_F_TRUNCATE, written anew. As with open(2) only a file that is
  * made takes mode, owner and times from the op: to give them to one that is there would be SETATTR,
@@ -106,7 +124,7 @@ static enum fs_act create_over(struct fs_req *r)
 	if (!n->exists)
 		return fs_gone(r);
 	if (!(r->op->flags & PST_F_TRUNCATE) || !S_ISREG(n->label.mode))
-		return fs_end_attr(r);
+		return create_found(r);
 	fs_batch(r);
 	fs_if_label(r, n);
 	n->label.ctime_ns = r->now_ns;

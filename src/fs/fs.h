@@ -52,6 +52,8 @@
  * name becomes an orphan, as if it were open. What was not opened when it ends is deleted when its
  * container is next used.
  *
+ * A container of layout object has no tree: what would change names there is -ENOTSUP.
+ *
  * Not here. Permissions are kept, never checked: whoever may send ops may do everything. A directory is
  * gone with rmdir even while it is open.
  */

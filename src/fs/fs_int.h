@@ -60,6 +60,7 @@ struct fs_cont {
 	unsigned users;       /* requests */
 	bool missing;         /* the store below knows of no such container: forgotten after use */
 	bool ready;           /* the root exists, orphans of the run before are deleted */
+	bool objects;         /* of layout object, and has no root: no names are made there */
 	bool preparing;       /* somebody sees to that */
 	uint64_t retry_at_ns; /* it failed: those that only read don't try again until then */
 	bool reap_due; /* orphans were left where they are: deleted when no grace is (any more) */

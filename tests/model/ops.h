@@ -13,6 +13,15 @@ static inline struct pst_oid oid_of(uint64_t lo)
 	return (struct pst_oid){.hi = 0, .lo = lo};
 }
 
+/* An op on a name, which may be NULL. */
+static inline struct pst_op names_op(uint8_t opcode, uint32_t cont, const char *name)
+{
+	return (struct pst_op){.opcode = opcode,
+	                       .cont = cont,
+	                       .name = name,
+	                       .name_len = name ? (uint32_t)strlen(name) : 0};
+}
+
 /* Not 0: so many turns of the loop without an answer are an assertion. For simulated time only. */
 extern uint64_t ops_turns_max;
 

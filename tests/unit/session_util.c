@@ -463,14 +463,6 @@ int client_run(struct client *c, struct pst_op *op)
 	return rc;
 }
 
-struct pst_op names_op(uint8_t opcode, uint32_t cont, const char *name)
-{
-	return (struct pst_op){.opcode = opcode,
-	                       .cont = cont,
-	                       .name = name,
-	                       .name_len = name ? (uint32_t)strlen(name) : 0};
-}
-
 int client_create(struct client *c, uint32_t cont, const char *name, const char *text,
                   uint64_t *ret_ino)
 {

@@ -100,7 +100,6 @@ int client_bye(struct client *c); /* closes the session and the connection */
 void creq_start(struct creq *q, struct client *c);
 int creq_wait(struct creq *q);
 int client_run(struct client *c, struct pst_op *op); /* a whole request; outputs go into @op */
-struct pst_op names_op(uint8_t opcode, uint32_t cont, const char *name);
 int client_create(struct client *c, uint32_t cont, const char *name, const char *text,
                   uint64_t *ret_ino);
 int client_read(struct client *c, uint32_t cont, uint64_t ino, char *buf, size_t len);

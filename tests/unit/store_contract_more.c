@@ -190,7 +190,7 @@ static void replay(void **state)
 	struct pst_op ask = {.opcode = PST_OP_BATCH, .cont = c};
 
 	if (!(s->caps & PST_CAP_REPLAY))
-		return; /* `remote` gives its own tokens: tests/sim/wire_sim.c */
+		return; /* `remote` gives its own tokens: test_remote_replay.c */
 	m.len = 3;
 	op.token = ask.token = (struct pst_token){.session = 7, .slot = 2, .seq = 10};
 	op.ino = 4242;
@@ -247,7 +247,7 @@ static void replay_failure(void **state)
 	struct pst_op op = {.opcode = PST_OP_BATCH, .cont = c, .muts = m, .mut_count = 2};
 
 	if (!(s->caps & PST_CAP_REPLAY))
-		return; /* `remote` gives its own tokens: tests/sim/wire_sim.c */
+		return; /* `remote` gives its own tokens: test_remote_replay.c */
 	op.token = (struct pst_token){.session = 7, .slot = 0, .seq = 1};
 	assert_int_equal(ops_run(s, &op), 0);
 	assert_int_equal(ops_run(s, &op), 0); /* the token is looked at before the condition */
@@ -265,7 +265,7 @@ static void replay_write(void **state)
 	struct pst_op op = {.opcode = PST_OP_WRITE, .cont = c, .oid = oid_of(1), .len = 4};
 
 	if (!(s->caps & PST_CAP_REPLAY))
-		return; /* `remote` gives its own tokens: tests/sim/wire_sim.c */
+		return; /* `remote` gives its own tokens: test_remote_replay.c */
 	op.iov = &iov;
 	op.iov_count = 1;
 	op.token = (struct pst_token){.session = 1, .slot = 1, .seq = 1};

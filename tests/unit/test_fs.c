@@ -1,60 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The names layer, op by op: what each does, and each errno that it knows. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-
-#include <cmocka.h>
-
-#include "fs_util.h"
-
-#define ok(expr)       assert_int_equal(expr, 0)
-#define err(expr, err) assert_int_equal(expr, -(err))
-
-static struct fsx X;
-static struct fsx *const x = &X;
-
-static int setup(void **state)
-{
-	fsx_open(x, NULL, NULL, 0);
-	return 0;
-}
-
-static int setup_plain(void **state) /* a store that knows neither tokens nor PST_F_EXISTING */
-{
-	fsx_open(x, NULL, NULL, PST_CAP_EXISTING | PST_CAP_REPLAY);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	fsx_check(x);
-	fsx_close(x);
-	return 0;
-}
-
-static void assert_list(const char *path, const char *expected)
-{
-	char buf[8192];
-
-	for (unsigned max = 0; max < 4; max++) {
-		ok(fsx_list(x, path, max, max & 1, buf, sizeof(buf)));
-		assert_string_equal(buf, expected);
-	}
-}
-
-static uint64_t ino_of(const char *path)
-{
-	ok(fsx_lookup(x, path, PST_F_NOFOLLOW));
-	assert_int_equal(x->ino, x->attr.ino);
-	return x->ino;
-}
-
-static uint32_t nlink_of(const char *path)
-{
-	ino_of(path);
-	return x->attr.nlink;
-}
+#include "fs_case.h"
 
 /* --- formats --- */
 
@@ -668,11 +614,6 @@ static void test_open_max(void **state)
 
 int main(void)
 {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-#define P(name)                                                           \
-	{                                                                 \
-#name " (plain store)", name, setup_plain, teardown, NULL \
-	}
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_label_bytes),
 	        cmocka_unit_test(test_dirent_bytes),

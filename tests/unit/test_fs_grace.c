@@ -3,43 +3,7 @@
  * The names layer: its time of grace ends while something is under way, or what an op read of a file is
  * older than what another did to it.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-
-#include <cmocka.h>
-
-#include "fs_util.h"
-
-#define ok(expr)       assert_int_equal(expr, 0)
-#define err(expr, err) assert_int_equal(expr, -(err))
-
-static struct fsx X;
-static struct fsx *const x = &X;
-
-static int setup(void **state)
-{
-	fsx_open(x, NULL, NULL, 0);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	shim_release(x);
-	fsx_check(x);
-	fsx_close(x);
-	return 0;
-}
-
-static bool is_stat(const struct pst_op *op)
-{
-	return op->opcode == PST_OP_STAT;
-}
-
-static bool is_batch(const struct pst_op *op)
-{
-	return op->opcode == PST_OP_BATCH;
-}
+#include "fs_case.h"
 
 #define GRACE_NS (60 * NSEC_PER_SEC)
 
@@ -137,11 +101,10 @@ static void test_grace_ends_while_unlinking(void **state)
 
 int main(void)
 {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-	        T(test_grace_open_and_link),
-	        T(test_grace_ends_while_opening),
-	        T(test_grace_ends_while_unlinking),
+	        H(test_grace_open_and_link),
+	        H(test_grace_ends_while_opening),
+	        H(test_grace_ends_while_unlinking),
 	};
 
 	if (fsx_on_engine()) /* for the others a change must be seen before it is told of: the engine tells at once */

@@ -1,45 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The names layer: data, attributes, lists, snapshots, replay, and what passes through. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-
-#include <cmocka.h>
-
-#include "fs_util.h"
-
-#define ok(expr)       assert_int_equal(expr, 0)
-#define err(expr, err) assert_int_equal(expr, -(err))
-
-static struct fsx X;
-static struct fsx *const x = &X;
-
-static int setup(void **state)
-{
-	fsx_open(x, NULL, NULL, 0);
-	return 0;
-}
-
-static int setup_plain(void **state)
-{
-	fsx_open(x, NULL, NULL, PST_CAP_EXISTING | PST_CAP_REPLAY);
-	return 0;
-}
-
-static int setup_later(void **state)
-{
-	const struct model_store_opts slow = {.later = true, .busy = 0.3, .seed = 5};
-
-	fsx_open(x, NULL, &slow, 0);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	fsx_check(x);
-	fsx_close(x);
-	return 0;
-}
+#include "fs_case.h"
 
 /* --- data --- */
 
@@ -676,15 +637,6 @@ static void test_replay(void **state)
 
 int main(void)
 {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-#define P(name)                                                           \
-	{                                                                 \
-#name " (plain store)", name, setup_plain, teardown, NULL \
-	}
-#define L(name)                                                          \
-	{                                                                \
-#name " (slow store)", name, setup_later, teardown, NULL \
-	}
 	const struct CMUnitTest tests[] = {
 	        T(test_data),
 	        P(test_data),

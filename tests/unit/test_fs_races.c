@@ -3,44 +3,7 @@
  * The names layer: ops at the same time, step by step where it matters and at random; a store below
  * that is late and busy; cancel; failures of every op below and of every allocation.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-
-#include <cmocka.h>
-
-#include "fs_util.h"
-
-#define ok(expr)       assert_int_equal(expr, 0)
-#define err(expr, err) assert_int_equal(expr, -(err))
-
-static struct fsx X;
-static struct fsx *const x = &X;
-
-static int setup(void **state)
-{
-	fsx_open(x, NULL, NULL, 0);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	x->shim.hold = NULL;
-	shim_release(x);
-	fsx_check(x);
-	fsx_close(x);
-	return 0;
-}
-
-static bool hold_batch(const struct pst_op *op)
-{
-	return op->opcode == PST_OP_BATCH;
-}
-
-static bool hold_stat(const struct pst_op *op)
-{
-	return op->opcode == PST_OP_STAT;
-}
+#include "fs_case.h"
 
 static bool hold_all(const struct pst_op *op)
 {
@@ -54,12 +17,6 @@ static void start_held(struct pst_op *op, int *status, bool (*hold)(const struct
 	x->shim.hold = NULL;
 }
 
-static uint64_t op_ino(const char *path)
-{
-	ok(fsx_lookup(x, path, 0));
-	return x->ino;
-}
-
 /* The label of a file, as somebody else could have changed it. */
 static const uint8_t *label_of(const char *path, uint32_t uid)
 {
@@ -67,7 +24,7 @@ static const uint8_t *label_of(const char *path, uint32_t uid)
 	struct pst_obj_stat st;
 	struct fs_label l;
 
-	ok(ops_stat(x->fs, x->cont, 0, fs_oid(op_ino(path)), &st));
+	ok(ops_stat(x->fs, x->cont, 0, fs_oid(ino_of(path)), &st));
 	ok(fs_label_unpack(&l, x->ino, st.label, st.label_len));
 	l.uid = uid + 1000;
 	fs_label_pack(&l, bytes);
@@ -83,19 +40,19 @@ static void test_create_and_rmdir(void **state)
 
 	ok(fsx_mkdir(x, "d"));
 	op = fsx_op(x, PST_OP_CREATE, "d/f");
-	start_held(&op, &status, hold_batch);
+	start_held(&op, &status, is_batch);
 	ok(fsx_rmdir(x, "d"));
 	shim_release(x);
 	assert_int_equal(status, -ENOENT);
 	ok(fsx_mkdir(x, "d"));
 	op = fsx_op(x, PST_OP_MKDIR, "d/d");
-	start_held(&op, &status, hold_batch);
+	start_held(&op, &status, is_batch);
 	ok(fsx_rmdir(x, "d"));
 	shim_release(x);
 	assert_int_equal(status, -ENOENT);
 	ok(fsx_mkdir(x, "d"));
 	op = fsx_op(x, PST_OP_RMDIR, "d");
-	start_held(&op, &status, hold_batch);
+	start_held(&op, &status, is_batch);
 	ok(fsx_create(x, "d/f", 0));
 	shim_release(x);
 	assert_int_equal(status, -ENOTEMPTY);
@@ -112,7 +69,7 @@ static void test_create_twice(void **state)
 		for (unsigned i = 0; i < 2; i++) {
 			op[i] = fsx_op(x, PST_OP_CREATE, "f");
 			op[i].flags = flags;
-			start_held(&op[i], &status[i], hold_batch);
+			start_held(&op[i], &status[i], is_batch);
 		}
 		shim_release(x);
 		assert_int_equal(status[0], 0);
@@ -134,7 +91,7 @@ static void test_many_mkdirs(void **state)
 	for (unsigned i = 0; i < 32; i++) {
 		snprintf(name[i], sizeof(name[i]), "d%u", i);
 		op[i] = fsx_op(x, PST_OP_MKDIR, name[i]);
-		start_held(&op[i], &status[i], hold_batch);
+		start_held(&op[i], &status[i], is_batch);
 	}
 	assert_int_equal(x->shim.held_count, 32);
 	shim_release(x);
@@ -173,7 +130,7 @@ static void test_unlink_and_open(void **state)
 	ok(fsx_create(x, "f", 0));
 	ino = x->ino;
 	un = fsx_op(x, PST_OP_UNLINK, "f");
-	start_held(&un, &un_status, hold_batch);
+	start_held(&un, &un_status, is_batch);
 	open = fsx_op(x, PST_OP_FILE_OPEN, NULL);
 	open.ino = ino;
 	assert_int_equal(fsx_start(x, &open, &open_status), PST_QUEUED); /* it waits */
@@ -186,7 +143,7 @@ static void test_unlink_and_open(void **state)
 	ok(fsx_create(x, "f", 0));
 	ino = x->ino;
 	open = fsx_op(x, PST_OP_FILE_OPEN, "f");
-	start_held(&open, &open_status, hold_stat);
+	start_held(&open, &open_status, is_stat);
 	ok(fsx_unlink(x, "f")); /* sees that it is being opened */
 	shim_release(x);
 	assert_int_equal(open_status, 0);
@@ -206,8 +163,8 @@ static void test_unlink_and_close(void **state)
 	ino = x->ino;
 	ok(fsx_hold(x, "f", 0));
 	un = fsx_op(x, PST_OP_UNLINK, "f");
-	start_held(&un, &un_status, hold_batch); /* will make it an orphan */
-	for (unsigned i = 0; i < 2; i++) {       /* one too many */
+	start_held(&un, &un_status, is_batch); /* will make it an orphan */
+	for (unsigned i = 0; i < 2; i++) {     /* one too many */
 		close[i] = fsx_op(x, PST_OP_FILE_CLOSE, NULL);
 		close[i].ino = ino;
 		assert_int_equal(fsx_start(x, &close[i], &close_status[i]), PST_QUEUED);
@@ -247,9 +204,9 @@ static void test_open_fails(void **state)
 	ino = x->ino;
 	open = fsx_op(x, PST_OP_FILE_OPEN, NULL);
 	open.ino = ino;
-	start_held(&open, &open_status, hold_stat);
+	start_held(&open, &open_status, is_stat);
 	un = fsx_op(x, PST_OP_UNLINK, "f");
-	start_held(&un, &un_status, hold_batch);
+	start_held(&un, &un_status, is_batch);
 	shim_fail_held(x, PST_OP_STAT, -EIO); /* it waits for what the unlink will have done */
 	assert_int_equal(open_status, 1);
 	store_cancel(x->fs, &open);
@@ -272,7 +229,7 @@ static void test_name_for_nameless(void **state)
 	op.ino = ino;
 	op.name2 = "f";
 	op.name2_len = 1;
-	start_held(&op, &status, hold_batch);
+	start_held(&op, &status, is_batch);
 	close = fsx_op(x, PST_OP_FILE_CLOSE, NULL);
 	close.ino = ino;
 	assert_int_equal(fsx_start(x, &close, &close_status), PST_QUEUED);
@@ -287,14 +244,14 @@ static void test_name_for_nameless(void **state)
 /* Makes @op lose to somebody else @times times, and then lets it be. */
 static void lose(struct pst_op *op, int *status, unsigned times)
 {
-	start_held(op, status, hold_batch);
+	start_held(op, status, is_batch);
 	for (unsigned i = 1; i <= times; i++) {
-		struct pst_mut m = {.kind = PST_SET_LABEL, .oid = fs_oid(op_ino("f"))};
+		struct pst_mut m = {.kind = PST_SET_LABEL, .oid = fs_oid(ino_of("f"))};
 
 		m.val = label_of("f", *status == 1 ? i : 0);
 		m.val_len = 40;
 		ok(ops_batch(x->fs, x->cont, &m, 1));
-		x->shim.hold = i < times ? hold_batch : NULL;
+		x->shim.hold = i < times ? is_batch : NULL;
 		shim_release(x);
 		x->shim.hold = NULL;
 	}
@@ -328,7 +285,7 @@ static void test_gate(void **state)
 	struct pst_mut m;
 
 	ok(fsx_create(x, "f", 0));
-	start_held(&op, &status, hold_batch);
+	start_held(&op, &status, is_batch);
 	for (;; lost++) {
 		x->shim.hold = NULL;
 		assert_true(lost < 20);
@@ -338,11 +295,11 @@ static void test_gate(void **state)
 			break;
 		ok(late_status);
 		late.opcode = late.opcode == PST_OP_MKDIR ? PST_OP_RMDIR : PST_OP_MKDIR;
-		m = (struct pst_mut){.kind = PST_SET_LABEL, .oid = fs_oid(op_ino("f"))};
+		m = (struct pst_mut){.kind = PST_SET_LABEL, .oid = fs_oid(ino_of("f"))};
 		m.val = label_of("f", lost);
 		m.val_len = 40;
 		ok(ops_batch(x->fs, x->cont, &m, 1));
-		x->shim.hold = hold_batch;
+		x->shim.hold = is_batch;
 		shim_release(x);
 	}
 	assert_true(lost >= 7);
@@ -697,20 +654,19 @@ static void test_random(void **state)
 
 int main(void)
 {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-	        T(test_create_and_rmdir),
-	        T(test_create_twice),
-	        T(test_many_mkdirs),
-	        T(test_first_use_by_many),
-	        T(test_unlink_and_open),
-	        T(test_unlink_and_close),
-	        T(test_close_fails),
-	        T(test_open_fails),
-	        T(test_name_for_nameless),
-	        T(test_attempts_are_bounded),
-	        T(test_gate),
-	        T(test_pool_is_limited),
+	        H(test_create_and_rmdir),
+	        H(test_create_twice),
+	        H(test_many_mkdirs),
+	        H(test_first_use_by_many),
+	        H(test_unlink_and_open),
+	        H(test_unlink_and_close),
+	        H(test_close_fails),
+	        H(test_open_fails),
+	        H(test_name_for_nameless),
+	        H(test_attempts_are_bounded),
+	        H(test_gate),
+	        H(test_pool_is_limited),
 	        cmocka_unit_test(test_failure_sweep),
 	        cmocka_unit_test(test_cancel_sweep),
 	        cmocka_unit_test(test_alloc_sweep),

@@ -1,51 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The names layer: RENAME, alone and against others. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-
-#include <cmocka.h>
-
-#include "fs_util.h"
-
-#define ok(expr)       assert_int_equal(expr, 0)
-#define err(expr, err) assert_int_equal(expr, -(err))
-
-static struct fsx X;
-static struct fsx *const x = &X;
-
-static int setup(void **state)
-{
-	fsx_open(x, NULL, NULL, 0);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	fsx_check(x);
-	fsx_close(x);
-	return 0;
-}
-
-static void assert_list(const char *path, const char *expected)
-{
-	char buf[1024];
-
-	ok(fsx_list(x, path, 0, true, buf, sizeof(buf)));
-	assert_string_equal(buf, expected);
-}
-
-static uint64_t ino_of(const char *path)
-{
-	ok(fsx_lookup(x, path, PST_F_NOFOLLOW));
-	return x->ino;
-}
-
-static uint32_t nlink_of(const char *path)
-{
-	ino_of(path);
-	return x->attr.nlink;
-}
+#include "fs_case.h"
 
 /* --- rename --- */
 
@@ -165,11 +120,6 @@ static void test_rename_exchange(void **state)
 
 /* --- against others --- */
 
-static bool hold_batch(const struct pst_op *op)
-{
-	return op->opcode == PST_OP_BATCH;
-}
-
 static struct pst_op rename_op(const char *path, const char *path2, uint32_t flags)
 {
 	struct pst_op op = fsx_op(x, PST_OP_RENAME, path);
@@ -191,7 +141,7 @@ static void test_no_loop(void **state)
 
 		ok(fsx_mkdir(x, "a"));
 		ok(fsx_mkdir(x, "b"));
-		x->shim.hold = hold_batch;
+		x->shim.hold = is_batch;
 		op[0] = rename_op("a", "b/x", 0);
 		op[1] = rename_op("b", "a/y", 0);
 		assert_int_equal(fsx_start(x, &op[0], &status[0]), PST_QUEUED);
@@ -220,7 +170,7 @@ static void test_waiting_mover_is_cancelled(void **state)
 	ok(fsx_mkdir(x, "a"));
 	ok(fsx_mkdir(x, "b"));
 	ok(fsx_mkdir(x, "c"));
-	x->shim.hold = hold_batch;
+	x->shim.hold = is_batch;
 	op[0] = rename_op("a", "b/x", 0);
 	op[1] = rename_op("b", "c/y", 0);
 	op[2] = rename_op("c", "b/z", 0);
@@ -243,7 +193,7 @@ static void test_target_directory_goes(void **state)
 
 	ok(fsx_mkdir(x, "d"));
 	ok(fsx_create(x, "f", 0));
-	x->shim.hold = hold_batch;
+	x->shim.hold = is_batch;
 	assert_int_equal(fsx_start(x, &op, &status), PST_QUEUED);
 	x->shim.hold = NULL;
 	ok(fsx_rmdir(x, "d"));
@@ -259,7 +209,7 @@ static void test_source_changes(void **state)
 	int status;
 
 	ok(fsx_create(x, "f", 0));
-	x->shim.hold = hold_batch;
+	x->shim.hold = is_batch;
 	assert_int_equal(fsx_start(x, &op, &status), PST_QUEUED);
 	x->shim.hold = NULL;
 	ok(fsx_unlink(x, "f"));
@@ -279,7 +229,7 @@ static void test_victim_fills_up(void **state)
 
 	ok(fsx_mkdir(x, "a"));
 	ok(fsx_mkdir(x, "b"));
-	x->shim.hold = hold_batch;
+	x->shim.hold = is_batch;
 	assert_int_equal(fsx_start(x, &op, &status), PST_QUEUED);
 	x->shim.hold = NULL;
 	ok(fsx_create(x, "b/f", 0));
@@ -290,7 +240,6 @@ static void test_victim_fills_up(void **state)
 
 int main(void)
 {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 	        T(test_rename_files),
 	        T(test_rename_dirs),

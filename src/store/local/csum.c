@@ -45,9 +45,10 @@ struct csum_io {
 
 static const struct media_csums never_written; /* says zero of each block */
 
+/* Pages are numbered one after another: neighbours have buckets of their own as they are. */
 static struct csum_page **bucket(struct csum_cache *c, uint64_t index)
 {
-	return &c->hash[hash_u64(index) & c->hash_mask];
+	return &c->hash[index & c->hash_mask];
 }
 
 static inline __attribute__((always_inline)) struct csum_page *page_find(struct csum_cache *c,

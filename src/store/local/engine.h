@@ -504,11 +504,12 @@ static inline enum pst_outcome op_run_read(struct shard *s, struct pst_op *op, o
 
 	if (unlikely(l->ops >= l->opts.ops_max))
 		return PST_BUSY;
-	*op_state(op) = (struct op_state){.shard = s, .try = try};
 	l->ops++;
 	out = try(s, op);
-	if (unlikely(out == PST_BUSY))
+	if (unlikely(out == PST_BUSY)) { /* what only those have that wait */
+		*op_state(op) = (struct op_state){.shard = s, .try = try};
 		return op_stall(s, op);
+	}
 	if (out == PST_DONE)
 		l->ops--;
 	return out;
@@ -568,7 +569,6 @@ struct rec_reader { /* checks as it goes; bytes come from a verified frame but a
  * where jrnl_insert was given them already). 0, or -EBADMSG for a record that makes no sense. */
 int apply_record(struct shard *s, const struct media_record *r, uint64_t frame,
                  struct jblock *const *data, uint32_t data_count);
-/* Structure of a record: lengths and counts add up. */
 /* Applies one change of a record that is being built. */
 struct change;
 int apply_one(struct shard *s, struct cont *c, uint64_t frame, uint64_t time_ns,
@@ -578,7 +578,7 @@ int apply_one(struct shard *s, struct cont *c, uint64_t frame, uint64_t time_ns,
 bool apply_overwrite(struct shard *s, struct cont *c, uint64_t frame, uint64_t time_ns,
                      struct pst_oid oid, uint64_t size_min, const struct media_piece *piece,
                      struct jblock *const *j, const le32 *csum);
-int record_check(const struct media_record *r, size_t room);
+int record_check(const struct media_record *r, size_t room); /* lengths and counts add up */
 void cont_drop_tree(struct shard *s,
                     struct cont *c); /* a destroyed container gives its space back */
 void snap_drop(struct shard *s, struct cont *c, struct snap *n);

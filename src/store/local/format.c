@@ -145,6 +145,9 @@ static int layout_make(struct layout *lay, uint64_t dev_blocks, unsigned count,
 	if (dev_blocks < LOCAL_DEVICE_MIN_BYTES >> BLOCK_SHIFT)
 		return err_set(err, -EINVAL, "a device needs at least %llu MiB",
 		               (unsigned long long)(LOCAL_DEVICE_MIN_BYTES / MIB));
+	if (dev_blocks > LOCAL_DEVICE_MAX_BYTES >> BLOCK_SHIFT)
+		return err_set(err, -EFBIG, "a device has at most %llu PiB",
+		               (unsigned long long)(LOCAL_DEVICE_MAX_BYTES >> 50));
 	if (shards > SHARDS_MAX)
 		return err_set(err, -EINVAL, "at most %u shards, not %u", SHARDS_MAX, shards);
 	region = o->region_bytes ? o->region_bytes >> BLOCK_SHIFT : dev_blocks / 256;

@@ -319,7 +319,7 @@ void shard_free(struct shard *s)
 	space_done(s);
 	bt_env_done(&s->env);
 	for (unsigned i = 0; i < HEAD_CACHE; i++)
-		mem_free(s->head_cache[i].ext);
+		mem_free(s->head_cache[i].index);
 	mem_free(s->head_cache);
 	mem_free(s);
 }

@@ -56,9 +56,10 @@ int local_probe(struct bdev *dev, struct pst_err *err);
 /*
  * Makes an empty store on @count devices (striped; metadata mirrored on each). Blocks.
  * -EEXIST: a device holds something and !force. -EINVAL: too small (LOCAL_DEVICE_MIN_BYTES), bad
- * option. I/O errors as of bdev.
+ * option. -EFBIG: larger than LOCAL_DEVICE_MAX_BYTES. I/O errors as of bdev.
  */
 #define LOCAL_DEVICE_MIN_BYTES (4 * MIB)
+#define LOCAL_DEVICE_MAX_BYTES (1ull << 56)
 int local_format(struct bdev *const *devs, unsigned count, const struct local_format_opts *opts,
                  struct pst_err *err);
 

@@ -101,19 +101,22 @@ static void bad_block(struct part *p, uint32_t i, int status, const char *what)
 	p->status = status;
 }
 
-static void verify(struct part *p)
+static inline void verify(struct part *p)
 {
-	uint32_t *keep = p->op->csum_made ? p->op->csum + (p->lblk - state(p->op)->first) : NULL;
+	struct pst_op *op = p->op;
+	uint32_t *keep = op->csum_made ? op->csum + (p->lblk - state(op)->first) : NULL;
+	uint32_t i, n = p->blocks;
 
-	for (uint32_t i = 0; i < p->blocks; i++) {
+	for (i = 0; i < n; i++) {
 		if (keep)
 			keep[i] = p->csum[i];
-		if (crc32c(0, p->buf + (size_t)i * BLOCK_BYTES, BLOCK_BYTES) == p->csum[i])
-			continue;
-		p->shard->l->stat.csum_errors++;
-		bad_block(p, i, -EIO, "the checksum does not match");
-		return;
+		if (crc32c(0, p->buf + (size_t)i * BLOCK_BYTES, BLOCK_BYTES) != p->csum[i])
+			break;
 	}
+	if (likely(i == n))
+		return;
+	p->shard->l->stat.csum_errors++;
+	bad_block(p, i, -EIO, "the checksum does not match");
 }
 
 static inline __attribute__((always_inline)) void part_put(struct part *p)
@@ -353,29 +356,25 @@ static enum pst_outcome go_on(struct shard *s, struct pst_op *op, const struct b
 
 /* go_on() for the commonest read: of one block, which lies on the device. False: not so simple. */
 static bool read_block(struct shard *s, struct pst_op *op, const struct btree *t,
-                       const struct head *h)
+                       const struct head *h, uint64_t lblk)
 {
-	struct read_state *r = state(op);
 	uint64_t addr;
 	bool nocsum;
 
-	if (h->has_extent && r->first < h->ext_blocks) {
-		addr = h->addr + r->first;
+	if (h->has_extent && lblk < h->ext_blocks) {
+		addr = h->addr + lblk;
 		nocsum = h->nocsum;
 	} else {
 		struct extent scratch;
-		const struct extent *e = h->exists ? extent_peek(t, h, r->first, &scratch) : NULL;
+		const struct extent *e = h->exists ? extent_peek(t, h, lblk, &scratch) : NULL;
 
-		if (!e || e->lblk > r->first)
+		if (!e || e->lblk > lblk)
 			return false;
-		addr = e->addr + (r->first - e->lblk);
+		addr = e->addr + (lblk - e->lblk);
 		nocsum = e->nocsum;
 	}
-	if ((s->jrnl.count && jrnl_find(s, addr)) ||
-	    part_start(s, op, h, r->first, addr, 1, nocsum))
-		return false;
-	r->next = r->end;
-	return true;
+	return !(s->jrnl.count && jrnl_find(s, addr)) &&
+	       !part_start(s, op, h, lblk, addr, 1, nocsum);
 }
 
 static enum pst_outcome go_on_later(struct shard *s, struct pst_op *op)
@@ -406,26 +405,26 @@ static bool direct(const struct local *l, const struct pst_op *op, uint64_t bloc
 static enum pst_outcome read_begin(struct shard *s, struct pst_op *op, const struct btree *t,
                                    const struct head *h)
 {
+	uint64_t len = op->off < h->size ? MIN(op->len, h->size - op->off) : 0;
+	uint64_t first = op->off / BLOCK_BYTES, end = DIV_ROUND_UP(op->off + len, BLOCK_BYTES);
 	struct read_state *r = state(op);
 	enum pst_outcome out;
 
-	op->ret_len = op->off < h->size ? MIN(op->len, h->size - op->off) : 0;
-	if (!op->ret_len)
+	op->ret_len = len;
+	if (!len)
 		return op_fail(op, 0);
-	memset(r, 0, sizeof(*r));
-	r->first = r->next = op->off / BLOCK_BYTES;
-	r->end = DIV_ROUND_UP(op->off + op->ret_len, BLOCK_BYTES);
-	op->csum_made = op->csum && (op->off | op->ret_len) % BLOCK_BYTES == 0;
-	if (direct(s->l, op, r->end - r->first)) {
+	*r = (struct read_state){.first = first, .next = first, .end = end};
+	op->csum_made = op->csum && (op->off | len) % BLOCK_BYTES == 0;
+	if (direct(s->l, op, end - first)) {
 		r->buf = op->iov[0].iov_base;
 	} else {
-		r->bounce = mem_alloc_pages((r->end - r->first) * BLOCK_BYTES);
+		r->bounce = mem_alloc_pages((end - first) * BLOCK_BYTES);
 		if (!r->bounce)
 			return op_fail(op, -ENOMEM);
 		r->buf = r->bounce;
 	}
 	r->epoch = reader_enter(s);
-	if (r->end - r->first == 1 && read_block(s, op, t, h))
+	if (end - first == 1 && read_block(s, op, t, h, first))
 		return PST_QUEUED;
 	out = go_on(s, op, t, h, true);
 	if (out == PST_QUEUED)

@@ -75,7 +75,7 @@ int geometry_from_super(struct geometry *g, const struct media_super *s, uint64_
 		return geo_bad(err, "device count");
 	if (!g->shards || g->shards > SHARDS_MAX)
 		return geo_bad(err, "shard count");
-	if (g->dev_blocks > (1ull << 44) || g->dev_blocks < 64)
+	if (g->dev_blocks > LOCAL_DEVICE_MAX_BYTES >> BLOCK_SHIFT || g->dev_blocks < 64)
 		return geo_bad(err, "size");
 	if (g->dev_blocks > dev_size_bytes >> BLOCK_SHIFT)
 		return err_set(err, -EBADMSG,

@@ -277,32 +277,56 @@ bool extent_find(const struct btree *t, struct pst_oid oid, const struct head *h
 	return true;
 }
 
+/* Of @n extents, at least one. */
+static void index_make(struct extent_index *x, unsigned n)
+{
+	const struct extent *e = x->ext, *last = e + n - 1;
+	unsigned i = 0;
+
+	x->shift = 0;
+	while ((last->lblk + last->blocks - 1) >> x->shift >= HEAD_EXTENTS)
+		x->shift++;
+	for (uint64_t p = 0; p < HEAD_EXTENTS; p++) {
+		while (i + 1 < n && e[i + 1].lblk <= p << x->shift)
+			i++;
+		x->part[p].first = (uint8_t)i;
+		while (i + 1 < n && e[i + 1].lblk < (p + 1) << x->shift)
+			i++;
+		x->part[p].count = (uint8_t)(i + 1 - x->part[p].first);
+	}
+}
+
 /* All extents of the object, when they are few. */
 static void extents_keep(const struct btree *t, struct head_entry *he)
 {
-	struct extent *e = he->ext;
+	struct extent_index *x = he->index;
 	uint64_t lblk = 0;
 	int n = 0;
 
 	he->extents = -2;
-	if (!e)
-		e = he->ext = mem_alloc(HEAD_EXTENTS * sizeof(*e));
-	if (!e)
+	if (!x)
+		x = he->index = mem_alloc(sizeof(*x));
+	if (!x)
 		return;
-	while (n < HEAD_EXTENTS && extent_find(t, he->oid, &he->h, lblk, &e[n])) {
-		lblk = e[n].lblk + e[n].blocks;
+	while (n < HEAD_EXTENTS && extent_find(t, he->oid, &he->h, lblk, &x->ext[n])) {
+		lblk = x->ext[n].lblk + x->ext[n].blocks;
 		n++;
 	}
-	if (n < HEAD_EXTENTS)
-		he->extents = n;
+	if (n == HEAD_EXTENTS)
+		return;
+	he->extents = n;
+	if (n)
+		index_make(x, (unsigned)n);
 }
 
 /* Among those that are kept, of which there is one. */
 static inline const struct extent *extent_among(const struct head_entry *he, uint64_t lblk)
 {
-	const struct extent *e = he->ext, *end = e + he->extents;
+	const struct extent_index *x = he->index;
+	uint64_t part = MIN(lblk >> x->shift, HEAD_EXTENTS - 1);
+	const struct extent *e = x->ext + x->part[part].first, *end = x->ext + he->extents;
 
-	for (size_t n = (size_t)he->extents; n > 1; n -= n / 2) { /* the last at or before lblk */
+	for (size_t n = x->part[part].count; n > 1; n -= n / 2) { /* the last at or before lblk */
 		const struct extent *mid = e + n / 2;
 
 		e = mid->lblk <= lblk ? mid : e;

@@ -30,16 +30,28 @@ struct extent {
 	bool nocsum;
 };
 #define HEAD_EXTENTS 32
+/*
+ * All extents of an object, with a way to where a block is among them: the array in HEAD_EXTENTS equal
+ * parts of 1 << shift blocks, and for each those extents that a block of it may be in: from the last one
+ * that begins at or before it to the last one that begins in it.
+ */
+struct extent_index {
+	uint8_t shift;
+	struct {
+		uint8_t first, count;
+	} part[HEAD_EXTENTS];
+	struct extent ext[HEAD_EXTENTS];
+};
 struct head_entry {
 	const struct btree *tree;
 	uint64_t version;
 	struct pst_oid oid;
 	struct head h;
-	int extents; /* in ext[]; -1: not looked at, -2: too many to keep */
+	int extents; /* in the index; -1: not looked at, -2: too many to keep */
 	/* Where its head lies, in a page that is the live tree's alone, while page_version holds. */
 	struct media_head *in_page;
 	uint64_t page_version;
-	struct extent *ext;
+	struct extent_index *index;
 };
 void key_obj(uint8_t key[KEY_OBJ_BYTES], struct pst_oid oid, uint8_t kind);
 struct pst_oid oid_of_key(const uint8_t *key);
