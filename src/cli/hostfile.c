@@ -295,6 +295,14 @@ char *host_beside(const char *path)
 	return beside;
 }
 
+static bool is_link_of(const char *path, const char *file)
+{
+	struct stat a, b;
+
+	return lstat(path, &a) == 0 && lstat(file, &b) == 0 && a.st_dev == b.st_dev &&
+	       a.st_ino == b.st_ino;
+}
+
 int host_link_over(const char *from, const char *path)
 {
 	int rc = link(from, path) < 0 ? -errno : 0;
@@ -309,7 +317,10 @@ int host_link_over(const char *from, const char *path)
 	} while (rc == -EEXIST);
 	if (rc == 0) {
 		rc = rename(beside, path) < 0 ? -errno : 0;
-		unlink(beside); /* it is still there if that failed, or if the two were one file already */
+		/* It is still there if that failed, or if the two were one file already. Else a file of that name is
+		 * somebody else's. */
+		if (rc < 0 || is_link_of(beside, from))
+			unlink(beside);
 	}
 	mem_free(beside);
 	return rc;

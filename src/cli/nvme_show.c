@@ -8,6 +8,7 @@
 
 #include "base/base.h"
 #include "cli/attr.h"
+#include "nvme/status.h"
 
 int nvme_cli_open(struct cli *cli, const char *device, struct pst_nvme **ret_nvme)
 {
@@ -28,8 +29,9 @@ int nvme_cli_admin(struct cli *cli, struct pst_nvme *n, struct nvme_cmd *cmd, vo
 	memcpy(&sqe, cmd, sizeof(sqe));
 	rc = pst_nvme_admin(n, &sqe, data, len, &cqe);
 	if (rc && cqe.status >> 1)
-		return cli_fail(cli, rc, "%s: the controller says status %#x", what,
-		                cqe.status >> 1 & ~NVME_STATUS_DNR);
+		return cli_fail(cli, 0, "%s: %s (the controller says status %#x)", what,
+		                nvme_status_text((uint16_t)(cqe.status >> 1), false),
+		                NVME_STATUS_CODE(cqe.status >> 1));
 	if (rc)
 		return cli_fail(cli, rc, "%s", what);
 	if (ret_dw0)

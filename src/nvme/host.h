@@ -39,6 +39,7 @@
 #ifndef NVME_HOST_H
 #define NVME_HOST_H
 
+#include "nvme/status.h"
 #include "nvme/transport.h"
 #include "penstock/nvme.h"
 
@@ -139,6 +140,7 @@ struct nvme_host {
 	/* ANA states by group, as the controller's log has them; the driver reads it at each set-up
 	 * and after each event. 0: none. */
 	uint8_t ana[NVME_HOST_ANA_MAX + 1];
+	struct log_limit ana_told;
 	/* I/O queues */
 	struct list queues;
 	uint64_t qids[2];          /* used ones, by bits */
@@ -199,10 +201,6 @@ void nvme_identities_free(struct nvme_host *h);
 /* The subsystem: NQN and serial number. */
 bool nvme_ctrlr_same(const struct nvme_id_ctrlr *was, const struct nvme_id_ctrlr *now);
 void nvme_ctrlr_text(char *to, size_t size, const struct nvme_id_ctrlr *id);
-
-/* A status as an errno value: 0, or what to tell a caller. True: worth sending again. */
-int nvme_status_errno(uint16_t status);
-bool nvme_status_retry(uint16_t status);
 
 /* The ANA state of @group through this controller; optimized where there is no ANA. */
 enum nvme_ana_state nvme_host_ana(const struct nvme_host *h, uint32_t group);

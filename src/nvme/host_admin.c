@@ -173,6 +173,29 @@ enum nvme_ana_state nvme_host_ana(const struct nvme_host *h, uint32_t group)
 	return (enum nvme_ana_state)h->ana[group];
 }
 
+/* Who waits because of it shall know what for. */
+static void ana_tell(struct nvme_host *h, uint32_t group, unsigned was, unsigned is)
+{
+	static const uint16_t status_of[] = {[NVME_ANA_INACCESSIBLE] = NVME_SC_ANA_INACCESSIBLE,
+	                                     [NVME_ANA_PERSISTENT_LOSS] =
+	                                             NVME_SC_ANA_PERSISTENT_LOSS,
+	                                     [NVME_ANA_CHANGING] = NVME_SC_ANA_CHANGE};
+	bool usable = is <= NVME_ANA_NON_OPTIMIZED;
+
+	if (was == is || (usable && was <= NVME_ANA_NON_OPTIMIZED) ||
+	    !log_may(&h->ana_told, loop_now(h->loop), 2))
+		return;
+	h->ana_told.untold = 0;
+	if (usable)
+		log_warn("nvme: controller %u: group %u: accessible again (ANA)",
+		         le16_get(h->id->cntlid), group);
+	else
+		log_warn("nvme: controller %u: group %u: %s", le16_get(h->id->cntlid), group,
+		         is < ARRAY_LEN(status_of) && status_of[is]
+		                 ? nvme_status_text(status_of[is], false)
+		                 : "in a state unknown to us (ANA)");
+}
+
 /* The log at @page, 4096 bytes of it, with groups only; copied before it is looked at. */
 void host_ana_learn(struct nvme_host *h, const void *page)
 {
@@ -187,8 +210,12 @@ void host_ana_learn(struct nvme_host *h, const void *page)
 
 		memcpy(&g, p + at, sizeof(g));
 		at += sizeof(g);
-		if (le32_get(g.group) - 1 < NVME_HOST_ANA_MAX && (g.state & 0xf))
-			h->ana[le32_get(g.group)] = g.state & 0xf;
+		if (le32_get(g.group) - 1 < NVME_HOST_ANA_MAX && (g.state & 0xf)) {
+			uint8_t *state = &h->ana[le32_get(g.group)];
+
+			ana_tell(h, le32_get(g.group), *state, g.state & 0xf);
+			*state = g.state & 0xf;
+		}
 		if (le32_get(g.nsids) > (4096 - at) / 4)
 			break;
 		at += le32_get(g.nsids) * 4;

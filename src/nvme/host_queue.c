@@ -216,7 +216,8 @@ static void created(struct nvme_admin *a)
 		hq->state = HQ_WAITING;
 	} else if (a->status) {
 		hq->state = HQ_FAILED;
-		log_warn("nvme: queue %u can't be created: status %#x", hq->q.qid, a->status);
+		log_warn("nvme: queue %u can't be created: %s (status %#x)", hq->q.qid,
+		         nvme_status_text(a->status, false), NVME_STATUS_CODE(a->status));
 	} else if (!hq->creating_sq) {
 		hq->creating_sq = true;
 		create_step(hq);

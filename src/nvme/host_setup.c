@@ -221,7 +221,8 @@ static void setup_done(struct nvme_admin *a)
 		return;
 	}
 	if (rc) {
-		log_warn("nvme: set-up step %u failed: status %#x", h->setup_step, a->status);
+		log_warn("nvme: set-up step %u failed: %s (status %#x)", h->setup_step,
+		         nvme_status_text(a->status, false), NVME_STATUS_CODE(a->status));
 		h->reset_wanted = true;
 		return;
 	}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* NVMe status codes as errno values, and which of them are worth another try. */
+/* NVMe status codes as errno values and as words, and which of them are worth another try. */
 #include "nvme/host.h"
 
 static int generic_errno(unsigned code)
@@ -90,4 +90,86 @@ bool nvme_status_retry(uint16_t status)
 int pst_nvme_errno(uint16_t status)
 {
 	return nvme_status_errno(status);
+}
+
+/* --- as words --- */
+
+static const struct {
+	uint16_t code;
+	const char *text;
+} words[] =
+        {
+                {NVME_SC_SUCCESS, "success"},
+                {NVME_SC_INVALID_OPCODE, "it does not know this command"},
+                {NVME_SC_INVALID_FIELD, "a field of the command is invalid"},
+                {NVME_SC_CID_CONFLICT, "two commands have the same number"},
+                {NVME_SC_DATA_TRANSFER, "data could not be transferred"},
+                {NVME_SC_POWER_LOSS, "aborted: it loses power"},
+                {NVME_SC_INTERNAL, "an internal error"},
+                {NVME_SC_ABORTED, "aborted"},
+                {NVME_SC_ABORTED_SQ_DELETED, "aborted: its queue was deleted"},
+                {NVME_SC_ABORTED_FUSED, "aborted: the fused command failed"},
+                {NVME_SC_ABORTED_NOT_FUSED, "aborted: the fused command is missing"},
+                {NVME_SC_INVALID_NS, "there is no such namespace, or no such format"},
+                {NVME_SC_SEQUENCE, "it comes out of sequence"},
+                {NVME_SC_DENIED, "denied"},
+                {NVME_SC_KEEP_ALIVE_EXPIRED, "its keep-alive time ran out"},
+                {NVME_SC_SANITIZE_FAILED, "a sanitize operation failed"},
+                {NVME_SC_SANITIZING, "a sanitize operation is under way"},
+                {NVME_SC_NS_PROTECTED, "the namespace is write-protected"},
+                {NVME_SC_INTERRUPTED, "interrupted"},
+                {NVME_SC_TRANSPORT_TRANSIENT, "a transport's error that may pass"},
+                {NVME_SC_LOCKDOWN, "prohibited by lockdown"},
+                {NVME_SC_MEDIA_NOT_READY, "the media are not ready"},
+                {NVME_SC_LBA_RANGE, "beyond the end of the namespace"},
+                {NVME_SC_CAPACITY, "the namespace is full"},
+                {NVME_SC_NS_NOT_READY, "the namespace is not ready"},
+                {NVME_SC_RESERVATION, "another host has reserved it"},
+                {NVME_SC_FORMATTING, "the namespace is being formatted"},
+                {NVME_SC_CQ_INVALID, "there is no such completion queue"},
+                {NVME_SC_QID_INVALID, "the number of a queue is invalid"},
+                {NVME_SC_QUEUE_SIZE, "the size of a queue is invalid"},
+                {NVME_SC_ABORT_LIMIT, "too many aborts"},
+                {NVME_SC_ASYNC_LIMIT, "too many requests for events"},
+                {NVME_SC_VECTOR_INVALID, "there is no such interrupt vector"},
+                {NVME_SC_LOG_INVALID, "it has no such log page"},
+                {NVME_SC_FORMAT_INVALID, "it has no such format"},
+                {NVME_SC_FEATURE_NOT_SAVEABLE, "the feature can't be saved"},
+                {NVME_SC_FEATURE_NOT_CHANGEABLE, "the feature can't be changed"},
+                {NVME_SC_FEATURE_NOT_NS, "the feature is none of a namespace"},
+                {NVME_SC_NS_NOT_ATTACHED, "the namespace is not attached"},
+                {NVME_SC_WRITE_FAULT, "the data could not be written"},
+                {NVME_SC_READ_ERROR, "the data could not be read"},
+                {NVME_SC_COMPARE, "the data differ"},
+                {NVME_SC_ACCESS_DENIED, "access to the data is denied"},
+                {NVME_SC_PATH_INTERNAL, "the path has an internal error"},
+                {NVME_SC_ANA_PERSISTENT_LOSS, "this way to the namespace is lost for good (ANA)"},
+                {NVME_SC_ANA_INACCESSIBLE, "the namespace is inaccessible this way (ANA)"},
+                {NVME_SC_ANA_CHANGE, "this way to the namespace is about to change (ANA)"},
+                {NVME_SC_PATH_HOST, "the path failed"},
+                {NVME_SC_PATH_ABORTED, "aborted by the host"},
+},
+  words_fabrics[] = {
+          {NVME_SC_CONNECT_FORMAT, "it does not understand this form of Connect"},
+          {NVME_SC_CONNECT_BUSY, "it takes no further host now"},
+          {NVME_SC_CONNECT_PARAM,
+           "a parameter of Connect is invalid: is there a subsystem of this NQN?"},
+          {NVME_SC_CONNECT_RESTART, "discovery has to be asked again"},
+          {NVME_SC_CONNECT_HOST, "it does not let in a host of this NQN"},
+          {NVME_SC_QUEUE_TYPE, "not on a queue of this type"},
+          {NVME_SC_AUTH_REQUIRED, "it demands authentication"},
+};
+
+const char *nvme_status_text(uint16_t status, bool fabrics)
+{
+	const uint16_t code = NVME_STATUS_CODE(status);
+
+	for (size_t i = 0; fabrics && i < ARRAY_LEN(words_fabrics); i++)
+		if (words_fabrics[i].code == code)
+			return words_fabrics[i].text;
+	for (size_t i = 0; i < ARRAY_LEN(words); i++)
+		if (words[i].code == code)
+			return words[i].text;
+	return NVME_STATUS_SCT(status) == NVME_SCT_VENDOR ? "what its vendor defines"
+	                                                  : "unknown to us";
 }

@@ -166,12 +166,15 @@ static void property(struct tcp_host *h, bool set, uint32_t off, uint32_t value,
 
 static bool step_ok(struct tcp_host *h, const struct nvme_cqe *cqe, const char *what)
 {
+	uint16_t status;
+
 	if (!cqe)
 		return false; /* the loss was told already */
-	if (!(le16_get(cqe->status) >> 1))
+	status = (uint16_t)(le16_get(cqe->status) >> 1);
+	if (!status)
 		return true;
-	snprintf(h->sentence, sizeof(h->sentence), "%s: status %#x", what,
-	         le16_get(cqe->status) >> 1);
+	snprintf(h->sentence, sizeof(h->sentence), "%s: %s (status %#x)", what,
+	         nvme_status_text(status, true), NVME_STATUS_CODE(status));
 	tcp_host_fail(h, h->sentence);
 	return false;
 }

@@ -324,8 +324,9 @@ static void connect_done(struct tcp_host *h, struct tcp_slot *s, const struct nv
 	q->error = (uint16_t)(le16_get(cqe->status) >> 1);
 	if (q->error) {
 		snprintf(h->sentence, sizeof(h->sentence),
-		         "the target refuses queue %u: status %#x, %#x", q->qid,
-		         NVME_STATUS_CODE(q->error), le32_get(cqe->dw0));
+		         "the target refuses queue %u: %s (status %#x, %#x)", q->qid,
+		         nvme_status_text(q->error, true), NVME_STATUS_CODE(q->error),
+		         le32_get(cqe->dw0));
 		tcp_queue_lost(q);
 		return;
 	}

@@ -93,10 +93,20 @@ def wait_for(what, seconds=20):
         time.sleep(0.01)
 
 
+def commands(b, name, port=None):
+    """That the target's hosts have sent since each connected; those at @port, or all."""
+    return sum(h["commands"] for h in hosts(b, name) if port in (None, h["port"]))
+
+
+def at_work(b, name, least=500, seconds=20):
+    """Waits until a host of the target is."""
+    wait_for(lambda: any(h["commands"] > least for h in hosts(b, name)), seconds)
+
+
 def busy(b, name, p):
     """Waits until a host of the target is at work. False: @p, which is to be at work, is done; on a slow
     machine that may be before all that was meant to happen meanwhile."""
-    wait_for(lambda: p.poll() is not None or any(h["commands"] > 500 for h in hosts(b, name)))
+    wait_for(lambda: p.poll() is not None or commands(b, name) > 500)
     assert not p.poll(), p.stderr.read()
     return p.poll() is None
 
