@@ -62,6 +62,15 @@ static bool store_explains(struct cli *cli, int rc, struct pst_err *ret_err)
 	return pst_client_explain(cli->client, rc, ret_err) == 0;
 }
 
+/* Files are asked for in a container that has none. */
+static bool has_no_files(struct cli *cli, int rc)
+{
+	struct pst_cont_info info;
+
+	return rc == -ENOTSUP && cli->client && cli->cont[0] &&
+	       pst_cont_get(cli->client, cli->cont, &info) == 0 && info.layout == PST_LAYOUT_OBJECT;
+}
+
 static void print_error(struct cli *cli, int rc, const char *fmt, va_list ap)
 {
 	struct pst_err err;
@@ -71,7 +80,11 @@ static void print_error(struct cli *cli, int rc, const char *fmt, va_list ap)
 	if (cli->command)
 		fprintf(stderr, "%s: ", cli->command->name);
 	print_text(fmt, ap);
-	if (rc < 0)
+	if (rc < 0 && has_no_files(cli, rc))
+		fprintf(stderr,
+		        ": the layout of container %s is object: it has objects, and no files",
+		        cli->cont);
+	else if (rc < 0)
 		fprintf(stderr, ": %s", store_explains(cli, rc, &err) ? err.text : cli_why(rc));
 	fputc('\n', stderr);
 }
@@ -250,6 +263,7 @@ int cli_path_open(struct cli *cli, const struct cli_path *p, struct pst_cont **r
 {
 	int rc = pst_cont_open(cli->client, p->cont, ret_cont);
 
+	(void)snprintf(cli->cont, sizeof(cli->cont), "%.*s", (int)strcspn(p->cont, "@"), p->cont);
 	if (rc == -ENOENT)
 		return cli_fail(cli, 0, "%s: there is no such %s", p->cont,
 		                strchr(p->cont, '@') ? "container or snapshot" : "container");

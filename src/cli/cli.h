@@ -58,6 +58,7 @@ struct cli {
 	const char *store; /* -s, or NULL */
 	bool quiet, verbose, json, progress;
 	struct pst_client *client;
+	char cont[PST_NAME_MAX + 1]; /* of the path that was opened last */
 	int out_errno; /* why the standard output took no more, where that is known; 0: not yet */
 	/* cli_option()'s */
 	int arg_count;
@@ -93,7 +94,14 @@ int cli_number(struct cli *cli, const char *option, const char *value, uint64_t 
 void cli_help(FILE *out);
 void cli_help_command(const struct cli_command *c, FILE *out);
 void cli_help_man(const struct cli_command *c); /* as a man page, on stdout; in help_man.c */
-int cli_help_topic(const char *topic);          /* command or topic; CLI_USAGE when there is none */
+/* The command's options, the common ones last; NULL: those alone. */
+void cli_each_option(const struct cli_command *c, void (*each)(const struct cli_opt *o, void *arg),
+                     void *arg);
+int cli_help_topic(const char *topic); /* command or topic; CLI_USAGE when there is none */
+
+/* --- complete.c --- */
+
+void cli_complete(int count, char **words);
 
 /* --- cli.c --- */
 

@@ -35,7 +35,7 @@ enum {
 
 static const struct cli_opt opts[] = {
         [OPT_CONTAINER] = {0, "container", "C", "where the data is laid out"},
-        [OPT_RW] = {0, "rw", "MODE", "read, write, randread, randwrite or randrw"},
+        [OPT_RW] = {0, "rw", "read|write|randread|randwrite|randrw", "what is done (needed)"},
         [OPT_BS] = {0, "bs", "SIZE", "bytes of each call (4k)"},
         [OPT_IODEPTH] = {0, "iodepth", "N", "calls under way, of each job (32)"},
         [OPT_JOBS] = {0, "jobs", "N", "streams, all driven by one thread (1)"},

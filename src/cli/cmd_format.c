@@ -112,11 +112,24 @@ static int look_at(struct cli *cli, struct loop *loop, const char *spec, const s
 	return status;
 }
 
+/* More than can be addressed; a file that large could be refused for reasons that say nothing. */
+static int look_size(struct cli *cli, const struct format *f)
+{
+	uint64_t one = stack_dev_bytes(f->dev.size_bytes, (unsigned)cli->arg_count);
+	char text[32], most[32];
+
+	if (one <= LOCAL_DEVICE_MAX_BYTES)
+		return CLI_OK;
+	return cli_fail(cli, 0, "--size: %s for each device, and a device has at most %s",
+	                format_size(one, text, sizeof(text)),
+	                format_size(LOCAL_DEVICE_MAX_BYTES, most, sizeof(most)));
+}
+
 /* Fills @made with the paths of files that are not there yet. */
 static int look(struct cli *cli, struct loop *loop, const struct format *f,
                 char *made[PST_DEVICES_MAX])
 {
-	int status = CLI_OK;
+	int status = look_size(cli, f);
 	struct stat st;
 
 	for (int i = 0; i < cli->arg_count && status == CLI_OK; i++) {

@@ -29,7 +29,7 @@ enum {
 };
 
 static const struct cli_opt opts[] = {
-        [OPT_RW] = {0, "rw", "MODE", "read, write, randread, randwrite or randrw"},
+        [OPT_RW] = {0, "rw", "read|write|randread|randwrite|randrw", "what is done (needed)"},
         [OPT_IOSIZE] = {0, "iosize", "SIZE", "bytes of each command (4k)"},
         [OPT_QDEPTH] = {0, "qdepth", "N", "commands under way, of each queue (32)"},
         [OPT_QUEUES] = {0, "queues", "N", "queues of each device, of each thread (1)"},

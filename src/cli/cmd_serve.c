@@ -47,7 +47,7 @@ static const struct cli_opt opts[] = {
                         "$XDG_RUNTIME_DIR/penstock)"},
         [OPT_INSECURE] = {0, "insecure", NULL,
                           "whoever can reach it may do everything, and see it on the way"},
-        [OPT_SEAL] = {0, "seal", "WHEN",
+        [OPT_SEAL] = {0, "seal", "auto|required|off",
                       "channels without TLS are sealed: auto (where others could read; default), "
                       "required (all but the pipe), or off"},
         [OPT_TLS_CERT] = {0, "tls-cert", "FILE", "tcp speaks TLS 1.3 with this certificate (PEM)"},
@@ -63,7 +63,8 @@ static const struct cli_opt opts[] = {
                         "options out of a YAML file; those given here go first"},
         [OPT_CHECK] = {0, "check", NULL, "only say whether the options are good; opens no device"},
         [OPT_AUDIT_LOG] = {0, "audit-log", "FILE", "append who was granted and refused what"},
-        [OPT_LOG_LEVEL] = {0, "log-level", "LEVEL", "error, warning (default), info or debug"},
+        [OPT_LOG_LEVEL] = {0, "log-level", "error|warning|info|debug",
+                           "what is said (default: warning)"},
         [OPT_METRICS] = {0, "metrics", "HOST:PORT",
                          "figures for Prometheus, over plain HTTP, to whoever can reach it"},
         [OPT_SLOW_OP] = {0, "slow-op", "MS",
@@ -141,9 +142,7 @@ static int announce(struct cli *cli, const struct server *s)
 		printf("serving at");
 		for (unsigned i = 0; i < s->door_count; i++)
 			printf("%s %s (%s%s)", i ? "," : "", s->door[i].addr, s->door[i].provider,
-			       s->door[i].tls      ? "+tls"
-			       : s->door[i].sealed ? "+sealed"
-			                           : "");
+			       server_door_cover(&s->door[i]));
 		if (server_metrics_addr(s))
 			printf(", %s (metrics)", server_metrics_addr(s));
 		printf("\n");

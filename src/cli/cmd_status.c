@@ -10,6 +10,9 @@
 #include "cli/cli.h"
 #include "cli/commands.h"
 
+#define PAGE_BYTES  4096u /* of the index */
+#define OBJECTS_MIN 1000u /* of fewer no figure per object is shown */
+
 /* Every counter of the status once: its name in JSON, and where it is. */
 struct field {
 	const char *name;
@@ -83,6 +86,12 @@ static json_t *reactors_json(const struct pst_store_status *s)
 	return all;
 }
 
+/* Of the index's memory, what it is not using: pages that are kept for changes to come. */
+static uint64_t index_spare(const struct pst_store_status *s)
+{
+	return s->index_bytes - MIN(s->index_bytes, s->index_pages * PAGE_BYTES);
+}
+
 static json_t *to_json(const struct pst_store_status *s)
 {
 	char uuid[37];
@@ -101,6 +110,7 @@ static json_t *to_json(const struct pst_store_status *s)
 	for (unsigned i = 0; i < s->devices && i < PST_DEVICES_MAX; i++)
 		json_array_append_new(devices,
 		                      attr_device_json(s->device[i].name, s->device[i].size_bytes));
+	json_object_set_new(o, "index_spare_bytes", json_integer((json_int_t)index_spare(s)));
 	json_object_set_new(o, "devices", devices);
 	json_object_set_new(o, "reactors", reactors_json(s));
 	json_set_text(o, "label", s->label);
@@ -130,6 +140,22 @@ static void print_reactors(const struct pst_store_status *s)
 		printf("%-11s %s, busy %.1f %% of %.0f s, %" PRIu64 " op%s\n", i ? "" : "reactors",
 		       core, busy(r), (double)r->up_ns / 1e9, r->ops, PLURAL(r->ops));
 	}
+}
+
+/* Per object what is in use, and that where it says something of objects: each tree has a page, however little
+ * is in it. */
+static void print_index(const struct pst_store_status *s)
+{
+	uint64_t spare = index_spare(s);
+	char text[96], size[32];
+	int n;
+
+	n = snprintf(text, sizeof(text), ", %s of it spare",
+	             format_size(spare, size, sizeof(size)));
+	if (s->objects >= OBJECTS_MIN)
+		snprintf(text + n, sizeof(text) - (size_t)n, ", the rest is %.0f bytes per object",
+		         (double)(s->index_bytes - spare) / (double)s->objects);
+	size_line("index", s->index_bytes, "of", s->index_limit_bytes, text);
 }
 
 static void print_status(const struct pst_store_status *s)
@@ -162,11 +188,7 @@ static void print_status(const struct pst_store_status *s)
 	       " extent%s\n",
 	       s->objects, s->objects == 1 ? "" : "s", s->containers, s->containers == 1 ? "" : "s",
 	       s->extents, s->extents == 1 ? "" : "s");
-	text[0] = 0;
-	if (s->objects)
-		snprintf(text, sizeof(text), ", %.0f bytes per object",
-		         (double)s->index_bytes / (double)s->objects);
-	size_line("index", s->index_bytes, "of", s->index_limit_bytes, text);
+	print_index(s);
 	snprintf(text, sizeof(text), ", %" PRIu64 " hits, %" PRIu64 " misses", s->csum_hits,
 	         s->csum_misses);
 	size_line("checksums", s->csum_cache_bytes, "of", s->csum_cache_limit_bytes, text);
@@ -207,6 +229,7 @@ const struct cli_command cmd_status = {
         .summary = "Show how the store is: space, memory, journal, recovery, errors",
         .help = "Counters count from this open, since the store lives in this process. Nothing\n"
                 "is changed: after a crash the log is read, and stays for who opens it to write.\n"
+                "Of the index's memory some is spare: pages that are kept for changes to come.\n"
                 "\n"
                 "Examples:\n"
                 "  penstock -s local:/srv/data.pst status\n"

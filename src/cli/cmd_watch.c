@@ -31,10 +31,13 @@ struct watch {
 
 static int say(const struct watch *w)
 {
-	char at[32];
+	char at[32], number[24];
 
+	/* A string: it has more bits than a double, which is what many readers of JSON make of a number, and one
+	 * that was rounded is no good for --since. */
+	(void)snprintf(number, sizeof(number), "%" PRIu64, w->seen);
 	if (w->cli->json)
-		return cli_print_json(w->cli, json_pack("{s:I}", "change", (json_int_t)w->seen));
+		return cli_print_json(w->cli, json_pack("{s:s}", "change", number));
 	(void)printf("%" PRIu64 "  %s\n", w->seen, cli_time((int64_t)clock_real_ns(), at));
 	return fflush(stdout) ? cli_fail(w->cli, -errno, "standard output") : CLI_OK;
 }
@@ -120,7 +123,9 @@ const struct cli_command cmd_watch = {
                 "the number of the last change, and the time. Several that come close together\n"
                 "may be one line, and a line may stand for no change at all (after a restart of\n"
                 "the server, for one); but none is missed, if the number that was printed last\n"
-                "is given back with --since. With an object's number only changes to that.\n"
+                "is given back with --since. With an object's number only changes to that. In "
+                "JSON\n"
+                "the number is a string, since it may be larger than 2^53 (jq -r .change).\n"
                 "\n"
                 "Exit status: 1 when the timeout is over, too.\n"
                 "\n"

@@ -11,6 +11,7 @@
 #include "cli/commands.h"
 #include "cli/nvme.h"
 
+/* The first of them is the one that not all commands take. */
 static const struct cli_opt common[] = {
         {'s', "store", "STORE",
          "the store: local:DEV[,DEV...] or pst://HOST[:PORT] (default: $PENSTOCK_STORE)"},
@@ -47,7 +48,32 @@ static const char devices_help[] =
         "\n"
         "The schemes and their options:\n";
 
-static void print_opt(FILE *out, const struct cli_opt *o)
+/* The command's own letter hides that of a common option. */
+static struct cli_opt common_opt(const struct cli_command *c, struct cli_opt o)
+{
+	for (unsigned n = 0; c && c->opts && c->opts[n].name; n++)
+		if (c->opts[n].letter == o.letter)
+			o.letter = 0;
+	return o;
+}
+
+void cli_each_option(const struct cli_command *c, void (*each)(const struct cli_opt *o, void *arg),
+                     void *arg)
+{
+	for (unsigned i = 0; c && c->opts && c->opts[i].name; i++)
+		each(&c->opts[i], arg);
+	if (c && c->flags & CLI_JSON)
+		each(&opt_json, arg);
+	if (c && c->flags & CLI_PROGRESS)
+		each(&opt_progress, arg);
+	for (unsigned i = c && c->flags & CLI_NO_STORE ? 1 : 0; common[i].name; i++) {
+		struct cli_opt o = common_opt(c, common[i]);
+
+		each(&o, arg);
+	}
+}
+
+static void print_opt(const struct cli_opt *o, void *out)
 {
 	char left[64];
 
@@ -64,8 +90,7 @@ void cli_help(FILE *out)
 	for (unsigned i = 0; cli_commands[i]; i++)
 		fprintf(out, "  %-10s %s\n", cli_commands[i]->name, cli_commands[i]->summary);
 	fprintf(out, "\nOptions for all commands:\n");
-	for (unsigned i = 0; common[i].name; i++)
-		print_opt(out, &common[i]);
+	cli_each_option(NULL, print_opt, out);
 	fprintf(out,
 	        "\nExit status: 0, 1 when something failed, 2 when the command line was wrong.\n"
 	        "\n"
@@ -91,21 +116,7 @@ void cli_help_command(const struct cli_command *c, FILE *out)
 		        c->flags & CLI_NO_STORE ? "" : "[-s STORE] ", c->name, "", (int)len, line);
 	}
 	fprintf(out, "\n%s.\n\n%s\nOptions:\n", c->summary, c->help);
-	for (unsigned i = 0; c->opts && c->opts[i].name; i++)
-		print_opt(out, &c->opts[i]);
-	if (c->flags & CLI_JSON)
-		print_opt(out, &opt_json);
-	if (c->flags & CLI_PROGRESS)
-		print_opt(out, &opt_progress);
-	for (unsigned i = 0; common[i].name; i++) {
-		struct cli_opt o = common[i];
-
-		for (unsigned n = 0; c->opts && c->opts[n].name; n++)
-			if (c->opts[n].letter == o.letter)
-				o.letter = 0; /* the command's own */
-		if (i > 0 || !(c->flags & CLI_NO_STORE))
-			print_opt(out, &o);
-	}
+	cli_each_option(c, print_opt, out);
 }
 
 static void help_devices(void)
@@ -115,19 +126,19 @@ static void help_devices(void)
 		printf("\n%s:\n%s", d->scheme, d->help);
 }
 
+static void table_opt(const struct cli_opt *o, void *arg)
+{
+	printf("--%s ", o->name);
+}
+
 static void table_line(const struct cli_command *c)
 {
 	printf("%s\t%s\t", c->name, c->words ? c->words : "");
-	for (unsigned n = 0; c->opts && c->opts[n].name; n++)
-		printf("--%s ", c->opts[n].name);
-	if (c->flags & CLI_JSON)
-		printf("--json ");
-	if (c->flags & CLI_PROGRESS)
-		printf("--progress ");
-	printf("%s--quiet --verbose --help\n", c->flags & CLI_NO_STORE ? "" : "--store ");
+	cli_each_option(c, table_opt, NULL);
+	putchar('\n');
 }
 
-/* For the completion script: one line per command: name, verbs, options. */
+/* For those who check that nothing was forgotten: one line per command: name, verbs, options. */
 static void help_table(void)
 {
 	for (unsigned i = 0; cli_commands[i]; i++)
@@ -161,6 +172,10 @@ static int run_help(struct cli *cli, int argc, char **argv)
 	}
 	if (argc == 3 && strcmp(argv[1], "--man") == 0 && cli_command_find(argv[2])) {
 		cli_help_man(cli_command_find(argv[2]));
+		return CLI_OK;
+	}
+	if (strcmp(argv[1], "--complete") == 0) {
+		cli_complete(argc - 2, argv + 2);
 		return CLI_OK;
 	}
 	if (argc == 3 && strcmp(argv[1], "nvme") == 0 && nvme_verb_find(argv[2])) {

@@ -202,9 +202,14 @@ int cli_operands(struct cli *cli, int argc, char **argv, int min, int max)
 
 int cli_size(struct cli *cli, const char *option, const char *value, uint64_t *ret_bytes)
 {
-	if (parse_size(value, ret_bytes) == 0)
+	int rc = parse_size(value, ret_bytes);
+
+	if (rc == 0)
 		return 0;
-	cli_usage(cli, "--%s %s: not a size (such as 4k, 512m, 20g)", option, value);
+	if (rc == -ERANGE)
+		cli_usage(cli, "--%s %s: not a size below 16 EiB", option, value);
+	else
+		cli_usage(cli, "--%s %s: not a size (such as 4k, 512m, 20g)", option, value);
 	return -1;
 }
 

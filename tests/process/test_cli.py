@@ -313,6 +313,8 @@ def test_format_refuses():
         nothing_made("fault:disk.img", say="dos")
         nothing_made("new.pst", "text.img", "--size", "16m", say="text.img")
         nothing_made("small.pst", "--size", "1m", say="at least")
+        nothing_made("new.pst", "--size", "15e", say="at most 64 PiB")
+        nothing_made("new.pst", "--size", "16e", say="not a size below 16 EiB", status=2)
         nothing_made("new.pst", "--size", "64m", "--journal", "63m", say="journal")
         nothing_made("new.pst", "--size", "64m", "--shards", "1000", say="shards")
         nothing_made("new.pst", "--size", "64m", "--label", "l" * 64, say="label")
@@ -382,6 +384,21 @@ def test_containers():
         s.fails("snapshot", "destroy", "a@one")
         s.ok("container", "destroy", "a")
         assert [c["name"] for c in s.json("container", "list")] == ["b"]
+
+
+def test_files_among_objects():
+    """A container of objects has no files: what would make one says so, and makes nothing."""
+    with Store(container=None) as s:
+        s.ok("container", "create", "o", "--layout", "object")
+        s.ok("kv", "put", "o:7", "key", "value")
+        write(s.dir / "f", b"data")
+        for args in (["put", "f", "o:/f"], ["put", "f", "o:/"], ["put", "-r", "f", "o:/d"], ["mkdir", "o:/d"],
+                     ["mkdir", "-p", "o:/d/e"], ["ln", "-s", "x", "o:/l"]):
+            s.fails(*args, say="the layout of container o is object")
+        assert s.ok("ls", "o:/") == ""
+        s.fails("rm", "o:/f")
+        s.fails("get", "o:/f", "g", say="o:/f")
+        assert s.json("container", "show", "o")["used_objects"] == 1
 
 
 def test_keys():
@@ -1210,7 +1227,14 @@ def test_status_and_scrub():
         assert "opened 1 time, 1 shard\n" in s.run("-s", "local:mem:64m", "status", store=False).out
         st = s.json("status")
         assert st["used_bytes"] >= 1_000_000 and st["containers"] == 1 and not st["stopped"], st
-        assert len(st["devices"]) == 1 and st["index_bytes"] > 0, st
+        assert len(st["devices"]) == 1 and st["index_bytes"] > st["index_spare_bytes"] > 0, st
+        # Spare pages are not the objects', and few objects say nothing of what one takes.
+        assert "spare" in s.ok("status") and "per object" not in s.ok("status")
+        for i in range(1100):
+            write(s.dir / "few" / ("file-%04d" % i), b"x")
+        s.ok("put", "-r", "few", "t:/")
+        each = float(s.ok("status").split(" bytes per object")[0].split()[-1])
+        assert 16 < each < 512, each
         assert s.json("status")["epoch"] > 0
         assert s.json("scrub")["errors"] == 0
         assert "0 errors" in s.ok("scrub", "--rate", "100m")
