@@ -130,11 +130,9 @@ static int room_wait(struct pipe *p, uint32_t need)
 	return -EAGAIN;
 }
 
-/* There may be too little room, or no credit: looks closely. */
-static __attribute__((noinline)) int send_check(struct pipe *p, const struct iovec *iov,
-                                                unsigned count)
+/* Not just so: why, or that the peer has made room meanwhile. */
+static __attribute__((noinline)) int send_check(struct pipe *p, uint64_t len)
 {
-	uint64_t len = iov_sum(iov, count);
 	uint32_t need;
 
 	if (p->state != PIPE_UP)
@@ -148,33 +146,29 @@ static __attribute__((noinline)) int send_check(struct pipe *p, const struct iov
 static int pipe_send(struct chan *c, const struct iovec *iov, unsigned count)
 {
 	struct pipe *p = container_of(c, struct pipe, c);
-	const struct iovec *end = iov + count;
-	uint32_t need;
-	uint8_t *at, *to, *limit;
-	size_t len;
+	const struct iovec *end = iov + count, *i;
+	uint64_t len = 0, need;
+	uint8_t *at;
 
 	loop_assert(c->loop);
-	if (unlikely(p->room < p->need_max || !p->credits || p->state != PIPE_UP)) {
-		int rc = send_check(p, iov, count);
+	for (i = iov; i != end; i++)
+		len += i->iov_len;
+	need = PIPE_HEAD + ALIGN_UP(len, 8);
+	if (unlikely(p->room < need || !p->credits || len > c->msg_max || p->state != PIPE_UP)) {
+		int rc = send_check(p, len);
 
 		if (rc < 0)
 			return rc;
 	}
 	at = p->out.ring + (p->tail & (p->out.ring_bytes - 1));
-	to = at + PIPE_HEAD;
-	limit = to + c->msg_max;
-	/* What is copied is not there before the tail says so: too much can still be refused. */
-	for (; iov != end; iov++) {
-		if (unlikely(iov->iov_len > (size_t)(limit - to)))
-			return -EMSGSIZE;
-		memcpy(to, iov->iov_base, iov->iov_len);
-		to += iov->iov_len;
-	}
-	len = (size_t)(to - at) - PIPE_HEAD;
-	need = PIPE_HEAD + (uint32_t)ALIGN_UP(len, 8);
 	*(uint64_t *)(void *)at = len;
+	at += PIPE_HEAD;
+	for (i = iov; i != end; i++) {
+		memcpy(at, i->iov_base, i->iov_len);
+		at += i->iov_len;
+	}
 	p->tail += need;
-	p->room -= need;
+	p->room -= (uint32_t)need;
 	p->credits--;
 	p->sent++;
 	c->count.msgs_out++;
@@ -356,10 +350,11 @@ static int pipe_poll(struct pipe *p)
 		bell_ring(p);
 	if (unlikely(p->state == PIPE_CLOSING))
 		return closing_poll(p);
-	if (likely(p->state == PIPE_UP && !p->status))
-		count += pipe_receive(p);
+	/* What was begun since the last turn has ended, and comes before what the peer says then. */
 	if (!list_empty(&p->finished))
 		count += pipe_xfers_finish(p);
+	if (likely(p->state == PIPE_UP && !p->status))
+		count += pipe_receive(p);
 	if (unlikely(p->want_room || p->want_place) && p->state == PIPE_UP && !p->status)
 		count += ready_check(p);
 	if (unlikely(!list_empty(&p->closing)))

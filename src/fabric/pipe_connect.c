@@ -159,7 +159,6 @@ static int agree(struct pipe *p, const struct pipe_frame *f)
 	p->credits = p->credits_max = credits;
 	p->room = p->out.ring_bytes;
 	p->c.inline_max = MIN(PIPE_INLINE_MAX, p->c.msg_max - p->c.msg_max / 8);
-	p->need_max = PIPE_HEAD + (uint32_t)ALIGN_UP(p->c.msg_max, 8);
 	p->windows_max = MIN(p->opts.windows_max, p->out.windows);
 	p->lists_free = p->out.lists ? (uint32_t)((1ull << p->out.lists) - 1) : 0;
 	p->copy = mem_alloc_aligned(64, ALIGN_UP(p->c.msg_max, 64));

@@ -140,9 +140,8 @@ struct pipe {
 	/* sending */
 	struct pipe_map out; /* the peer's inbox */
 	uint64_t tail;
-	uint32_t room;     /* bytes known to be free */
-	uint32_t need_max; /* of the longest message */
-	uint32_t credits;  /* messages */
+	uint32_t room;    /* bytes known to be free */
+	uint32_t credits; /* messages */
 	uint32_t credits_max, sent;
 	uint32_t need; /* bytes that ready() waits for, with want_room */
 	bool want_room;

@@ -211,19 +211,6 @@ static bool parse_bool(const char *text, bool *ret_b)
 	return false;
 }
 
-bool server_log_level(const char *text, enum pst_log_level *ret_level)
-{
-	static const char *const names[] = {"error", "warning", "info", "debug"};
-
-	for (unsigned i = 0; i < ARRAY_LEN(names); i++) {
-		if (!strcmp(text, names[i])) {
-			*ret_level = (enum pst_log_level)i;
-			return true;
-		}
-	}
-	return false;
-}
-
 /* Its form alone: which cores there are is for the machine to say on which it runs. */
 static bool is_core_list(const char *text)
 {

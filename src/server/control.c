@@ -8,6 +8,7 @@
 
 #include "front/grpc/grpc.h"
 #include "server/server.h"
+#include "wire/msg.h"
 #include "wire/place.h"
 
 #define PORT_MAX 65535
@@ -22,8 +23,8 @@ static const struct server_door *data_door(const struct server *s)
 }
 
 /*
- * The port after the data plane's (on this host's own address, where the data plane is sealed), or any where the kernel chose that one, too (the next may be
- * somebody else's). No tcp there, none here: buf is "".
+ * The port after the data plane's (on this host's own address, where the data plane is sealed), or any
+ * where the kernel chose that one, too (the next may be somebody else's). No tcp there, none here: buf is "".
  */
 static int beside(const struct server *s, const struct server_opts *o, char *buf, size_t len,
                   struct pst_err *err)
@@ -68,20 +69,58 @@ static int address(const struct server *s, const struct server_opts *o, char *bu
 	return rc;
 }
 
-/* What clients are told of the data plane. */
-static void endpoints(const struct server *s, struct grpc_front_opts *g)
+/* The port that stands in a store's name, which has one for all channels. */
+static uint16_t name_port(const struct server_door *d)
 {
-	for (unsigned i = 0; i < s->door_count && g->endpoints < GRPC_FRONT_ENDPOINTS_MAX; i++) {
-		unsigned k = g->endpoints++;
+	char host[256], port[16];
+	unsigned long number;
 
-		(void)snprintf(g->endpoint[k].channel, sizeof(g->endpoint[k].channel), "%s%s",
-		               s->door[i].provider,
-		               s->door[i].tls      ? "+tls"
-		               : s->door[i].sealed ? "+sealed"
-		                                   : "");
-		(void)snprintf(g->endpoint[k].address, sizeof(g->endpoint[k].address), "%s",
-		               s->door[i].addr);
-	}
+	if (!strcmp(d->provider, "pipe") ||
+	    wire_place_split(d->addr, host, sizeof(host), port, sizeof(port)) < 0)
+		return 0;
+	number = strtoul(port, NULL, 10);
+	return (uint16_t)(strcmp(d->provider, "ofi") ? number : number - WIRE_PLACE_OFI);
+}
+
+/* What follows the port in that name. */
+static void name_options(const struct server *s, const struct server_door *d, char *buf, size_t len)
+{
+	const char *how = d->tls ? "&tls=yes" : d->sealed ? "&seal=required" : "";
+
+	buf[0] = 0;
+	if (!strcmp(d->provider, "pipe") && !strpbrk(d->addr, "?&"))
+		(void)snprintf(buf, len, "channel=pipe&socket=%s", d->addr);
+	else if (!strcmp(d->provider, "pipe"))
+		return; /* a path that no store's name can have in it */
+	else if (!strcmp(d->provider, "ofi"))
+		(void)snprintf(buf, len, "channel=ofi:%s%s", s->ofi, how);
+	else
+		(void)snprintf(buf, len, "channel=%s%s", d->provider, how);
+}
+
+static void endpoint(const struct server *s, const struct server_opts *o,
+                     const struct server_door *d, struct grpc_endpoint *e)
+{
+	(void)snprintf(e->channel, sizeof(e->channel), "%s%s", d->provider, server_door_cover(d));
+	(void)snprintf(e->address, sizeof(e->address), "%s", d->addr);
+	if (!strcmp(d->provider, "ofi"))
+		(void)snprintf(e->provider, sizeof(e->provider), "%s", s->ofi);
+	name_options(s, d, e->options, sizeof(e->options));
+	e->port = name_port(d);
+	e->tls = d->tls;
+	e->client_cert = d->tls && o->tls_ca;
+	e->seal_required = d->sealed;
+	e->seal_taken = s->seal != SEAL_OFF;
+	e->version = WIRE_VERSION;
+	e->version_min = WIRE_VERSION_MIN;
+}
+
+/* What clients are told of the data plane. */
+static void endpoints(const struct server *s, const struct server_opts *o,
+                      struct grpc_front_opts *g)
+{
+	for (unsigned i = 0; i < s->door_count && g->endpoints < GRPC_FRONT_ENDPOINTS_MAX; i++)
+		endpoint(s, o, &s->door[i], &g->endpoint[g->endpoints++]);
 }
 
 static void announce(struct server *s, const char *addr, bool tls)
@@ -111,7 +150,7 @@ int server_control_open(struct server *s, const struct server_opts *o, struct ps
 		               s->socket);
 	g.listen = s->control_addr;
 	g.unix_path = s->control_socket;
-	endpoints(s, &g);
+	endpoints(s, o, &g);
 	rc = grpc_front_start(&s->control, &g, s->loop, s->table, err);
 	if (rc < 0)
 		return rc;

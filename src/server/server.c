@@ -314,6 +314,11 @@ int server_open(struct server *s, struct loop *loop, const struct server_opts *o
 	return rc;
 }
 
+const char *server_door_cover(const struct server_door *d)
+{
+	return d->tls ? "+tls" : d->sealed ? "+sealed" : "";
+}
+
 const char *server_metrics_addr(const struct server *s)
 {
 	return metrics_addr(s->metrics);

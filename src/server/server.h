@@ -90,6 +90,8 @@ struct server {
 	char control_addr[300], control_socket[WIRE_PLACE_MAX];
 };
 
+/* What goes behind its provider for people: "+tls", "+sealed" or "". */
+const char *server_door_cover(const struct server_door *d);
 /* "error", "warning", "info", "debug". */
 bool server_log_level(const char *text, enum pst_log_level *ret_level);
 /* From here on log lines go to the standard error output, as a journal or a person reads them. */

@@ -148,9 +148,9 @@ struct grant {
 
 static int cap_ok(const struct session_table *t, const struct cap *c)
 {
-	return SESSION_PLANTED(t, SESSION_PLANT_SERVE_REVOKED)
-	               ? 0
-	               : cap_good(c, loop_real_now(t->loop));
+	if (SESSION_PLANTED(t, SESSION_PLANT_SERVE_REVOKED))
+		return 0;
+	return cap_good(c, c->info.expiry_ns ? loop_real_now(t->loop) : 0);
 }
 
 static int grant_by_handle(struct session_conn *c, const struct session_req *r, struct grant *g)
@@ -421,7 +421,6 @@ static bool known(struct session_conn *c, struct session_req *r)
 	    !(c->last_rights & RIGHT_READ) || cap->info.root_ino ||
 	    op->cont == c->table->sys_cont || cap_ok(c->table, cap))
 		return false;
-	r->probe = false;
 	r->cap = cap;
 	r->rights = c->last_rights;
 	op->tenant = cap->info.tenant;
@@ -440,7 +439,8 @@ static uint64_t bytes_of(const struct pst_op *op)
 	return n + op->val_cap;
 }
 
-static int check_limits(struct session *s, struct session_req *r)
+static inline __attribute__((always_inline)) int check_limits(struct session *s,
+                                                              struct session_req *r)
 {
 	const struct qos *q = &s->table->opts.session;
 	const struct tenant *n = s->tenant;
@@ -490,33 +490,15 @@ static int refuse(struct session_conn *c, struct session_req *r, int err)
 	return err;
 }
 
-static void enter(struct session *s, struct session_conn *c, struct session_req *r)
+static inline __attribute__((always_inline)) void enter(struct session *s, struct session_conn *c,
+                                                        struct session_req *r)
 {
 	r->session = s;
 	r->conn = c;
 	list_push(&s->reqs, &r->link);
-	list_push(&r->cap->reqs, &r->by_cap);
+	r->cap->reqs++;
 	s->running_bytes += r->bytes;
 	s->tenant->running_bytes += r->bytes;
-	/* What is being closed is not held from now on: two closes at a time are not two, since the
-	 * store would count the second one against somebody else. Its place is kept. */
-	if (unlikely(r->closes))
-		held_del(s, r->op.cont, r->op.ino);
-	if (unlikely(r->holds || r->closes))
-		s->opens_coming++;
-}
-
-void req_leave(struct session_req *r)
-{
-	struct session *s = r->session;
-
-	list_del(&r->link);
-	list_del(&r->by_cap);
-	s->running_bytes -= r->bytes;
-	s->tenant->running_bytes -= r->bytes;
-	if (unlikely(r->holds || r->closes))
-		s->opens_coming--;
-	r->state = REQ_NONE;
 }
 
 static bool list_filter(struct pst_op *op, const struct pst_entry *e)
@@ -526,19 +508,12 @@ static bool list_filter(struct pst_op *op, const struct pst_entry *e)
 	return !session_sees(r->session, (uint32_t)e->id) || r->entry(op, e);
 }
 
-int session_admit(struct session_conn *c, struct session_req *r)
+/* Out of line: what it needs would be saved and restored by every read. */
+static __attribute__((noinline)) int admit_any(struct session *s, struct session_conn *c,
+                                               struct session_req *r)
 {
-	struct session *s = c->session;
-	int err;
+	int err = authorize(c, r);
 
-	pst_assert(r->state == REQ_NONE);
-	if (unlikely(!s))
-		return -ECONNABORTED;
-	s->last_ns = loop_now(c->table->loop);
-	r->submitted = r->stopped = r->answered = r->slotted = false;
-	r->holds = r->closes = r->mutates = r->watching = false;
-	r->cap = NULL;
-	err = likely(known(c, r)) ? 0 : authorize(c, r);
 	if (likely(!err))
 		err = check_limits(s, r);
 	if (likely(!err) && unlikely(r->op.opcode >= PST_OP_CREATE))
@@ -556,11 +531,39 @@ int session_admit(struct session_conn *c, struct session_req *r)
 	}
 	pst_assert(r->cap);
 	enter(s, c, r);
+	/* What is being closed is not held from now on: two closes at a time are not two, since the
+	 * store would count the second one against somebody else. Its place is kept. */
+	if (unlikely(r->closes))
+		held_del(s, r->op.cont, r->op.ino);
+	if (unlikely(r->holds || r->closes))
+		s->opens_coming++;
 	if (unlikely(r->op.opcode == PST_OP_CONT_LIST)) {
 		r->entry = r->op.entry;
 		r->op.entry = list_filter;
 	}
 	return run_enter(s, r, err == -EINPROGRESS);
+}
+
+int session_admit(struct session_conn *c, struct session_req *r)
+{
+	struct session *s = c->session;
+	int err;
+
+	pst_assert(r->state == REQ_NONE);
+	if (unlikely(!s))
+		return -ECONNABORTED;
+	s->last_ns = loop_now(c->table->loop);
+	r->mutates = r->submitted = r->stopped = r->probe = r->answered = r->slotted = false;
+	r->holds = r->closes = r->watching = false;
+	r->cap = NULL;
+	if (unlikely(!known(c, r)))
+		return admit_any(s, c, r);
+	r->op.token.session = 0; /* it changes nothing */
+	err = check_limits(s, r);
+	if (unlikely(err))
+		return refuse(c, r, err);
+	enter(s, c, r);
+	return run_enter(s, r, false);
 }
 
 void session_skip(struct session_conn *c, const struct pst_token *token)
@@ -576,6 +579,9 @@ void req_held(struct session_req *r, int status)
 	struct session *s = r->session;
 	const struct pst_op *op = &r->op;
 
+	if (!r->holds && !r->closes)
+		return;
+	s->opens_coming--; /* its place is there for what follows */
 	if (r->closes && status && status != -EBADF && !held_find(s, op->cont, op->ino))
 		held_add(s, op->cont, op->ino);
 	if (!r->holds || status)
@@ -592,48 +598,44 @@ void req_held(struct session_req *r, int status)
 static void count(struct session *s, const struct session_req *r, int status)
 {
 	const struct pst_op *op = &r->op;
-	bool writes = op->opcode == PST_OP_WRITE || op->opcode == PST_OP_FILE_WRITE ||
-	              op->opcode == PST_OP_CREATE;
-	uint64_t in = writes ? op->len : op->opcode == PST_OP_BATCH ? r->bytes : 0;
-	uint64_t out =
-	        op->opcode == PST_OP_READ || op->opcode == PST_OP_FILE_READ ? op->ret_len : 0;
 
-	s->ops++;
-	s->tenant->ops++;
-	s->table->fig.ops++;
-	if (unlikely(status)) {
-		s->errors++;
-		s->tenant->errors++;
-		s->table->fig.errors++;
-		return;
-	}
-	s->bytes_in += in;
-	s->tenant->bytes_in += in;
-	s->bytes_out += out;
-	s->tenant->bytes_out += out;
+	s->count.ops++;
+	if (unlikely(status))
+		s->count.errors++;
+	else if (op->opcode == PST_OP_READ || op->opcode == PST_OP_FILE_READ)
+		s->count.bytes_out += op->ret_len;
+	else if (op->opcode == PST_OP_WRITE || op->opcode == PST_OP_FILE_WRITE ||
+	         op->opcode == PST_OP_CREATE)
+		s->count.bytes_in += op->len;
+	else if (op->opcode == PST_OP_BATCH)
+		s->count.bytes_in += r->bytes;
+}
+
+/* What a read has nothing to do with. Out of line, as its admission. */
+static __attribute__((noinline)) void settle(struct session *s, struct session_req *r)
+{
+	if (r->op.opcode == PST_OP_CONT_LIST)
+		r->op.entry = r->entry;
+	req_held(r, r->submitted ? r->op.status : -ECANCELED);
+	if (r->mutates && r->submitted && !r->op.status && !r->answered && !r->probe)
+		watch_changed(s->table, &r->op);
 }
 
 int session_end(struct session_req *r)
 {
+	bool reads = r->op.opcode == PST_OP_READ; /* no slot, and nothing for settle() */
 	struct session *s = r->session;
-	struct cap *cap = r->cap;
 	int status = r->stopped ? r->stop_status : r->op.status;
 
 	pst_assert(r->state == REQ_RUNNING);
-	if (unlikely(r->op.opcode == PST_OP_CONT_LIST))
-		r->op.entry = r->entry;
-	if (unlikely(r->holds || r->closes))
-		req_held(r, r->submitted ? r->op.status : -ECANCELED);
 	count(s, r, status);
-	if (r->mutates && r->submitted && !r->op.status && !r->answered && !r->probe)
-		watch_changed(s->table, &r->op);
+	if (!reads)
+		settle(s, r);
 	req_leave(r);
-	if (likely(!r->watching))
+	if (likely(reads || !r->watching))
 		run_leave(s, r);
-	if (r->slotted)
+	if (!reads && r->slotted)
 		slot_end(s, r, r->submitted ? r->op.status : -ECANCELED);
-	cap_idle(cap);
-	r->cap = NULL;
 	if (unlikely(s->ending))
 		session_maybe_gone(s);
 	return status;

@@ -77,26 +77,29 @@ int cap_token(struct session_table *t, uint64_t id, uint32_t rights, char ret_te
 	b.cap = le32_make((uint32_t)id);
 	b.cap_epoch = le32_make(c->info.epoch);
 	err = mac_16(t, c->key, &b, TOKEN_MACED, b.mac);
-	if (err)
-		return err;
-	memcpy(ret_text, TOKEN_HEAD, TOKEN_HEAD_LEN + 1);
-	encode((const uint8_t *)&b, sizeof(b), ret_text + TOKEN_HEAD_LEN);
-	return 0;
+	if (!err) {
+		memcpy(ret_text, TOKEN_HEAD, TOKEN_HEAD_LEN + 1);
+		encode((const uint8_t *)&b, sizeof(b), ret_text + TOKEN_HEAD_LEN);
+	}
+	OPENSSL_cleanse(&b, sizeof(b));
+	return err;
 }
 
 int cap_token_bytes(const char *text, size_t len,
                     uint8_t ret_bytes[TOKEN_HEAD_BYTES + TOKEN_SECRET_BYTES])
 {
 	uint8_t bytes[TOKEN_HEAD_BYTES + TOKEN_SECRET_BYTES];
+	int err = -EBADF;
 
 	_Static_assert(sizeof(bytes) == sizeof(struct token_bytes),
 	               "head and secret are all of it");
 	_Static_assert(TOKEN_HEAD_BYTES == TOKEN_MACED, "the secret is the MAC");
-	if (len != TOKEN_HEAD_LEN + TOKEN_BODY_LEN || memcmp(text, TOKEN_HEAD, TOKEN_HEAD_LEN) ||
-	    decode(text + TOKEN_HEAD_LEN, TOKEN_BODY_LEN, bytes, sizeof(bytes)))
-		return -EBADF;
-	memcpy(ret_bytes, bytes, sizeof(bytes));
-	return 0;
+	if (len == TOKEN_HEAD_LEN + TOKEN_BODY_LEN && !memcmp(text, TOKEN_HEAD, TOKEN_HEAD_LEN))
+		err = decode(text + TOKEN_HEAD_LEN, TOKEN_BODY_LEN, bytes, sizeof(bytes));
+	if (!err)
+		memcpy(ret_bytes, bytes, sizeof(bytes));
+	OPENSSL_cleanse(bytes, sizeof(bytes));
+	return err;
 }
 
 static bool head_ok(const struct session_table *t, const struct token_bytes *b)
@@ -107,32 +110,42 @@ static bool head_ok(const struct session_table *t, const struct token_bytes *b)
 	       !memcmp(b->store, t->uuid, sizeof(b->store));
 }
 
+/* 0, or what is wrong with the token, whose head is good. */
+static int token_check(struct session_table *t, const struct token_bytes *b, const struct cap *c)
+{
+	uint8_t mac[16];
+	int err = mac_16(t, c->key, b, TOKEN_MACED, mac);
+
+	if (!err && CRYPTO_memcmp(mac, b->mac, sizeof(mac)))
+		err = -EBADF;
+	OPENSSL_cleanse(mac, sizeof(mac));
+	if (err)
+		return err;
+	if (le32_get(b->cap_epoch) != c->info.epoch)
+		return -EKEYREVOKED;
+	return cap_good(c, loop_real_now(t->loop));
+}
+
 static int token_open(struct session_table *t, const char *text, size_t len, struct cap **ret_cap,
                       uint32_t *ret_rights)
 {
 	struct token_bytes b;
-	struct cap *c;
-	uint8_t mac[16];
-	int err;
+	struct cap *c = NULL;
+	int err = cap_token_bytes(text, len, (uint8_t *)&b);
 
-	if (cap_token_bytes(text, len, (uint8_t *)&b) || !head_ok(t, &b))
-		return -EBADF;
-	c = cap_find(t, le32_get(b.cap));
-	if (!c || c->info.id == OWNER_CAP) /* it may have been: its key is gone, nobody can tell */
-		return -EKEYREVOKED;
-	err = mac_16(t, c->key, &b, TOKEN_MACED, mac);
-	if (err)
-		return err;
-	if (CRYPTO_memcmp(mac, b.mac, sizeof(mac)))
-		return -EBADF;
-	if (le32_get(b.cap_epoch) != c->info.epoch)
-		return -EKEYREVOKED;
-	err = cap_good(c, loop_real_now(t->loop));
-	if (err)
-		return err;
-	*ret_cap = c;
-	*ret_rights = le16_get(b.rights) & c->info.rights;
-	return 0;
+	if (!err && !head_ok(t, &b))
+		err = -EBADF;
+	if (!err) {
+		c = cap_find(t, le32_get(b.cap));
+		/* It may have been: its key is gone, nobody can tell. */
+		err = c && c->info.id != OWNER_CAP ? token_check(t, &b, c) : -EKEYREVOKED;
+	}
+	if (!err) {
+		*ret_cap = c;
+		*ret_rights = le16_get(b.rights) & c->info.rights;
+	}
+	OPENSSL_cleanse(&b, sizeof(b));
+	return err;
 }
 
 /* --- identities --- */
@@ -198,11 +211,6 @@ void session_token_forged(struct session_table *t, const uint8_t head[TOKEN_HEAD
 
 	memcpy(&b, head, TOKEN_HEAD_BYTES);
 	tell_token(t, &b, -EBADF);
-}
-
-int session_random(struct session_table *t, void *buf, size_t len)
-{
-	return sys_random(t, buf, len);
 }
 
 /* One session, one tenant. */

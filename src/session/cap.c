@@ -41,16 +41,16 @@ struct cap *cap_find(const struct session_table *t, uint64_t id)
 /* Room for one more, beside those whose records are on their way. */
 static int cap_reserve(struct session_table *t)
 {
-	uint32_t cap = t->cap_cap ? 2 * t->cap_cap : 16;
+	uint32_t room = t->cap_room ? 2 * t->cap_room : 16;
 	struct cap **more;
 
-	if (t->cap_count + t->caps_coming < t->cap_cap)
+	if (t->cap_count + t->caps_coming < t->cap_room)
 		return 0;
-	more = mem_realloc(t->cap, cap * sizeof(struct cap *));
+	more = mem_realloc(t->cap, room * sizeof(struct cap *));
 	if (!more)
 		return -ENOMEM;
 	t->cap = more;
-	t->cap_cap = cap;
+	t->cap_room = room;
 	return 0;
 }
 
@@ -74,7 +74,6 @@ static struct cap *cap_new(const struct cap_info *info)
 	if (!c)
 		return NULL;
 	c->info = *info;
-	list_init(&c->reqs);
 	bucket_set(&c->bucket, info->bytes_per_s, info->ops_per_s);
 	return c;
 }
@@ -276,7 +275,7 @@ static int grant_write(struct cap_op *o)
 	if (!err && t->next_cap >= UINT32_MAX)
 		err = -EOVERFLOW;
 	if (!err)
-		err = sys_random(t, c->key, sizeof(c->key));
+		err = session_random(t, c->key, sizeof(c->key));
 	if (!err) {
 		w = sys_new(t, PST_OP_BATCH, granted, o);
 		err = w ? 0 : -ENOMEM;
@@ -460,7 +459,7 @@ static void revoke_end(struct cap *c)
 {
 	struct cap_op *o = c->revoker;
 
-	if (!o || !c->deleted || !list_empty(&c->reqs))
+	if (!o || !c->deleted || c->reqs)
 		return;
 	c->revoker = NULL;
 	list_del(&o->link);
@@ -470,12 +469,6 @@ static void revoke_end(struct cap *c)
 	if (!o->status && !SESSION_PLANTED(o->table, SESSION_PLANT_SERVE_REVOKED))
 		cap_drop(o->table, c);
 	o->done(o, o->status);
-}
-
-void cap_idle(struct cap *c)
-{
-	if (unlikely(c->revoker))
-		table_wake(c->revoker->table);
 }
 
 /* From the poller: the end of a request is no place to drop its capability. */
@@ -510,7 +503,7 @@ int cap_revoke(struct session_table *t, struct cap_op *o)
 	o->cap->revoked = true;
 	o->cap->revoker = o;
 	if (!SESSION_PLANTED(t, SESSION_PLANT_SERVE_REVOKED))
-		reqs_stop_cap(o->cap, -EKEYREVOKED);
+		reqs_stop_cap(t, o->cap, -EKEYREVOKED);
 	sys_del(w, 'C', o->cap->info.id, 8);
 	sys_go(w);
 	return 0;
@@ -552,6 +545,7 @@ static void rotated(struct sys_op *w, int status)
 		t->key[0] = fresh;
 		handle_caches_drop(t, NULL);
 	}
+	OPENSSL_cleanse(&fresh, sizeof(fresh));
 	tell(o, AUDIT_KEY_ROTATE, status);
 	o->done(o, status);
 }
@@ -559,16 +553,17 @@ static void rotated(struct sys_op *w, int status)
 int session_key_rotate(struct session_table *t, struct cap_op *o)
 {
 	struct key_rec r = {.ctime_ns = le64_make(loop_real_now(t->loop))};
-	int err = sys_random(t, r.key, sizeof(r.key));
-	struct sys_op *w;
+	struct sys_op *w = NULL;
+	int err = -EOVERFLOW;
 
-	if (err)
-		return err;
-	if (t->key[0].number == UINT16_MAX)
-		return -EOVERFLOW;
-	w = sys_new(t, PST_OP_BATCH, rotated, o);
-	if (!w)
-		return -ENOMEM;
+	if (t->key[0].number < UINT16_MAX)
+		err = session_random(t, r.key, sizeof(r.key));
+	if (!err)
+		w = sys_new(t, PST_OP_BATCH, rotated, o);
+	if (!w) {
+		OPENSSL_cleanse(&r, sizeof(r));
+		return err ? err : -ENOMEM;
+	}
 	o->table = t;
 	sys_put(w, 'K', t->key[0].number + 1u, 2, &r, sizeof(r));
 	OPENSSL_cleanse(&r, sizeof(r));

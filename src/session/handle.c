@@ -55,6 +55,7 @@ int mac_16(struct session_table *t, const uint8_t key[32], const void *data, siz
 	    EVP_MAC_final(t->scratch, full, &n, sizeof(full)) != 1)
 		return -ENOMEM;
 	memcpy(ret_mac, full, 16);
+	OPENSSL_cleanse(full, sizeof(full)); /* of a token it is the secret */
 	return 0;
 }
 

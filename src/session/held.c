@@ -14,7 +14,7 @@
 
 static uint32_t place_of(const struct session *s, uint32_t cont, uint64_t ino)
 {
-	return (uint32_t)hash_u64(ino * 31 + cont) & (s->held_cap - 1);
+	return (uint32_t)hash_u64(ino * 31 + cont) & (s->held_room - 1);
 }
 
 /* Where it is, or the free place where it would be. */
@@ -23,7 +23,7 @@ static struct held_ino *held_at(const struct session *s, uint32_t cont, uint64_t
 	uint32_t i = place_of(s, cont, ino);
 
 	while (s->held[i].ino && (s->held[i].ino != ino || s->held[i].cont != cont))
-		i = (i + 1) & (s->held_cap - 1);
+		i = (i + 1) & (s->held_room - 1);
 	return &s->held[i];
 }
 
@@ -39,19 +39,19 @@ static void put(struct session *s, uint32_t cont, uint64_t ino)
 
 int held_reserve(struct session *s)
 {
-	uint32_t want = s->held_count + s->opens_coming + 1, old_cap = s->held_cap;
+	uint32_t want = s->held_count + s->opens_coming + 1, old_room = s->held_room;
 	struct held_ino *old = s->held, *bigger;
 
 	if (want > s->table->opts.opens_max)
 		return -ENFILE;
-	if (want * 2 <= s->held_cap)
+	if (want * 2 <= s->held_room)
 		return 0;
-	bigger = mem_calloc(old_cap ? old_cap * 2 : 16, sizeof(*bigger));
+	bigger = mem_calloc(old_room ? old_room * 2 : 16, sizeof(*bigger));
 	if (!bigger)
 		return -ENOMEM;
 	s->held = bigger;
-	s->held_cap = old_cap ? old_cap * 2 : 16;
-	for (uint32_t i = 0; i < old_cap; i++)
+	s->held_room = old_room ? old_room * 2 : 16;
+	for (uint32_t i = 0; i < old_room; i++)
 		if (old[i].ino)
 			put(s, old[i].cont, old[i].ino);
 	mem_free(old);
@@ -77,7 +77,7 @@ void held_del(struct session *s, uint32_t cont, uint64_t ino)
 	for (;;) {
 		struct held_ino moved;
 
-		i = (i + 1) & (s->held_cap - 1);
+		i = (i + 1) & (s->held_room - 1);
 		if (!s->held[i].ino)
 			return;
 		moved = s->held[i];
@@ -110,7 +110,7 @@ void held_let_go(struct session_table *t, uint32_t cont, uint64_t ino)
 
 void held_release_all(struct session *s)
 {
-	for (uint32_t i = 0; i < s->held_cap && s->held_count; i++)
+	for (uint32_t i = 0; i < s->held_room && s->held_count; i++)
 		if (s->held[i].ino) {
 			held_let_go(s->table, s->held[i].cont, s->held[i].ino);
 			s->held[i].ino = 0;

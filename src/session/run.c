@@ -17,39 +17,6 @@ static struct session_req *req_of(struct list *link)
 	return list_entry(link, struct session_req, item.link);
 }
 
-/* Nobody waits, and no rate is set anywhere on the way: sched_pass() in short. */
-static bool unlimited(const struct session *s, const struct session_req *r)
-{
-	return !s->table->sched.queued && !r->item.bucket && !bucket_limits(&s->flow.bucket) &&
-	       !bucket_limits(&s->tenant->flow.bucket);
-}
-
-static bool room(const struct session_table *t)
-{
-	return t->running < t->opts.running_max && t->running_bytes < t->opts.running_bytes;
-}
-
-static void start(struct session_req *r)
-{
-	struct session *s = r->session;
-
-	r->state = REQ_RUNNING;
-	s->running++;
-	s->tenant->running++;
-	s->table->running++;
-	s->table->running_bytes += r->bytes;
-}
-
-void run_leave(struct session *s, struct session_req *r)
-{
-	s->running--;
-	s->tenant->running--;
-	s->table->running--;
-	s->table->running_bytes -= r->bytes;
-	if (unlikely(s->table->sched.queued))
-		table_wake(s->table);
-}
-
 static void queue(struct session *s, struct session_req *r)
 {
 	r->state = REQ_QUEUED;
@@ -64,7 +31,7 @@ static bool throttled(const struct session *s, const struct session_req *r, uint
 	       bucket_ready(&s->flow.bucket) > now || bucket_ready(&s->tenant->flow.bucket) > now;
 }
 
-int run_enter(struct session *s, struct session_req *r, bool parked)
+int run_enter_limited(struct session *s, struct session_req *r, bool parked)
 {
 	struct session_table *t = s->table;
 
@@ -72,10 +39,9 @@ int run_enter(struct session *s, struct session_req *r, bool parked)
 	r->item.cost = r->bytes + COST_FIXED;
 	r->item.bucket = bucket_limits(&r->cap->bucket) ? &r->cap->bucket : NULL;
 	list_init(&r->item.link);
-	if (likely(!parked && room(t)) &&
-	    (likely(unlimited(s, r)) ||
-	     sched_pass(&t->sched, &s->flow, &r->item, loop_now(t->loop)))) {
-		start(r);
+	if (!parked && run_room(t) &&
+	    sched_pass(&t->sched, &s->flow, &r->item, loop_now(t->loop))) {
+		run_start(s, r);
 		return 0;
 	}
 	s->queued++;
@@ -104,18 +70,14 @@ void run_unpark(struct session_req *r)
 static void drop(struct session_req *r, int status)
 {
 	struct session *s = r->session;
-	struct cap *cap = r->cap;
 
 	if (!list_empty(&r->item.link))
 		sched_remove(&s->table->sched, &s->flow, &r->item);
 	unqueue(r);
 	if (r->slotted)
 		slot_forget(s, r);
-	if (r->closes)
-		req_held(r, status);
+	req_held(r, status);
 	req_leave(r);
-	cap_idle(cap);
-	r->cap = NULL;
 	r->go(r, status);
 	if (unlikely(s->ending))
 		session_maybe_gone(s);
@@ -164,15 +126,17 @@ again:
 		}
 }
 
-void reqs_stop_cap(struct cap *c, int status)
+void reqs_stop_cap(struct session_table *t, const struct cap *c, int status)
 {
 	struct session_req *r;
+	struct session *s;
 again:
-	list_for_each (r, &c->reqs, by_cap)
-		if (!r->stopped) {
-			req_stop(r, status);
-			goto again;
-		}
+	list_for_each (s, &t->every, every)
+		list_for_each (r, &s->reqs, link)
+			if (r->cap == c && !r->stopped) {
+				req_stop(r, status);
+				goto again;
+			}
 }
 
 /* --- the store --- */
@@ -265,7 +229,7 @@ static void begin(struct session_table *t, struct session_req *r)
 	unqueue(r);
 	n->queue_ns += waited;
 	n->queue_max_ns = MAX(n->queue_max_ns, waited);
-	start(r);
+	run_start(r->session, r);
 	r->go(r, 0);
 }
 
@@ -274,7 +238,7 @@ int run_poll(struct session_table *t)
 	int did = list_empty(&t->busy) ? 0 : offer_again(t);
 	uint64_t when = UINT64_MAX;
 
-	while (t->sched.queued && room(t)) {
+	while (t->sched.queued && run_room(t)) {
 		struct sched_item *it = sched_pop(&t->sched, loop_now(t->loop), &when);
 		struct session_req *r;
 

@@ -180,8 +180,10 @@ void session_free(struct session *s)
 	list_del(&s->every);
 	s->table->ending -= s->ending;
 	sched_flow_done(&s->table->sched, &s->flow);
-	if (s->tenant)
+	if (s->tenant) {
+		counts_tell(s);
 		s->tenant->sessions--;
+	}
 	s->table->session_count--;
 	mem_free(s->slot);
 	mem_free(s->held);
@@ -320,9 +322,9 @@ static int draw(struct session *s, struct session_open *o)
 	int err;
 
 	do {
-		err = sys_random(t, &s->number, sizeof(s->number));
+		err = session_random(t, &s->number, sizeof(s->number));
 	} while (!err && (!s->number || session_find(t, s->number)));
-	err = err ? err : sys_random(t, o->secret, sizeof(o->secret));
+	err = err ? err : session_random(t, o->secret, sizeof(o->secret));
 	if (!err && !SHA256(o->secret, sizeof(o->secret), s->secret_hash))
 		err = -ENOMEM;
 	return err;
@@ -592,10 +594,10 @@ static void figures(const struct session *s, struct session_figures *f)
 	        .running = s->running,
 	        .queued = s->queued,
 	        .opens = s->held_count,
-	        .ops = s->ops,
-	        .bytes_in = s->bytes_in,
-	        .bytes_out = s->bytes_out,
-	        .errors = s->errors,
+	        .ops = s->count.ops,
+	        .bytes_in = s->count.bytes_in,
+	        .bytes_out = s->count.bytes_out,
+	        .errors = s->count.errors,
 	        .refused = s->refused,
 	        .idle_ns = loop_now(s->table->loop) - s->last_ns,
 	};

@@ -76,7 +76,10 @@ struct handle_cache;
 
 /* --- limits and shares --- */
 
-/* An answer that a channel tcp has taken over has ended for these limits, sent or not. */
+/*
+ * Limits, and a share of what there is. A request counts for depth_max and bytes_max from its admission to
+ * session_end(): over tcp that is when the channel has taken its answer over, sent or not.
+ */
 struct qos {
 	uint32_t weight;       /* share against other tenants; 0: 1 */
 	uint32_t depth_max;    /* requests admitted and not ended; 0: the table's */
@@ -235,8 +238,8 @@ struct session_open {
  * Returns 0, and then done() runs once, from a later turn, when the session's record is durable (@o
  * must last until then; its connection, or session_conn_done(), too): 0; -ECONNABORTED: the
  * connection was done first (the session is closed again); the store's errors. Or returns why not:
- * -EACCES: the identity has no capability, or not that of a sealed channel; -EAGAIN: sessions_max; -EDQUOT: the tenant's; -EINVAL:
- * slots, or it has a session; -ENOMEM.
+ * -EACCES: the identity has no capability, or not that of a sealed channel; -EAGAIN: sessions_max;
+ * -EDQUOT: the tenant's; -EINVAL: slots, or it has a session; -ENOMEM.
  */
 int session_open(struct session_open *o);
 /*
@@ -287,8 +290,7 @@ struct session_req {
 	struct session *session;
 	struct session_conn *conn;
 	struct cap *cap;
-	struct list link;   /* session's requests */
-	struct list by_cap; /* capability's */
+	struct list link; /* session's requests */
 	struct sched_item item;
 	uint64_t bytes;
 	uint64_t queued_ns;
@@ -387,9 +389,9 @@ struct cap_op {
  * These return 0, and then done() runs once, from a later turn, when it is durable; or an error that
  * was found at once.
  *
- * Grants what o->info says. 0: o->info and o->token are filled; -EINVAL (rights, map, subject, expiry in the past, a prefix with all containers, an
- * absolute prefix is taken from the root); -ENOENT: no such container; -ENOTDIR, -ENOENT: the prefix
- * is not a directory; -EAGAIN: caps_max; the store's errors.
+ * Grants what o->info says (a prefix is taken from the root, absolute or not). 0: o->info and o->token are
+ * filled; -EINVAL: rights, map, subject, an expiry in the past, a prefix with all containers; -ENOENT: no
+ * such container; -ENOTDIR, -ENOENT: the prefix is not a directory; -EAGAIN: caps_max; the store's errors.
  */
 int cap_grant(struct session_table *t, struct cap_op *o);
 /* Capability o->info.id gets the expiry o->info.expiry_ns; handles and sessions go on. -ENOENT;

@@ -180,6 +180,11 @@ _Static_assert(sizeof(struct token_bytes) == 40, "a capability token is 40 bytes
 
 /* --- in memory --- */
 
+/* What requests come to. */
+struct counts {
+	uint64_t ops, errors, bytes_in, bytes_out;
+};
+
 struct tenant {
 	uint32_t id;
 	char name[SESSION_TEXT_MAX];
@@ -188,17 +193,18 @@ struct tenant {
 	uint32_t sessions;
 	uint32_t running, queued;
 	uint64_t running_bytes; /* of both */
-	uint64_t ops, bytes_in, bytes_out, errors, refused, queue_ns, queue_max_ns, throttled;
+	uint64_t refused, queue_ns, queue_max_ns, throttled;
+	struct counts count; /* as far as its sessions have told: counts_tell() */
 };
 
 struct cap {
 	struct cap_info info;
 	uint8_t key[32];
 	bool revoked;
-	bool busy; /* a change of it is on its way to the store */
-	struct list reqs;
+	bool busy;     /* a change of it is on its way to the store */
+	uint32_t reqs; /* how many were admitted by it, and have not ended */
 	struct bucket bucket;
-	struct cap_op *revoker; /* waits for reqs to be empty */
+	struct cap_op *revoker; /* waits until there are none */
 	bool deleted;           /* from the store */
 };
 
@@ -237,12 +243,14 @@ struct session {
 	uint64_t running_bytes;
 	uint32_t watches;
 	struct held_ino *held;
-	uint32_t held_count, held_cap, opens_coming;
+	uint32_t held_count, held_room, opens_coming;
 	uint32_t refusals; /* that count */
 	uint64_t last_ns;
 	bool ending, recorded, finished;
 	uint64_t forget_shard;
-	uint64_t ops, bytes_in, bytes_out, errors, refused;
+	uint64_t refused;
+	struct counts count;
+	struct counts told; /* of these: what its tenant knows */
 };
 
 struct hkey {
@@ -306,8 +314,8 @@ struct session_table {
 	EVP_MAC_CTX *scratch; /* for keys of capabilities */
 	struct hkey key[2];   /* [0] seals */
 	struct rng rng;       /* in simulation */
-	struct cap **cap;     /* in order of ids */
-	uint32_t cap_count, cap_cap, caps_coming;
+	struct cap **cap;     /* in order of ids; _room: how many fit */
+	uint32_t cap_count, cap_room, caps_coming;
 	struct list
 	        revoking; /* struct cap_op: deleted in the store, their requests may still run */
 	uint64_t next_cap;
@@ -355,7 +363,6 @@ void sys_del(struct sys_op *o, uint8_t kind, uint64_t number, unsigned number_le
 void sys_go(struct sys_op *o);
 int sys_poll(struct session_table *t);
 int sys_load(struct session_table *t, struct pst_err *err);
-int sys_random(struct session_table *t, void *buf, size_t len);
 
 /* --- table.c --- */
 
@@ -366,6 +373,7 @@ void qos_fill(struct qos *q, const struct qos *defaults);
 void audit_tell(struct session_table *t, struct audit_event *e);
 void audit_request(struct session_conn *c, const struct session_req *r, int status);
 void table_wake(struct session_table *t); /* the poller has something to do */
+void counts_tell(struct session *s); /* adds what it counted since the last time to its tenant's */
 
 /* --- session.c --- */
 
@@ -392,7 +400,6 @@ struct cap *cap_find(const struct session_table *t, uint64_t id);
 int cap_load(struct session_table *t, const struct cap_rec *r);
 int cap_add_owner(struct session_table *t);
 void cap_free_all(struct session_table *t);
-void cap_idle(struct cap *c); /* its last request has ended */
 void cap_poll(struct session_table *t);
 static inline int cap_good(const struct cap *c, uint64_t now_real_ns)
 {
@@ -433,11 +440,60 @@ void req_stop(struct session_req *r, int status);
 void reqs_drop_waiting(struct session *s, const struct session_conn *only, int status);
 /* Every request of a session, or by a capability, is stopped: req_stop(). */
 void reqs_stop(struct session *s, int status);
-void reqs_stop_cap(struct cap *c, int status);
-void req_leave(struct session_req *r);
+void reqs_stop_cap(struct session_table *t, const struct cap *c, int status);
+/* It is none of its session's and capability's any more. */
+static inline void req_leave(struct session_req *r)
+{
+	struct session *s = r->session;
+	struct cap *c = r->cap;
+
+	list_del(&r->link);
+	r->cap = NULL;
+	c->reqs--;
+	if (unlikely(c->revoker)) /* who may wait for this */
+		table_wake(s->table);
+	s->running_bytes -= r->bytes;
+	s->tenant->running_bytes -= r->bytes;
+	r->state = REQ_NONE;
+}
 void req_held(struct session_req *r, int status); /* it ended: what the session holds then */
-int run_enter(struct session *s, struct session_req *r, bool parked); /* 0, -EINPROGRESS */
-void run_leave(struct session *s, struct session_req *r);
+static inline bool run_room(const struct session_table *t)
+{
+	return t->running < t->opts.running_max && t->running_bytes < t->opts.running_bytes;
+}
+/* Nobody waits, and no rate is set anywhere on the way: sched_pass() in short. */
+static inline bool run_unlimited(const struct session *s, const struct session_req *r)
+{
+	return !s->table->sched.queued && !bucket_limits(&r->cap->bucket) &&
+	       !bucket_limits(&s->flow.bucket) && !bucket_limits(&s->tenant->flow.bucket);
+}
+static inline void run_start(struct session *s, struct session_req *r)
+{
+	r->state = REQ_RUNNING;
+	s->running++;
+	s->tenant->running++;
+	s->table->running++;
+	s->table->running_bytes += r->bytes;
+}
+int run_enter_limited(struct session *s, struct session_req *r, bool parked);
+/* It starts (0), or waits for its turn (-EINPROGRESS), as it does anyway if it is to be @parked. */
+static inline int run_enter(struct session *s, struct session_req *r, bool parked)
+{
+	if (unlikely(parked || !run_room(s->table) || !run_unlimited(s, r)))
+		return run_enter_limited(s, r, parked);
+	run_start(s, r);
+	return 0;
+}
+/* One that ran has ended: there is room for others. */
+static inline void run_leave(struct session *s, const struct session_req *r)
+{
+	s->running--;
+	s->tenant->running--;
+	s->table->running--;
+	s->table->running_bytes -= r->bytes;
+	if (unlikely(s->table->sched.queued))
+		table_wake(s->table);
+}
 void run_unpark(struct session_req *r);
 int run_poll(struct session_table *t);
 void run_rate_fired(struct loop_timer *timer);

@@ -119,7 +119,7 @@ int sys_poll(struct session_table *t)
 	return did;
 }
 
-int sys_random(struct session_table *t, void *buf, size_t len)
+int session_random(struct session_table *t, void *buf, size_t len)
 {
 	uint8_t *b = buf;
 
@@ -168,34 +168,35 @@ static int load_key(struct session_table *t, const struct pst_entry *e)
 	return hkey_set(t, &t->key[0], (uint16_t)number, r->key);
 }
 
+/* Is it a record of @len bytes, by a number of @number_len? */
+static bool fits(const struct pst_entry *e, unsigned number_len, size_t len)
+{
+	return e->name_len == 1 + number_len && e->val_len == len;
+}
+
 static int load_one(struct session_table *t, const struct pst_entry *e)
 {
-	const uint8_t *k = e->name;
+	const struct cap_rec *c = e->val;
+	const struct session_rec *s = e->val;
+	const struct tenant_rec *n = e->val;
+	const uint8_t *kind = e->name;
+	uint64_t number = key_number(e);
 	le64 next;
 
-	switch (k[0]) {
+	switch (*kind) {
 	case 'K':
 		return load_key(t, e);
 	case 'C':
-		return e->name_len == 9 && e->val_len == sizeof(struct cap_rec) &&
-		                       le64_get(((const struct cap_rec *)e->val)->id) ==
-		                               key_number(e)
-		               ? cap_load(t, e->val)
-		               : -EBADMSG;
+		return fits(e, 8, sizeof(*c)) && le64_get(c->id) == number ? cap_load(t, c)
+		                                                           : -EBADMSG;
 	case 'S':
-		return e->name_len == 9 && e->val_len == sizeof(struct session_rec) &&
-		                       le64_get(((const struct session_rec *)e->val)->number) ==
-		                               key_number(e)
-		               ? session_load(t, e->val)
-		               : -EBADMSG;
+		return fits(e, 8, sizeof(*s)) && le64_get(s->number) == number ? session_load(t, s)
+		                                                               : -EBADMSG;
 	case 'T':
-		return e->name_len == 5 && e->val_len == sizeof(struct tenant_rec) &&
-		                       le32_get(((const struct tenant_rec *)e->val)->id) ==
-		                               key_number(e)
-		               ? tenant_load(t, e->val)
-		               : -EBADMSG;
+		return fits(e, 4, sizeof(*n)) && le32_get(n->id) == number ? tenant_load(t, n)
+		                                                           : -EBADMSG;
 	case 'n':
-		if (e->name_len != 1 || e->val_len != sizeof(next))
+		if (!fits(e, 0, sizeof(next)))
 			return -EBADMSG;
 		memcpy(&next, e->val, sizeof(next));
 		t->next_cap = le64_get(next);
@@ -302,7 +303,7 @@ static int first_key(struct session_table *t)
 	struct pst_mut m = {.kind = PST_KV_PUT, .oid = sys_oid, .key = key, .val = &r};
 	struct pst_op op = {
 	        .opcode = PST_OP_BATCH, .cont = t->sys_cont, .muts = &m, .mut_count = 1};
-	int rc = sys_random(t, r.key, sizeof(r.key));
+	int rc = session_random(t, r.key, sizeof(r.key));
 
 	m.key_len = key_make(key, 'K', 1, 2);
 	m.val_len = sizeof(r);

@@ -225,6 +225,18 @@ int tenant_set(struct session_table *t, struct tenant_op *o)
 	return 0;
 }
 
+/* Requests count for their session alone; whoever asks about tenants has them added up. */
+void counts_tell(struct session *s)
+{
+	struct counts *c = &s->count, *told = &s->told, *n = &s->tenant->count;
+
+	n->ops += c->ops - told->ops;
+	n->errors += c->errors - told->errors;
+	n->bytes_in += c->bytes_in - told->bytes_in;
+	n->bytes_out += c->bytes_out - told->bytes_out;
+	*told = *c;
+}
+
 static void tenant_figures(const struct tenant *n, struct tenant_figures *f)
 {
 	*f = (struct tenant_figures){
@@ -234,10 +246,10 @@ static void tenant_figures(const struct tenant *n, struct tenant_figures *f)
 	        .running = n->running,
 	        .queued = n->queued,
 	        .running_bytes = n->running_bytes,
-	        .ops = n->ops,
-	        .bytes_in = n->bytes_in,
-	        .bytes_out = n->bytes_out,
-	        .errors = n->errors,
+	        .ops = n->count.ops,
+	        .bytes_in = n->count.bytes_in,
+	        .bytes_out = n->count.bytes_out,
+	        .errors = n->count.errors,
 	        .refused = n->refused,
 	        .queue_ns = n->queue_ns,
 	        .queue_max_ns = n->queue_max_ns,
@@ -250,7 +262,10 @@ void tenant_list(struct session_table *t, uint32_t after,
                  bool (*fn)(void *arg, const struct tenant_figures *f), void *arg)
 {
 	struct tenant_figures f;
+	struct session *s;
 
+	list_for_each (s, &t->every, every)
+		counts_tell(s);
 	for (uint32_t i = after == UINT32_MAX ? 0 : tenant_place(t, after); i < t->tenant_count;
 	     i++) {
 		if (t->tenant[i]->id == after)
@@ -265,7 +280,17 @@ void tenant_list(struct session_table *t, uint32_t after,
 
 void session_table_figures(const struct session_table *t, struct table_figures *ret_f)
 {
+	const struct session *s;
+
 	*ret_f = t->fig;
+	for (uint32_t i = 0; i < t->tenant_count; i++) {
+		ret_f->ops += t->tenant[i]->count.ops;
+		ret_f->errors += t->tenant[i]->count.errors;
+	}
+	list_for_each (s, &t->every, every) {
+		ret_f->ops += s->count.ops - s->told.ops;
+		ret_f->errors += s->count.errors - s->told.errors;
+	}
 	ret_f->sessions = t->session_count;
 	ret_f->conns = t->conn_count;
 	ret_f->caps = t->cap_count;

@@ -178,6 +178,7 @@ void watch_arm(struct session_req *r)
 
 	r->watching = true;
 	r->op.status = 0;
+	list_init(&r->item.link);
 	run_leave(s, r);
 	t->watches.count++;
 	s->watches++;

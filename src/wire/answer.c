@@ -30,8 +30,13 @@ void sreq_free(struct sreq *r)
 		r->cold = NULL;
 	}
 	r->state = SREQ_FREE;
-	list_del(&r->link);
-	list_push_front(&c->free, &r->link);
+	if (unlikely(r->answered)) { /* rule 1 */
+		r->next_free = c->spare;
+		c->spare = r;
+	} else {
+		r->next_free = c->free;
+		c->free = r;
+	}
 	c->count--;
 	serve_drain(l);
 	if (unlikely(c->state == CONN_GONE))
@@ -174,23 +179,25 @@ static void finish(struct sreq *r)
 {
 	r->conn->l->fig.answers++;
 	figures_answered(r);
-	r->answered = true;
-	if (!r->pushing)
+	if (likely(!r->pushing)) {
 		sreq_free(r);
+		return;
+	}
+	r->answered = true;
+	r->conn->made--; /* rule 1 */
 }
 
 static void wait_for_room(struct sreq *r)
 {
 	data_keep(r);
-	r->mark.waited = true;
 	list_push(&r->conn->out, &r->wait);
 }
 
 static void send_answer(struct sreq *r)
 {
 	uint32_t payload = r->resp.what & WIRE_PUSHED ? 0 : r->resp.len;
-	struct wire_resp head;
-	struct iovec iov[4] = {{&head, sizeof(head)}};
+	struct wire_resp room;
+	struct iovec iov[4];
 	uint8_t mark[SEAL_MARK_BYTES];
 	unsigned n = 1;
 	int rc;
@@ -208,7 +215,7 @@ static void send_answer(struct sreq *r)
 			payload = 0;
 		}
 	}
-	wire_resp_put(&head, &r->resp);
+	iov[0] = (struct iovec){(void *)(uintptr_t)wire_resp_show(&room, &r->resp), sizeof(room)};
 	if (unlikely(r->resp.what & WIRE_MARKED)) {
 		seal_mark_put(mark, &r->x.mark);
 		iov[n++] = (struct iovec){mark, sizeof(mark)};
@@ -240,6 +247,7 @@ static void pushed(struct chan_xfer *x, int status)
 		sreq_free(r);
 		return;
 	}
+	r->mark.sent = loop_now(r->conn->l->loop);
 	if (status < 0 && !(sreq_chan(r)->traits & FABRIC_WRITE_THEN_MSG)) {
 		r->resp.status = r->s.op.status = -EFAULT;
 		r->resp.what = 0;
@@ -282,7 +290,6 @@ static void push(struct sreq *r)
 	}
 	r->s.op.lent = NULL; /* what has not left lies in r->buf */
 	r->pushing = true;
-	r->mark.waited = true; /* where the answer waits for it */
 	r->resp.what |= ch->traits & FABRIC_SEALED ? WIRE_PUSHED | WIRE_MARKED : WIRE_PUSHED;
 	r->conn->l->fig.bytes_out += r->resp.len;
 	if (ch->traits & FABRIC_WRITE_THEN_MSG || r->x.ahead)
@@ -303,7 +310,7 @@ void answer_op(struct sreq *r)
 		sreq_free(r);
 		return;
 	}
-	r->mark.done = loop_now(r->conn->l->loop);
+	r->mark.done = r->mark.sent = loop_now(r->conn->l->loop);
 	if (likely(r->s.op.opcode == PST_OP_READ && !r->s.op.status && !r->cold &&
 	           !(r->what & WIRE_WINDOW))) {
 		resp_make_read(r);
@@ -325,7 +332,7 @@ void answer_op(struct sreq *r)
 void answer_again(struct sreq *r, int why)
 {
 	r->conn->l->fig.again++;
-	r->mark.done = r->mark.born; /* not counted */
+	r->mark.done = r->mark.sent = r->mark.born; /* not counted */
 	r->s.op.status = why;
 	resp_make(r);
 	r->resp.status = why;
@@ -355,6 +362,7 @@ void answer_out(struct conn *c)
 		struct sreq *r = list_first(&todo, struct sreq, wait);
 
 		list_del(&r->wait);
+		r->mark.sent = loop_now(c->l->loop);
 		if (r->state == SREQ_PUSH) {
 			push(r);
 		} else if (r->state == SREQ_SEND) {
@@ -423,7 +431,7 @@ bool answer_progress(struct conn *c)
 	bool any = false;
 	struct sreq *r;
 
-	list_for_each (r, &c->active, link) {
+	for (r = c->all; r; r = r->next_made) {
 		unsigned told = 0;
 
 		if (r->s.op.opcode != PST_OP_SCRUB || r->state != SREQ_RUN)

@@ -35,15 +35,15 @@ int wire_bufs_init(struct wire_bufs *b, enum mem_kind kind, const unsigned count
 		at += counts[i] * class_bytes[i];
 		b->cls[i].end = at;
 		b->cls[i].bytes = class_bytes[i];
-		b->cls[i].count = counts[i];
+		b->cls[i].count = b->cls[i].left = counts[i];
 		b->max = counts[i] ? class_bytes[i] : b->max;
-		b->cls[i].free = mem_alloc((counts[i] + 1) * sizeof(unsigned));
+		b->cls[i].free = mem_alloc((counts[i] + 1) * sizeof(void *));
 		if (!b->cls[i].free) {
 			wire_bufs_done(b);
 			return -ENOMEM;
 		}
-		for (unsigned j = 0; j < counts[i]; j++)
-			b->cls[i].free[j] = counts[i] - 1 - j;
+		for (unsigned j = 0; j < counts[i]; j++) /* the first is on top */
+			b->cls[i].free[j] = at - (j + 1) * class_bytes[i];
 	}
 	return 0;
 }
@@ -51,7 +51,7 @@ int wire_bufs_init(struct wire_bufs *b, enum mem_kind kind, const unsigned count
 void wire_bufs_done(struct wire_bufs *b)
 {
 	for (unsigned i = 0; i < WIRE_BUF_CLASSES; i++) {
-		pst_assert(!b->cls[i].out);
+		pst_assert(b->cls[i].left == b->cls[i].count);
 		mem_free(b->cls[i].free);
 		b->cls[i].free = NULL;
 	}
@@ -61,45 +61,30 @@ void wire_bufs_done(struct wire_bufs *b)
 	b->region = NULL;
 }
 
-void *wire_bufs_get(struct wire_bufs *b, size_t len)
+void *wire_bufs_get_other(struct wire_bufs *b, size_t len)
 {
 	unsigned i = 0, tries = 0;
 
 	while (i < WIRE_BUF_CLASSES && (b->cls[i].bytes < len || !b->cls[i].count))
 		i++;
 	for (; i < WIRE_BUF_CLASSES && tries < 2; i++) {
-		if (!b->cls[i].count)
+		struct wire_buf_class *c = &b->cls[i];
+
+		if (!c->count)
 			continue;
 		tries++;
-		if (b->cls[i].out < b->cls[i].count) {
-			unsigned n = b->cls[i].free[b->cls[i].count - ++b->cls[i].out];
-
-			return b->cls[i].begin + n * b->cls[i].bytes;
-		}
+		if (c->left)
+			return c->free[--c->left];
 	}
 	return NULL;
 }
 
-static unsigned class_of(const struct wire_bufs *b, const void *buf)
+struct wire_buf_class *wire_bufs_class(struct wire_bufs *b, const void *buf)
 {
 	unsigned i = 0;
 
 	while ((const uint8_t *)buf >= b->cls[i].end)
 		i++;
 	pst_assert_slow(i < WIRE_BUF_CLASSES && (const uint8_t *)buf >= b->cls[i].begin);
-	return i;
-}
-
-void wire_bufs_put(struct wire_bufs *b, void *buf)
-{
-	unsigned i = class_of(b, buf);
-
-	pst_assert_slow(b->cls[i].out);
-	b->cls[i].free[b->cls[i].count - b->cls[i].out--] =
-	        (unsigned)((size_t)((uint8_t *)buf - b->cls[i].begin) / b->cls[i].bytes);
-}
-
-size_t wire_bufs_size(const struct wire_bufs *b, const void *buf)
-{
-	return b->cls[class_of(b, buf)].bytes;
+	return &b->cls[i];
 }

@@ -15,25 +15,20 @@
 
 #define SLOW_LINES_PER_S 10
 
+#define OP(op, class) [PST_OP_##op] = WIRE_CLASS_##class + 1
+/* By opcode, one more than the class; 0: OTHER. */
 static const uint8_t classes[256] = {
-        [PST_OP_READ] = WIRE_CLASS_READ + 1,          [PST_OP_FILE_READ] = WIRE_CLASS_READ + 1,
-        [PST_OP_WRITE] = WIRE_CLASS_WRITE + 1,        [PST_OP_FILE_WRITE] = WIRE_CLASS_WRITE + 1,
-        [PST_OP_BATCH] = WIRE_CLASS_BATCH + 1,        [PST_OP_KV_GET] = WIRE_CLASS_GET + 1,
-        [PST_OP_STAT] = WIRE_CLASS_STAT + 1,          [PST_OP_EXTENTS] = WIRE_CLASS_STAT + 1,
-        [PST_OP_LOOKUP] = WIRE_CLASS_STAT + 1,        [PST_OP_GETATTR] = WIRE_CLASS_STAT + 1,
-        [PST_OP_READLINK] = WIRE_CLASS_STAT + 1,      [PST_OP_GETXATTR] = WIRE_CLASS_STAT + 1,
-        [PST_OP_STATFS] = WIRE_CLASS_STAT + 1,        [PST_OP_OBJ_LIST] = WIRE_CLASS_LIST + 1,
-        [PST_OP_KV_LIST] = WIRE_CLASS_LIST + 1,       [PST_OP_READDIR] = WIRE_CLASS_LIST + 1,
-        [PST_OP_LISTXATTR] = WIRE_CLASS_LIST + 1,     [PST_OP_CONT_LIST] = WIRE_CLASS_LIST + 1,
-        [PST_OP_SNAP_LIST] = WIRE_CLASS_LIST + 1,     [PST_OP_CREATE] = WIRE_CLASS_CHANGE + 1,
-        [PST_OP_MKDIR] = WIRE_CLASS_CHANGE + 1,       [PST_OP_SYMLINK] = WIRE_CLASS_CHANGE + 1,
-        [PST_OP_LINK] = WIRE_CLASS_CHANGE + 1,        [PST_OP_UNLINK] = WIRE_CLASS_CHANGE + 1,
-        [PST_OP_RMDIR] = WIRE_CLASS_CHANGE + 1,       [PST_OP_RENAME] = WIRE_CLASS_CHANGE + 1,
-        [PST_OP_SETATTR] = WIRE_CLASS_CHANGE + 1,     [PST_OP_SETXATTR] = WIRE_CLASS_CHANGE + 1,
-        [PST_OP_REMOVEXATTR] = WIRE_CLASS_CHANGE + 1, [PST_OP_FILE_OPEN] = WIRE_CLASS_OPEN + 1,
-        [PST_OP_FILE_CLOSE] = WIRE_CLASS_OPEN + 1,    [PST_OP_FLUSH] = WIRE_CLASS_FLUSH + 1,
-        [PST_OP_FSYNC] = WIRE_CLASS_FLUSH + 1,
+        OP(READ, READ),          OP(FILE_READ, READ), OP(WRITE, WRITE),     OP(FILE_WRITE, WRITE),
+        OP(BATCH, BATCH),        OP(KV_GET, GET),     OP(STAT, STAT),       OP(EXTENTS, STAT),
+        OP(LOOKUP, STAT),        OP(GETATTR, STAT),   OP(READLINK, STAT),   OP(GETXATTR, STAT),
+        OP(STATFS, STAT),        OP(OBJ_LIST, LIST),  OP(KV_LIST, LIST),    OP(READDIR, LIST),
+        OP(LISTXATTR, LIST),     OP(CONT_LIST, LIST), OP(SNAP_LIST, LIST),  OP(CREATE, CHANGE),
+        OP(MKDIR, CHANGE),       OP(SYMLINK, CHANGE), OP(LINK, CHANGE),     OP(UNLINK, CHANGE),
+        OP(RMDIR, CHANGE),       OP(RENAME, CHANGE),  OP(SETATTR, CHANGE),  OP(SETXATTR, CHANGE),
+        OP(REMOVEXATTR, CHANGE), OP(FILE_OPEN, OPEN), OP(FILE_CLOSE, OPEN), OP(FLUSH, FLUSH),
+        OP(FSYNC, FLUSH),
 };
+#undef OP
 
 const char *wire_class_name(enum wire_class class)
 {
@@ -63,7 +58,8 @@ const struct wire_class_figures *wire_listener_class(const struct wire_listener 
 
 /* --- slow ones --- */
 
-static void slow_tell(struct sreq *r, enum wire_class class, uint64_t now)
+/* Out of line: what it needs would be saved and restored by every request. */
+static __attribute__((noinline)) void slow_tell(struct sreq *r, enum wire_class class, uint64_t now)
 {
 	const struct pst_op *op = &r->s.op;
 	const struct session *s = r->conn->sc.session;
@@ -93,29 +89,37 @@ static void slow_tell(struct sreq *r, enum wire_class class, uint64_t now)
 
 /* --- each one --- */
 
+/* What goes on until somebody ends it has no time that would say anything. */
+void figures_init(struct wire_listener *l)
+{
+	for (unsigned op = 0; op < ARRAY_LEN(l->class_of); op++)
+		if (wire_ops[op].is && !(wire_ops[op].is & WIRE_OP_STEADY))
+			l->class_of[op] =
+			        &l->class[classes[op] ? classes[op] - 1u : WIRE_CLASS_OTHER];
+}
+
 void figures_answered(struct sreq *r)
 {
 	struct wire_listener *l = r->conn->l;
-	const struct wire_op *w = wire_op_of(r->s.op.opcode);
-	enum wire_class class =
-	        classes[r->s.op.opcode] ? classes[r->s.op.opcode] - 1u : WIRE_CLASS_OTHER;
-	struct wire_class_figures *f = &l->class[class];
-	uint64_t now = unlikely(r->mark.waited) ? loop_now(l->loop) : r->mark.done;
+	struct wire_class_figures *f = l->class_of[r->s.op.opcode];
+	uint64_t took = r->mark.sent - r->mark.born;
 
-	if (unlikely(!w || w->is & WIRE_OP_STEADY || r->resp.what & WIRE_AGAIN))
+	if (unlikely(!f || r->resp.what & WIRE_AGAIN))
 		return;
-	f->phase_ns[WIRE_PHASE_QUEUE] += r->mark.admitted - r->mark.born;
-	f->phase_ns[WIRE_PHASE_IN] += r->mark.run - r->mark.admitted;
+	if (r->mark.run != r->mark.born) { /* else it was both admitted and run in one turn */
+		f->phase_ns[WIRE_PHASE_QUEUE] += r->mark.admitted - r->mark.born;
+		f->phase_ns[WIRE_PHASE_IN] += r->mark.run - r->mark.admitted;
+	}
 	f->phase_ns[WIRE_PHASE_STORE] += r->mark.done - r->mark.run;
-	f->phase_ns[WIRE_PHASE_OUT] += now - r->mark.done;
-	hist_add(&f->latency, now - r->mark.born);
+	f->phase_ns[WIRE_PHASE_OUT] += r->mark.sent - r->mark.done;
+	hist_add(&f->latency, took);
 	if (unlikely(r->resp.status < 0))
 		f->errors++;
-	else if (w->is & (WIRE_OP_DATA_IN | WIRE_OP_VAL_IN | WIRE_OP_BATCH))
+	else if (wire_ops[r->s.op.opcode].is & (WIRE_OP_DATA_IN | WIRE_OP_VAL_IN | WIRE_OP_BATCH))
 		f->bytes_in += r->len;
 	f->bytes_out += r->resp.len;
-	if (unlikely(l->opts.slow_ns && now - r->mark.born >= l->opts.slow_ns))
-		slow_tell(r, class, now);
+	if (unlikely(l->opts.slow_ns && took >= l->opts.slow_ns))
+		slow_tell(r, (enum wire_class)(f - l->class), r->mark.sent);
 }
 
 /* --- channels --- */

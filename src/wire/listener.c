@@ -24,36 +24,34 @@ struct chunk {
 
 /* --- requests of a connection --- */
 
-static bool reqs_grow(struct conn *c)
+bool conn_reqs_grow(struct conn *c)
 {
+	struct sreq *spare = c->spare;
 	struct chunk *k;
 
 	if (c->made >= c->depth)
 		return false;
+	if (spare) {
+		c->spare = spare->next_free;
+		spare->next_free = c->free;
+		c->free = spare;
+		c->made++;
+		return true;
+	}
 	k = mem_calloc(1, sizeof(*k));
 	if (!k)
 		return false;
 	list_push(&c->chunks, &k->link);
 	for (unsigned i = 0; i < CHUNK && c->made < c->depth; i++, c->made++) {
-		k->r[i].conn = c;
-		list_init(&k->r[i].wait);
-		list_push(&c->free, &k->r[i].link);
+		struct sreq *r = &k->r[i];
+
+		sreq_init(r, c);
+		r->next_made = c->all;
+		c->all = r;
+		r->next_free = c->free;
+		c->free = r;
 	}
 	return true;
-}
-
-struct sreq *conn_req_get(struct conn *c)
-{
-	struct list *n = list_pop(&c->free);
-
-	if (unlikely(!n)) {
-		if (!reqs_grow(c))
-			return NULL;
-		n = list_pop(&c->free);
-	}
-	list_push(&c->active, n);
-	c->count++;
-	return list_entry(n, struct sreq, link);
 }
 
 /* --- connections --- */
@@ -519,8 +517,6 @@ static bool on_accept(struct fabric_listener *fl, struct chan *ch)
 	c->since_ns = loop_now(l->loop);
 	c->version = WIRE_VERSION;
 	list_init(&c->chunks);
-	list_init(&c->free);
-	list_init(&c->active);
 	list_init(&c->out);
 	c->private = d->tls || !strcmp(ch->provider->name, "pipe");
 	session_conn_init(&c->sc, l->table, on_cut);
@@ -604,6 +600,7 @@ int wire_listener_new(struct wire_listener **ret_l, struct session_table *table,
 	list_init(&l->doors);
 	list_init(&l->mem_wait);
 	list_init(&l->colds);
+	figures_init(l);
 	(void)snprintf(l->name, sizeof(l->name), "%s", l->opts.name ? l->opts.name : "penstock");
 	session_table_identity(table, l->uuid, &l->epoch);
 	l->cold_all = mem_calloc(l->opts.colds_max, sizeof(*l->cold_all));
@@ -671,8 +668,8 @@ static bool any_running(const struct wire_listener *l)
 	const struct sreq *r;
 
 	list_for_each (c, &l->conns, link)
-		list_for_each (r, &c->active, link)
-			if (r->s.op.opcode != PST_OP_WATCH)
+		for (r = c->all; r; r = r->next_made)
+			if (r->state != SREQ_FREE && r->s.op.opcode != PST_OP_WATCH)
 				return true;
 	return false;
 }

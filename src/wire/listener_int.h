@@ -13,9 +13,11 @@
  *           -> counted                                                figures.c
  *
  * Rules:
- *  1. A connection has depth requests, made when it opens: who sends more than was agreed is cut
- *     off. Payload memory and decoders of cold ops are the listener's, and limited: a request whose
- *     payload came inline and finds none is answered WIRE_AGAIN; the others wait, in order.
+ *  1. A connection has depth requests, made as they are needed: who sends more than was agreed is cut
+ *     off. One that is answered and only kept by its transfer is none of them any more: its client may
+ *     have seen the answer, and sent another one (there are at most xfers_max of these). Payload memory
+ *     and decoders of cold ops are the listener's, and limited: a request whose payload came inline and
+ *     finds none is answered WIRE_AGAIN; the others wait, in order.
  *  2. What came with a message is copied before the handler returns.
  *  3. A request that the session admitted ends with session_end(), once.
  *  4. A connection that goes away leaves those of its requests behind that the store or the fabric
@@ -59,8 +61,8 @@ enum sreq_state {
 struct sreq {
 	struct session_req s; /* with the op */
 	struct conn *conn;
-	struct list link; /* conn->free or conn->active */
-	struct list wait; /* l->mem_wait or conn->out */
+	struct sreq *next_free, *next_made; /* conn->free or conn->spare, conn->all */
+	struct list wait;                   /* l->mem_wait or conn->out */
 	uint64_t id;
 	uint8_t what, state;
 	bool admitted;  /* session_end() is due */
@@ -83,7 +85,7 @@ struct sreq {
 	struct iovec xiov;
 	struct { /* by the loop's clock: figures.c */
 		uint64_t born, admitted, run, done;
-		bool waited; /* between done and the answer: for a transfer, or a credit */
+		uint64_t sent; /* or tried to be: its answer */
 	} mark;
 };
 
@@ -112,9 +114,13 @@ struct conn {
 	uint32_t depth;
 	uint64_t since_ns, pong_id;
 	struct list chunks; /* of requests: as many as were ever needed at once */
-	unsigned made;
-	struct list free, active, out;
-	unsigned count; /* active */
+	unsigned made; /* free ones, and those under way that are not answered: at most depth */
+	struct sreq *
+	        spare; /* that were answered before their transfers had ended: for conn_reqs_grow() */
+	struct sreq *all; /* that were made: those that are not SREQ_FREE are under way */
+	struct sreq *free;
+	struct list out;
+	unsigned count; /* under way */
 };
 
 struct door {
@@ -145,6 +151,7 @@ struct wire_listener {
 	uint64_t epoch;
 	struct wire_figures fig;
 	struct wire_class_figures class[WIRE_CLASSES];
+	struct wire_class_figures *class_of[256];               /* by opcode; NULL: not counted */
 	struct wire_channel_figures channel[WIRE_CHANNELS_MAX]; /* of those that are closed */
 	unsigned channel_count;
 	bool has_pipe;
@@ -159,9 +166,22 @@ void conn_req_gone(struct conn *c);              /* one request less: maybe the 
 
 void listener_tick_arm(struct wire_listener *l);
 void listener_drain_soon(struct wire_listener *l); /* serve_drain() from a turn */
+bool conn_reqs_grow(struct conn *c);
 /* One more request, from the pool or new; NULL: as many as were agreed are under way, or no memory
  * for another. */
-struct sreq *conn_req_get(struct conn *c);
+static inline struct sreq *conn_req_get(struct conn *c)
+{
+	struct sreq *r = c->free;
+
+	if (unlikely(!r)) {
+		if (!conn_reqs_grow(c))
+			return NULL;
+		r = c->free;
+	}
+	c->free = r->next_free;
+	c->count++;
+	return r;
+}
 
 /* --- serve.c --- */
 
@@ -169,8 +189,14 @@ void serve_req(struct conn *c, const void *msg, uint32_t len);
 void serve_cancel(struct conn *c, uint64_t id);
 /* Of a connection that was closed: what nobody else has ends. */
 void serve_abandon(struct conn *c);
+void sreq_init(struct sreq *r, struct conn *c); /* a new one, zeroed */
 /* Payload memory has come back: gives it to those that wait. */
-void serve_drain(struct wire_listener *l);
+void serve_drain_now(struct wire_listener *l);
+static inline void serve_drain(struct wire_listener *l)
+{
+	if (unlikely(!list_empty(&l->mem_wait)))
+		serve_drain_now(l);
+}
 
 /* --- answer.c --- */
 
@@ -188,6 +214,7 @@ bool answer_progress(struct conn *c);
 
 /* --- figures.c --- */
 
+void figures_init(struct wire_listener *l);
 void figures_answered(struct sreq *r);
 void figures_scrub_ended(struct sreq *r);
 void figures_chan_up(struct wire_listener *l, const struct chan *ch);

@@ -255,18 +255,36 @@ static inline void wire_note_swap(struct wire_note *m)
 	(void)m;
 }
 
-/* Each reads from, or writes to, unaligned bytes of a message; the caller knows that there are
- * enough of them. */
-#define WIRE_INOUT(type)                                                    \
-	static inline void type##_get(struct type *ret_m, const void *from) \
-	{                                                                   \
-		__builtin_memcpy(ret_m, from, sizeof(*ret_m));              \
-		type##_swap(ret_m);                                         \
-	}                                                                   \
-	static inline void type##_put(void *to, const struct type *m)       \
-	{                                                                   \
-		__builtin_memcpy(to, m, sizeof(*m));                        \
-		WIRE_SWAP_AT(type, to, m);                                  \
+/*
+ * _get and _put read from, and write to, unaligned bytes of a message; the caller knows that there are
+ * enough of them. _look is for a header in memory that is aligned to 8, and that nobody changes as long
+ * as it is looked at: it lies there as it is, or, where bytes are the other way round, as a copy in
+ * *room. _show is the way back.
+ */
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define WIRE_IN_PLACE(type, room, at) ((void)(room), (at))
+#else
+#define WIRE_IN_PLACE(type, room, at) \
+	(__builtin_memcpy(room, at, sizeof(*(room))), type##_swap(room), (room))
+#endif
+#define WIRE_INOUT(type)                                                                \
+	static inline void type##_get(struct type *ret_m, const void *from)             \
+	{                                                                               \
+		__builtin_memcpy(ret_m, from, sizeof(*ret_m));                          \
+		type##_swap(ret_m);                                                     \
+	}                                                                               \
+	static inline void type##_put(void *to, const struct type *m)                   \
+	{                                                                               \
+		__builtin_memcpy(to, m, sizeof(*m));                                    \
+		WIRE_SWAP_AT(type, to, m);                                              \
+	}                                                                               \
+	static inline const struct type *type##_look(struct type *room, const void *at) \
+	{                                                                               \
+		return WIRE_IN_PLACE(type, room, (const struct type *)at);              \
+	}                                                                               \
+	static inline const void *type##_show(struct type *room, const struct type *m)  \
+	{                                                                               \
+		return WIRE_IN_PLACE(type, room, m);                                    \
 	}
 WIRE_INOUT(wire_req)
 WIRE_INOUT(wire_resp)

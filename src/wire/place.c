@@ -110,7 +110,8 @@ int wire_place_ofi_port(char *buf, size_t len, const char *port)
 {
 	unsigned long n = strtoul(port, NULL, 10);
 
-	if (n + 2 > UINT16_MAX)
+	if (n + WIRE_PLACE_OFI > UINT16_MAX)
 		return -EINVAL;
-	return (size_t)snprintf(buf, len, "%lu", n ? n + 2 : 0) < len ? 0 : -ENAMETOOLONG;
+	return (size_t)snprintf(buf, len, "%lu", n ? n + WIRE_PLACE_OFI : 0) < len ? 0
+	                                                                           : -ENAMETOOLONG;
 }

@@ -29,6 +29,7 @@ bool wire_place_is_loopback(const char *host);
 int wire_place_split(const char *text, char *ret_host, size_t host_len, char *ret_port,
                      size_t port_len);
 
+#define WIRE_PLACE_OFI 2 /* ports above */
 /*
  * The port where the channel ofi listens for the server at @port: two above, since the next one is the
  * control plane's. "0" for "0". -EINVAL: there is none.

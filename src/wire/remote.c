@@ -35,7 +35,7 @@ void rreq_free(struct rreq *r)
 {
 	struct remote *rm = r->rm;
 
-	pst_assert_slow(!r->win_open);
+	pst_assert_slow(r->state != RREQ_FREE && !r->win_open);
 	if (unlikely(r->fresh || r->closes || r->confirm))
 		handles_left(r);
 	rreq_uncount(r);
@@ -46,10 +46,12 @@ void rreq_free(struct rreq *r)
 	}
 	r->state = RREQ_FREE;
 	r->op = NULL;
-	list_del(&r->wait);
-	list_del(&r->link);
-	if (likely(!r->reserved))
-		list_push_front(&rm->free, &r->link);
+	if (unlikely(!list_empty(&r->wait)))
+		list_del(&r->wait);
+	if (likely(!r->reserved)) {
+		r->next = rm->free;
+		rm->free = r;
+	}
 }
 
 void rreq_end(struct rreq *r, int status)
@@ -163,18 +165,6 @@ void rreq_close(struct rreq *r, enum rreq_then then, int status)
 	chan_window_close(r->rm->chan, &r->win);
 }
 
-void rreq_take(struct remote *rm, struct rreq *r, struct pst_op *op)
-{
-	list_del(&r->link);
-	list_push(&rm->active, &r->link);
-	r->op = op;
-	r->state = RREQ_WAIT;
-	r->sent = r->crc_made = r->cancelled = r->cancel_told = r->placed = r->answered = false;
-	r->shown = r->got = r->closes = false;
-	r->bad_crcs = r->reopens = 0;
-	r->confirm = 0;
-}
-
 /* --- slots whose state is not known --- */
 
 static void probed(struct pst_op *op)
@@ -191,7 +181,7 @@ void remote_probe(struct remote *rm)
 	struct rreq *r;
 
 	if (likely(!rm->slots_lost) || rm->probing || rm->closing || rm->state != REMOTE_UP ||
-	    list_empty(&rm->free))
+	    !rm->free)
 		return;
 	while (!rm->slot[slot].lost)
 		slot++;
@@ -200,8 +190,7 @@ void remote_probe(struct remote *rm)
 	rm->slot[slot].lost = false;
 	rm->probe = (struct pst_op){
 	        .opcode = PST_OP_BATCH, .cont = rm->slot[slot].cont, .done = probed};
-	r = list_first(&rm->free, struct rreq, link);
-	rreq_take(rm, r, &rm->probe);
+	r = rreq_get(rm, &rm->probe);
 	r->has_slot = r->sent = true; /* the slot comes back when it is answered */
 	r->slot = slot;
 	r->seq = rm->slot[slot].seq;
@@ -263,11 +252,13 @@ static enum pst_outcome refuse(struct pst_op *op, int status)
 static enum pst_outcome remote_submit(struct store *s, struct pst_op *op)
 {
 	struct remote *rm = remote_of(s);
-	bool is_short = rreq_is_short(rm, op);
 	struct rreq *r;
-	int rc = likely(is_short) ? 0 : rreq_check(op);
+	int rc;
 
 	loop_assert(rm->loop);
+	if (likely(remote_submit_short(rm, op)))
+		return PST_QUEUED;
+	rc = rreq_check(op);
 	if (unlikely(rc < 0))
 		return refuse(op, rc);
 	if (unlikely(rm->state == REMOTE_DEAD || rm->given_up))
@@ -276,11 +267,10 @@ static enum pst_outcome remote_submit(struct store *s, struct pst_op *op)
 		return refuse(op, -ETIMEDOUT);
 	if (unlikely(op->opcode == PST_OP_FILE_CLOSE) && handles_close_here(rm, op))
 		return refuse(op, 0);
-	if (unlikely(list_empty(&rm->free)))
+	if (unlikely(!rm->free))
 		return PST_BUSY;
-	r = list_first(&rm->free, struct rreq, link);
-	rreq_take(rm, r, op);
-	rc = !is_short && rreq_has_inode(r) ? handles_submit(r) : 0;
+	r = rreq_get(rm, op);
+	rc = rreq_has_inode(r) ? handles_submit(r) : 0;
 	if (unlikely(rc < 0)) {
 		r->op = NULL;
 		rreq_free(r);
@@ -289,7 +279,7 @@ static enum pst_outcome remote_submit(struct store *s, struct pst_op *op)
 	if (unlikely(op->deadline_ns && op->deadline_ns < rm->tick.deadline_ns))
 		(void)loop_timer_arm(rm->loop, &rm->tick, op->deadline_ns + 1); /* can't fail */
 	if (likely(rm->state == REMOTE_UP && list_empty(&rm->wait) && rm->inflight < rm->depth)) {
-		rc = likely(is_short) ? rreq_send_short(r) : rreq_send(r);
+		rc = rreq_send(r);
 		if (likely(rc == 0))
 			return PST_QUEUED;
 		if (rc != -EAGAIN) {
@@ -313,9 +303,10 @@ static void tell_cancel(struct rreq *r)
 static void remote_cancel(struct store *s, struct pst_op *op)
 {
 	struct remote *rm = remote_of(s);
-	struct rreq *r;
 
-	list_for_each (r, &rm->active, link) {
+	for (uint32_t i = 0; i < rm->req_count; i++) {
+		struct rreq *r = &rm->reqs[i];
+
 		if (r->op != op)
 			continue;
 		r->cancelled = true;
@@ -382,10 +373,10 @@ static void listen_for_life(struct remote *rm, uint64_t now)
 static uint64_t next_tick(const struct remote *rm, uint64_t now)
 {
 	uint64_t at = now + TICK_NS;
-	const struct rreq *r;
 
-	list_for_each (r, &rm->active, link) {
-		uint64_t end = r->op ? r->op->deadline_ns : 0;
+	for (uint32_t i = 0; i < rm->req_count; i++) {
+		const struct pst_op *op = rm->reqs[i].op;
+		uint64_t end = op ? op->deadline_ns : 0;
 
 		if (end && end <= now)
 			end += rm->opts.grace_ns;
@@ -470,6 +461,7 @@ static int opts_copy(struct remote *rm, const struct remote_opts *from)
 	else
 		(void)sprintf(at, "process %d", (int)getpid());
 	opts_fill(&rm->opts);
+	rm->flags_ok = rm->opts.volatile_ok ? UINT32_MAX : ~PST_F_VOLATILE;
 	return 0;
 }
 
@@ -503,7 +495,7 @@ static int remote_alloc(struct remote *rm)
 	rm->slot = mem_calloc(rm->opts.slots, sizeof(*rm->slot));
 	if (!rm->reqs || !rm->slot_stack || !rm->slot)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < rm->req_count; i++) {
+	for (uint32_t i = rm->req_count; i-- > 0;) {
 		struct rreq *r = &rm->reqs[i];
 
 		r->rm = rm;
@@ -513,9 +505,9 @@ static int remote_alloc(struct remote *rm)
 		r->reserved = i >= rm->opts.ops_max;
 		if (r->reserved) {
 			rm->h.task[i - rm->opts.ops_max].r = r;
-			list_init(&r->link);
 		} else {
-			list_push(&rm->free, &r->link);
+			r->next = rm->free;
+			rm->free = r;
 		}
 	}
 	return 0;
@@ -533,8 +525,6 @@ static struct remote *remote_new(struct loop *loop, const struct remote_opts *op
 	rm->store.ops = &remote_ops;
 	rm->tick.fired = tick;
 	rm->soon.fired = soon;
-	list_init(&rm->free);
-	list_init(&rm->active);
 	list_init(&rm->wait);
 	if (opts_copy(rm, opts) < 0 || remote_alloc(rm) < 0) {
 		rm->opts.tls = NULL;
@@ -555,6 +545,14 @@ static struct remote *remote_new(struct loop *loop, const struct remote_opts *op
 	return rm;
 }
 
+static bool any_active(const struct remote *rm)
+{
+	for (uint32_t i = 0; i < rm->req_count; i++)
+		if (rm->reqs[i].state != RREQ_FREE)
+			return true;
+	return false;
+}
+
 /* Nothing is under way: takes the channel and all else down. */
 static int remote_end(struct remote *rm)
 {
@@ -566,7 +564,7 @@ static int remote_end(struct remote *rm)
 			rreq_end(&rm->reqs[i], -ECANCELED); /* nobody will use the slot */
 	}
 	remote_stop(rm);
-	while (!list_empty(&rm->active) || rm->kicked)
+	while (any_active(rm) || rm->kicked)
 		(void)loop_turn(rm->loop, 10 * NSEC_PER_MSEC);
 	loop_timer_disarm(rm->loop, &rm->tick);
 	loop_timer_disarm(rm->loop, &rm->soon);
@@ -577,11 +575,13 @@ static int remote_end(struct remote *rm)
 static int remote_close(struct store *s)
 {
 	struct remote *rm = remote_of(s);
-	struct rreq *r;
 	int rc = 0;
 
-	list_for_each (r, &rm->active, link)
-		pst_assert(!r->op || r->op == &rm->probe || handles_is_task(rm, r->op));
+	for (uint32_t i = 0; i < rm->req_count; i++) {
+		const struct pst_op *op = rm->reqs[i].op;
+
+		pst_assert(!op || op == &rm->probe || handles_is_task(rm, op));
+	}
 	if (rm->vol_count || rm->vol_many) {
 		struct pst_op op = {.opcode = PST_OP_FLUSH};
 
@@ -634,14 +634,13 @@ int remote_open(struct store **ret_store, struct loop *loop, const struct remote
 void remote_figures(struct store *s, struct remote_figures *ret_f)
 {
 	struct remote *rm = remote_of(s);
-	struct rreq *r;
 
 	*ret_f = rm->fig;
 	ret_f->inflight = rm->inflight;
 	ret_f->session = rm->session;
 	ret_f->epoch = rm->epoch;
-	list_for_each (r, &rm->active, link)
-		ret_f->waiting += r->state == RREQ_WAIT;
+	for (uint32_t i = 0; i < rm->req_count; i++)
+		ret_f->waiting += rm->reqs[i].state == RREQ_WAIT;
 	if (rm->state == REMOTE_UP) {
 		ret_f->provider = rm->opts.at[rm->at].provider;
 		ret_f->addr = rm->opts.at[rm->at].addr;

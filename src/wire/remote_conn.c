@@ -324,16 +324,14 @@ static void on_sealed(struct chan *ch, int status)
 
 static void session_new(struct remote *rm, const struct wire_welcome *w)
 {
-	struct rreq *r;
-
 	rm->slot_count = MIN(w->slots, rm->opts.slots);
 	rm->slots_free = 0;
 	rm->slots_lost = 0;
 	memset(rm->slot, 0, rm->opts.slots * sizeof(*rm->slot));
 	for (uint32_t i = rm->slot_count; i-- > 0;)
 		rm->slot_stack[rm->slots_free++] = i;
-	list_for_each (r, &rm->active, link) /* those that were never sent */
-		r->has_slot = false;
+	for (uint32_t i = 0; i < rm->req_count; i++) /* those that were never sent */
+		rm->reqs[i].has_slot = false;
 }
 
 static void session_lost(struct remote *rm)

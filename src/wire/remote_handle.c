@@ -238,7 +238,7 @@ static void task_start(struct remote *rm, struct rtask *t, struct rhandle *h)
 	                        .ino = h->ino,
 	                        .done = task_done};
 	settle(rm, h);
-	rreq_take(rm, t->r, &t->op);
+	rreq_take(t->r, &t->op);
 	list_push_front(&rm->wait, &t->r->wait);
 }
 

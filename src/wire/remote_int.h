@@ -53,16 +53,18 @@ struct rreq {
 	uint64_t id;
 	uint8_t state, then;
 	bool has_slot;
-	bool sent;     /* once at least: the server may have executed it */
-	bool counted;  /* in rm->inflight: the server owes an answer */
-	bool answered; /* it came */
+	bool counted; /* in rm->inflight: the server owes an answer */
 	bool win_open;
+	bool reserved; /* for a task */
+	/* Anew of each op: rreq_take(). */
+	bool sent;     /* once at least: the server may have executed it */
+	bool answered; /* it came */
 	bool crc_made;
 	bool cancelled, cancel_told;
-	bool reserved; /* for a task */
-	bool shown;    /* it went with a handle */
-	bool got;      /* its answer has one: handle */
-	bool closes;   /* the last FILE_CLOSE of an inode */
+	bool shown;  /* it went with a handle */
+	bool got;    /* its answer has one: handle */
+	bool closes; /* the last FILE_CLOSE of an inode */
+	bool placed; /* a list goes on behind place */
 	uint8_t reopens;
 	uint8_t bad_crcs;
 	int status;
@@ -70,13 +72,12 @@ struct rreq {
 	uint64_t seq;
 	uint32_t crc;
 	uint32_t body_len, payload; /* to the server */
-	struct list link;           /* rm->free, rm->active */
+	struct rreq *next;          /* in rm->free, unless it is reserved */
 	struct list wait;           /* rm->wait */
 	struct chan_window win;
 	struct iovec wiov;
 	void *buf; /* a bounce buffer that the window shows */
 	struct wire_resp resp;
-	bool placed; /* a list goes on behind place */
 	uint32_t place_len;
 	uint8_t place[WIRE_KEY_MAX + 1];
 	/* remote_handle.c */
@@ -120,9 +121,11 @@ struct remote {
 	uint8_t version;
 	uint32_t depth, inflight;
 	uint32_t inline_max; /* data of an answer that needs no window */
+	uint32_t flags_ok;   /* those of an op that are passed on */
 	struct rreq *reqs;
 	uint32_t req_count;
-	struct list free, active, wait;
+	struct rreq *free; /* but for those that are reserved */
+	struct list wait;
 	struct wire_bufs bufs;
 	struct wire_bufs seal_bufs; /* of channels that are sealed: made with the first */
 
@@ -204,7 +207,25 @@ void rreq_close(struct rreq *r, enum rreq_then then, int status);
 void rreq_again(struct rreq *r);
 /* The same, after it was answered: it is another question, and a change another one. */
 void rreq_anew(struct rreq *r);
-void rreq_take(struct remote *rm, struct rreq *r, struct pst_op *op); /* a free one, for @op */
+/* A free one, that is reserved, for @op. */
+static inline void rreq_take(struct rreq *r, struct pst_op *op)
+{
+	r->op = op;
+	r->state = RREQ_WAIT;
+	r->sent = r->answered = r->crc_made = r->cancelled = r->cancel_told = false;
+	r->shown = r->got = r->closes = r->placed = false;
+	r->reopens = r->bad_crcs = 0;
+	r->confirm = 0;
+}
+/* Another one, of which there is one. */
+static inline struct rreq *rreq_get(struct remote *rm, struct pst_op *op)
+{
+	struct rreq *r = rm->free;
+
+	rm->free = r->next;
+	rreq_take(r, op);
+	return r;
+}
 /* Asks about the next slot of 3., if there is one and nobody asks already. */
 void remote_probe(struct remote *rm);
 /* Sends what waits, as far as there is room. */
@@ -214,14 +235,9 @@ void remote_pump(struct remote *rm);
 
 /* 0: sent. -EAGAIN: not now. Else: the op ends with it. */
 int rreq_send(struct rreq *r);
-/* The same for the first sending of a short read (rreq_is_short()), which is the commonest request: it
- * has no fields, no window, no slot and no handle. */
-int rreq_send_short(struct rreq *r);
-static inline bool rreq_is_short(const struct remote *rm, const struct pst_op *op)
-{
-	return op->opcode == PST_OP_READ && op->iov_count == 1 && op->iov->iov_len == op->len &&
-	       op->len <= rm->inline_max && !op->token.session && !op->want_values;
-}
+/* Takes and sends the commonest op at once: a short read, which has no fields, no window, no slot and no
+ * handle. False: not that, or not now, and nothing was done. */
+bool remote_submit_short(struct remote *rm, struct pst_op *op);
 /* May this op travel? 0, or what it ends with. */
 int rreq_check(const struct pst_op *op);
 bool remote_note(struct remote *rm, uint8_t kind, uint64_t id); /* false: no room now */

@@ -356,14 +356,36 @@ static void take(struct rreq *r, const uint8_t *msg)
 	rreq_close(r, THEN_FINISH, 0);
 }
 
-/* A short read's answer, which has nothing but data in it? */
+/* Any answer but the commonest. Out of line: what it needs would be saved and restored by that. */
+static __attribute__((noinline)) void take_any(struct rreq *r, const struct wire_resp *m,
+                                               const uint8_t *msg)
+{
+	r->resp = *m;
+	if (unlikely(!r->op || r->state == RREQ_CLOSING)) {
+		if (r->state == RREQ_SENT)
+			rreq_free(r);
+	} else if (unlikely(m->what & WIRE_AGAIN)) {
+		again(r, m->status);
+	} else {
+		take(r, msg);
+	}
+}
+
+/* Nothing but data in it? Then all that wire_resp_sane() looks at was looked at. */
+static bool is_plain(const struct wire_resp *m, uint32_t len)
+{
+	return !(m->what & ~WIRE_CRC) &&
+	       !((uint32_t)m->status | m->body_len | m->map_epoch | m->zero) &&
+	       len == sizeof(*m) + (uint64_t)m->len;
+}
+
+/* The plain answer to a short read, as long as it may be? */
 static bool is_short(const struct rreq *r, const struct wire_resp *m)
 {
 	const struct pst_op *op = r->op;
 
 	return op && op->opcode == PST_OP_READ && r->state == RREQ_SENT && !r->win_open &&
-	       !(m->what & ~WIRE_CRC) && !m->status && !m->body_len && op->iov_count == 1 &&
-	       m->len == m->ret_len && m->len <= op->len;
+	       op->iov_count == 1 && m->len == m->ret_len && m->len <= op->len;
 }
 
 /* take() and complete() for that. */
@@ -383,42 +405,34 @@ static void take_short(struct rreq *r, const struct wire_resp *m, const uint8_t 
 
 void remote_resp(struct remote *rm, const void *msg, uint32_t len)
 {
-	struct wire_resp m;
+	const struct wire_resp *m;
+	struct wire_resp room;
 	struct rreq *r;
+	bool plain;
 
-	if (unlikely(len < sizeof(m))) {
+	if (unlikely(len < sizeof(*m))) {
 		remote_bad(rm, "an answer is too short");
 		return;
 	}
-	wire_resp_get(&m, msg);
-	if (unlikely(!wire_resp_sane(&m, len) || m.version != rm->version ||
-	             (uint32_t)m.id >= rm->req_count)) {
+	m = wire_resp_look(&room, msg);
+	plain = is_plain(m, len);
+	if (unlikely((!plain && !wire_resp_sane(m, len)) || m->version != rm->version ||
+	             (uint32_t)m->id >= rm->req_count)) {
 		remote_bad(rm, "an answer is malformed");
 		return;
 	}
-	r = &rm->reqs[(uint32_t)m.id];
-	if (unlikely(r->id != m.id || !r->counted)) {
+	r = &rm->reqs[(uint32_t)m->id];
+	if (unlikely(r->id != m->id || !r->counted)) {
 		remote_bad(rm, "an answer to nothing that was asked");
 		return;
 	}
 	rreq_uncount(r);
-	r->answered = !(m.what & WIRE_AGAIN);
+	r->answered = !(m->what & WIRE_AGAIN);
 	r->id += 1ull << 32;
-	if (likely(is_short(r, &m))) {
-		take_short(r, &m, (const uint8_t *)msg + sizeof(m));
-		if (!list_empty(&rm->wait))
-			remote_pump(rm);
-		return;
-	}
-	r->resp = m;
-	if (unlikely(!r->op || r->state == RREQ_CLOSING)) {
-		if (r->state == RREQ_SENT)
-			rreq_free(r);
-	} else if (unlikely(m.what & WIRE_AGAIN)) {
-		again(r, m.status);
-	} else {
-		take(r, msg);
-	}
+	if (likely(plain && is_short(r, m)))
+		take_short(r, m, (const uint8_t *)msg + sizeof(*m));
+	else
+		take_any(r, m, msg);
 	if (!list_empty(&rm->wait))
 		remote_pump(rm);
 }

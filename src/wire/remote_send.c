@@ -256,7 +256,7 @@ static int slot_take(struct rreq *r)
 	return 0;
 }
 
-static uint32_t wait_us(const struct rreq *r)
+static __attribute__((noinline)) uint32_t wait_us(const struct rreq *r)
 {
 	uint64_t now = loop_now(r->rm->loop), left;
 
@@ -275,7 +275,7 @@ static void head_fill(struct wire_req *m, struct rreq *r, const struct wire_op *
 	        .kind = WIRE_REQ,
 	        .version = r->rm->version,
 	        .opcode = op->opcode,
-	        .flags = op->flags & ~(r->rm->opts.volatile_ok ? 0 : PST_F_VOLATILE),
+	        .flags = op->flags & r->rm->flags_ok,
 	        .id = r->id,
 	        .tenant = op->tenant,
 	        .cont = op->cont,
@@ -497,34 +497,62 @@ static void sent(struct rreq *r)
 	r->rm->inflight++;
 }
 
-int rreq_send_short(struct rreq *r)
+static bool is_short(const struct remote *rm, const struct pst_op *op)
 {
-	const struct pst_op *op = r->op;
-	struct remote *rm = r->rm;
-	struct wire_req *m = &rm->head.req;
-	struct iovec iov = {m, sizeof(*m)};
+	return op->opcode == PST_OP_READ && op->iov_count == 1 && op->len &&
+	       op->iov->iov_len == op->len && op->len <= rm->inline_max && !op->token.session &&
+	       !op->want_values;
+}
 
-	*m = (struct wire_req){
+/* message() for it. */
+static int send_short(struct remote *rm, const struct rreq *r, const struct pst_op *op)
+{
+	/* All of it, field by field: most compilers clear what has gaps by a loop. */
+	struct wire_req room;
+	const struct wire_req m = {
 	        .kind = WIRE_REQ,
 	        .version = rm->version,
 	        .opcode = PST_OP_READ,
-	        .what = op->len && !(op->flags & PST_F_NOVERIFY) ? WIRE_CRC : 0,
-	        .flags = op->flags & ~(rm->opts.volatile_ok ? 0 : PST_F_VOLATILE),
+	        .what = op->flags & PST_F_NOVERIFY ? 0 : WIRE_CRC,
+	        .flags = op->flags & rm->flags_ok,
 	        .id = r->id,
-	        .wait_us = op->deadline_ns ? wait_us(r) : 0,
+	        .slot = 0,
+	        .wait_us = unlikely(op->deadline_ns) ? wait_us(r) : 0,
+	        .seq = 0,
 	        .tenant = op->tenant,
+	        .server = 0,
+	        .replica = 0,
+	        .map_epoch = 0,
+	        .zero = 0,
 	        .cont = op->cont,
 	        .len = (uint32_t)op->len,
 	        .view = op->view,
 	        .oid_hi = op->oid.hi,
 	        .oid_lo = op->oid.lo,
 	        .off = op->off,
+	        .crc = 0,
+	        .body_len = 0,
 	};
-	wire_req_swap(m);
-	if (unlikely(chan_send(rm->chan, &iov, 1) < 0))
-		return -EAGAIN;
-	sent(r);
-	return 0;
+	struct iovec iov = {(void *)(uintptr_t)wire_req_show(&room, &m), sizeof(m)};
+
+	return chan_send(rm->chan, &iov, 1);
+}
+
+bool remote_submit_short(struct remote *rm, struct pst_op *op)
+{
+	struct rreq *r;
+
+	/* A deadline before the next tick has to be armed. */
+	if (unlikely(!is_short(rm, op) || rm->state != REMOTE_UP || !list_empty(&rm->wait) ||
+	             rm->inflight >= rm->depth || !rm->free ||
+	             (op->deadline_ns && op->deadline_ns < rm->tick.deadline_ns)))
+		return false;
+	r = rreq_get(rm, op);
+	if (likely(send_short(rm, r, op) == 0))
+		sent(r);
+	else
+		list_push(&rm->wait, &r->wait);
+	return true;
 }
 
 static bool watch_lost(const struct rreq *r)

@@ -499,6 +499,7 @@ static int accept_keys(struct seal_chan *s, struct session_table *table, const u
 		session_token_forged(table, seal_token_head(begin));
 	if (rc == 0)
 		rc = keys(s, &secrets);
+	OPENSSL_cleanse(&secrets, sizeof(secrets));
 	OPENSSL_cleanse(mine, sizeof(mine));
 	OPENSSL_cleanse(&share, sizeof(share));
 	return rc;

@@ -185,8 +185,10 @@ static int finish(uint8_t ret_proof[32], struct seal_secrets *ret_s,
 	uint8_t both[SEAL_BEGIN_LEN + SEAL_ANSWER_LEN - 32], script[32], shared[32], key[32];
 	int rc = agree(shared, mine, theirs);
 
-	if (rc < 0)
+	if (rc < 0) {
+		OPENSSL_cleanse(shared, sizeof(shared));
 		return rc;
+	}
 	memcpy(both, begin, SEAL_BEGIN_LEN);
 	memcpy(both + SEAL_BEGIN_LEN, answer, SEAL_ANSWER_LEN - 32);
 	pst_assert(SHA256(both, sizeof(both), script));

@@ -8,6 +8,10 @@
 
 static void admit(struct sreq *r);
 static void go_on(struct sreq *r);
+static void go_on_short(struct sreq *r);
+static void admit_no(struct sreq *r, int why);
+static void go(struct session_req *s, int status);
+static void stop(struct session_req *s);
 
 /* Of a connection that was closed, or soon will be: nothing of it is executed any more. */
 static bool dropped(struct sreq *r)
@@ -56,23 +60,27 @@ static void op_fill(struct sreq *r, const struct wire_req *m, const struct wire_
 		op->deadline_ns = loop_now(r->conn->l->loop) + m->wait_us * NSEC_PER_USEC;
 }
 
+void sreq_init(struct sreq *r, struct conn *c)
+{
+	r->conn = c;
+	list_init(&r->wait);
+	r->s.go = go;
+	r->s.stop = stop;
+}
+
 static struct sreq *sreq_get(struct conn *c, const struct wire_req *m)
 {
 	struct sreq *r = conn_req_get(c);
 
 	if (unlikely(!r))
 		return NULL;
+	pst_assert_slow(!r->buf && !r->cold);
 	r->id = m->id;
 	r->what = m->what;
 	r->len = m->len;
-	r->body_len = m->body_len;
-	r->crc = m->crc;
 	r->admitted = r->cancelled = r->more = r->pushing = r->answered = false;
-	r->buf = NULL;
-	r->cold = NULL;
 	r->state = SREQ_ADMIT;
 	r->mark.born = r->mark.admitted = r->mark.run = loop_now(c->l->loop);
-	r->mark.waited = false;
 	return r;
 }
 
@@ -88,6 +96,12 @@ static bool cold_get(struct sreq *r)
 	return true;
 }
 
+/* How many bytes a page of its list has. */
+static uint32_t list_bytes(const struct sreq *r)
+{
+	return MIN(r->len, 128u * 1024);
+}
+
 /* How many bytes of payload memory it needs. */
 static uint32_t mem_needed(const struct sreq *r, const struct wire_op *w)
 {
@@ -95,7 +109,7 @@ static uint32_t mem_needed(const struct sreq *r, const struct wire_op *w)
 	                         WIRE_OP_VAL_OUT | WIRE_OP_BATCH;
 
 	if (w->is & WIRE_OP_LIST)
-		return MIN(r->len, 128u * 1024);
+		return list_bytes(r);
 	return w->is & payload ? r->len : 0;
 }
 
@@ -224,12 +238,23 @@ static void desc_take(struct sreq *r, const uint8_t *at)
 	                               .region = d.region};
 }
 
-static void start(struct sreq *r, const struct wire_req *m, const struct wire_op *w,
-                  const uint8_t *msg, uint32_t len)
+/* Out of line: what it needs would be saved and restored by the short way. */
+static __attribute__((noinline)) void start(struct sreq *r, const struct wire_req *m,
+                                            const uint8_t *msg, uint32_t len)
 {
+	const struct wire_op *w = wire_op_of(m->opcode);
 	const uint8_t *at = msg + sizeof(*m);
-	int rc = check(m, w, r->conn->l);
+	int rc;
 
+	if (unlikely(!w)) {
+		memset(&r->s.op, 0, offsetof(struct pst_op, link));
+		r->s.op.opcode = PST_OP_NONE;
+		end_with(r, -ENOTSUP);
+		return;
+	}
+	rc = check(m, w, r->conn->l);
+	r->body_len = m->body_len;
+	r->crc = m->crc;
 	op_fill(r, m, w);
 	if (rc == -EPROTO) {
 		conn_bad(r->conn, "a request contradicts its op");
@@ -295,6 +320,7 @@ static bool is_short(const struct conn *c, const struct wire_req *m, uint32_t le
 static void start_short(struct sreq *r, const struct wire_req *m)
 {
 	struct pst_op *op = &r->s.op;
+	int rc;
 
 	memset(op, 0, op_clear_bytes);
 	op->opcode = PST_OP_READ;
@@ -306,45 +332,42 @@ static void start_short(struct sreq *r, const struct wire_req *m)
 	op->off = m->off;
 	op->len = m->len;
 	if (m->wait_us)
-		op->deadline_ns = loop_now(r->conn->l->loop) + m->wait_us * NSEC_PER_USEC;
-	admit(r);
+		op->deadline_ns = r->mark.born + m->wait_us * NSEC_PER_USEC;
+	r->s.handle = NULL;
+	rc = session_admit(&r->conn->sc, &r->s);
+	if (likely(rc == 0))
+		go_on_short(r);
+	else
+		admit_no(r, rc);
 }
 
 void serve_req(struct conn *c, const void *msg, uint32_t len)
 {
-	const struct wire_op *w;
-	struct wire_req m;
+	const struct wire_req *m;
+	struct wire_req room;
 	struct sreq *r;
 	bool easy;
 
-	if (unlikely(len < sizeof(m))) {
+	if (unlikely(len < sizeof(*m))) {
 		conn_bad(c, "a request is too short");
 		return;
 	}
-	wire_req_get(&m, msg);
-	easy = is_short(c, &m, len);
-	if (unlikely(!easy && (!wire_req_sane(&m, len) || m.version != c->version))) {
+	m = wire_req_look(&room, msg);
+	easy = is_short(c, m, len);
+	if (unlikely(!easy && (!wire_req_sane(m, len) || m->version != c->version))) {
 		conn_bad(c, "a request is malformed");
 		return;
 	}
-	r = sreq_get(c, &m);
+	r = sreq_get(c, m);
 	if (unlikely(!r)) {
 		conn_bad(c, "more requests than were agreed");
 		return;
 	}
 	c->l->fig.requests++;
-	if (likely(easy)) {
-		start_short(r, &m);
-		return;
-	}
-	w = wire_op_of(m.opcode);
-	if (unlikely(!w)) {
-		memset(&r->s.op, 0, offsetof(struct pst_op, link));
-		r->s.op.opcode = PST_OP_NONE;
-		end_with(r, -ENOTSUP);
-		return;
-	}
-	start(r, &m, w, msg, len);
+	if (likely(easy))
+		start_short(r, m);
+	else
+		start(r, m, msg, len);
 }
 
 /* --- admission --- */
@@ -384,18 +407,23 @@ static void admit(struct sreq *r)
 	int rc;
 
 	r->state = SREQ_ADMIT;
-	r->s.go = go;
-	r->s.stop = stop;
 	r->s.handle = r->what & WIRE_HANDLE ? r->handle : NULL;
 	rc = session_admit(&r->conn->sc, &r->s);
 	if (likely(rc == 0)) {
 		r->admitted = true;
 		go_on(r);
-	} else if (rc == -ECONNABORTED) {
-		conn_doom(r->conn, rc);
-	} else if (rc != -EINPROGRESS) {
-		end_with(r, rc);
+	} else {
+		admit_no(r, rc);
 	}
+}
+
+/* Not now, or not at all. Out of line: what it needs would be saved and restored by all others. */
+static __attribute__((noinline)) void admit_no(struct sreq *r, int why)
+{
+	if (why == -ECONNABORTED)
+		conn_doom(r->conn, why);
+	else if (why != -EINPROGRESS)
+		end_with(r, why);
 }
 
 /* --- memory, payload, store --- */
@@ -420,33 +448,34 @@ static void figures_ask(struct sreq *r)
 	}
 }
 
-static void submit(struct sreq *r)
+/* @is: of the op, to which go_on_short() knows the answer. */
+static inline __attribute__((always_inline)) void submit(struct sreq *r, uint16_t is)
 {
 	struct pst_op *op = &r->s.op;
-	const struct wire_op *w = wire_op_of(op->opcode);
 
-	if (w->is & (WIRE_OP_DATA_IN | WIRE_OP_DATA_OUT)) {
+	if (is & (WIRE_OP_DATA_IN | WIRE_OP_DATA_OUT)) {
 		r->iov = (struct iovec){.iov_base = r->buf, .iov_len = r->len};
 		op->iov = &r->iov;
 		op->iov_count = 1;
 		op->region = r->buf ? r->conn->l->bufs.region : NULL;
-		if (w->is & WIRE_OP_DATA_OUT && r->what & WIRE_CRC && r->buf)
+		if (is & WIRE_OP_DATA_OUT && r->what & WIRE_CRC && r->buf)
 			op->csum = wire_bufs_csum(&r->conn->l->bufs, r->buf);
-		op->lend = w->is & WIRE_OP_DATA_OUT;
-	} else if (w->is & (WIRE_OP_VAL_IN | WIRE_OP_VAL_OUT)) {
+		op->lend = is & WIRE_OP_DATA_OUT;
+	} else if (is & (WIRE_OP_VAL_IN | WIRE_OP_VAL_OUT)) {
 		op->val = r->buf;
 		op->val_cap = r->len;
-	} else if (w->is & WIRE_OP_BATCH) {
+	} else if (is & WIRE_OP_BATCH) {
 		wire_batch_place(op, &r->cold->scratch, r->buf);
-	} else if (w->is & WIRE_OP_LIST) {
-		r->page.at = r->buf;
-		r->page.end = r->page.at + mem_needed(r, w);
+	} else if (is & WIRE_OP_LIST) {
+		r->page.at = r->page.end = r->buf;
+		if (r->buf) /* none: no entry was asked for */
+			r->page.end += list_bytes(r);
 		r->page.full = false;
 		r->page.version = r->conn->version;
 	}
 	op->done = op_done;
 	r->state = SREQ_RUN;
-	if (unlikely(op->opcode == PST_OP_FIGURES))
+	if (!(is & WIRE_OP_HOT) && op->opcode == PST_OP_FIGURES)
 		figures_ask(r);
 	else
 		session_submit(&r->s);
@@ -457,13 +486,13 @@ static void submit(struct sreq *r)
  * their checksums with them: one pass over the data for both, and nothing that happens to it between
  * the two goes unnoticed. It lies in memory of ours, that no client can change.
  */
-static uint32_t crc_of(struct sreq *r)
+static uint32_t crc_of(struct sreq *r, const struct wire_op *w)
 {
 	const uint8_t *at = r->buf;
 	uint32_t crc = 0, n = r->len / CRC_PIECE;
 	uint32_t *csum;
 
-	if (!(wire_op_of(r->s.op.opcode)->is & WIRE_OP_DATA_IN) || r->len % CRC_PIECE)
+	if (!(w->is & WIRE_OP_DATA_IN) || r->len % CRC_PIECE)
 		return crc32c(0, r->buf, r->len);
 	csum = r->s.op.csum = wire_bufs_csum(&r->conn->l->bufs, r->buf);
 	for (uint32_t i = 0; i < n; i++, at += CRC_PIECE) {
@@ -474,13 +503,13 @@ static uint32_t crc_of(struct sreq *r)
 }
 
 /* The payload is here: is it what was sent? */
-static void arrived(struct sreq *r)
+static void arrived(struct sreq *r, const struct wire_op *w)
 {
-	if (r->what & WIRE_CRC && crc_of(r) != r->crc) {
+	if (r->what & WIRE_CRC && crc_of(r, w) != r->crc) {
 		r->conn->l->fig.bad_crc++;
 		answer_again(r, -EBADMSG);
 	} else {
-		submit(r);
+		submit(r, w->is);
 	}
 }
 
@@ -498,7 +527,7 @@ static void payload_pulled(struct chan_xfer *x, int status)
 	} else {
 		r->conn->l->fig.bytes_in += r->len;
 		r->mark.run = loop_now(r->conn->l->loop);
-		arrived(r);
+		arrived(r, wire_op_of(r->s.op.opcode));
 	}
 }
 
@@ -508,14 +537,12 @@ static bool data_comes(const struct wire_op *w)
 }
 
 /* Has memory, if it needs any. */
-static void with_memory(struct sreq *r)
+static void with_memory(struct sreq *r, const struct wire_op *w)
 {
-	const struct wire_op *w = wire_op_of(r->s.op.opcode);
-
 	if (!data_comes(w) || !r->len) {
-		submit(r);
+		submit(r, w->is);
 	} else if (!(r->what & WIRE_PULL)) {
-		arrived(r);
+		arrived(r, w);
 	} else {
 		r->state = SREQ_PULL;
 		pull(r, r->buf, r->body_len, r->len, payload_pulled);
@@ -542,19 +569,33 @@ static void go_on(struct sreq *r)
 			return;
 		}
 	}
-	with_memory(r);
+	with_memory(r, w);
 }
 
-void serve_drain(struct wire_listener *l)
+/* The same for a short read, which takes a buffer and goes: if there is one. */
+static void go_on_short(struct sreq *r)
 {
-	if (likely(list_empty(&l->mem_wait)) || l->draining)
+	struct wire_listener *l = r->conn->l;
+
+	r->admitted = true;
+	r->buf = likely(list_empty(&l->mem_wait)) ? wire_bufs_get(&l->bufs, r->len) : NULL;
+	if (likely(r->buf))
+		submit(r, WIRE_OP_HOT | WIRE_OP_DATA_OUT);
+	else
+		go_on(r);
+}
+
+void serve_drain_now(struct wire_listener *l)
+{
+	if (l->draining)
 		return;
 	l->draining = true;
 	while (!list_empty(&l->mem_wait)) {
 		struct sreq *r = list_first(&l->mem_wait, struct sreq, wait);
+		const struct wire_op *w = wire_op_of(r->s.op.opcode);
 
 		if (!r->cancelled && r->conn->state == CONN_UP) {
-			r->buf = wire_bufs_get(&l->bufs, mem_needed(r, wire_op_of(r->s.op.opcode)));
+			r->buf = wire_bufs_get(&l->bufs, mem_needed(r, w));
 			if (!r->buf)
 				break;
 		}
@@ -565,7 +606,7 @@ void serve_drain(struct wire_listener *l)
 		if (r->cancelled) {
 			end_with(r, -ECANCELED);
 		} else {
-			with_memory(r);
+			with_memory(r, w);
 		}
 	}
 	l->draining = false;
@@ -577,8 +618,8 @@ void serve_cancel(struct conn *c, uint64_t id)
 {
 	struct sreq *r;
 
-	list_for_each (r, &c->active, link) {
-		if (r->id != id || r->answered)
+	for (r = c->all; r; r = r->next_made) {
+		if (r->state == SREQ_FREE || r->id != id || r->answered)
 			continue;
 		r->cancelled = true;
 		if (r->state == SREQ_RUN)
@@ -592,10 +633,12 @@ void serve_cancel(struct conn *c, uint64_t id)
 void serve_abandon(struct conn *c)
 {
 	bool draining = c->l->draining;
-	struct sreq *r, *next;
+	struct sreq *r;
 
-	c->l->draining = true; /* so that nothing but @r leaves the list meanwhile */
-	list_for_each_safe (r, next, &c->active, link) {
+	c->l->draining = true; /* until all of them are looked at */
+	for (r = c->all; r; r = r->next_made) {
+		if (r->state == SREQ_FREE)
+			continue;
 		if (r->state == SREQ_RUN && r->s.op.opcode == PST_OP_WATCH)
 			session_cancel(&r->s); /* nothing else may ever end it */
 		if (r->state == SREQ_RUN || r->pushing)

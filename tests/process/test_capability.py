@@ -10,38 +10,20 @@ import sys
 import tempfile
 import time
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from tls_files import Certs  # noqa: E402
+from ops import Server, Tap
+from tls_files import Certs
 
 P = os.path.abspath(sys.argv[1])
 LIMIT_S = 60
 
 
-class Server:
-    alive, count = [], 0
+class Audited(Server):
+    count = 0
 
     def __init__(self, *args):
-        Server.count += 1
-        self.audit = tmp + "/audit%d" % Server.count
-        self.p = subprocess.Popen([P, "serve", "mem:64M", "--json", "--listen", "127.0.0.1:0", "--socket", tmp + "/s.sock",
-                                   "--audit-log", self.audit, *args], stdout=subprocess.PIPE, text=True)
-        Server.alive.append(self)
-        text = ""
-        for line in self.p.stdout:
-            text += line
-            if line == "}\n":
-                break
-        doors = [(d["channel"], d["address"]) for d in json.loads(text)["listening"]]
-        self.tcp = next(a for c, a in doors if c == "tcp")
-        self.port = int(self.tcp.rsplit(":", 1)[1])
-        self.control = next((a for c, a in doors if c == "control" and a[0] != "/"), None)
-        self.owner = "pst://127.0.0.1:%d?channel=pipe&socket=%s" % (self.port, tmp + "/s.sock")
-
-    def end(self):
-        Server.alive.remove(self)
-        self.p.terminate()
-        assert self.p.wait(LIMIT_S) == 0
-        self.p.stdout.close()
+        Audited.count += 1
+        self.audit = "%s/audit%d" % (tmp, Audited.count)
+        super().__init__(P, "--audit-log", self.audit, *args, device="mem:64M")
 
     def audited(self, *texts):
         with open(self.audit, encoding="utf-8") as f:
@@ -73,73 +55,71 @@ def content(s):
     """All that clients could have left: names with their attributes, containers with what they hold."""
     out = ""
     for c in "train", "other":
-        out += good(pst(s.owner, "ls", "-lR", c + ":/")) + good(pst(s.owner, "container", "show", c, "--json"))
+        out += good(pst(s.uri, "ls", "-lR", c + ":/")) + good(pst(s.uri, "container", "show", c, "--json"))
     return out
 
 
 def fill(s):
     for c in "train", "other":
-        good(pst(s.owner, "container", "create", c))
-    good(pst(s.owner, "mkdir", "train:/in", "train:/in/sub"))
+        good(pst(s.uri, "container", "create", c))
+    good(pst(s.uri, "mkdir", "train:/in", "train:/in/sub"))
     for name in "train:/in/file", "train:/secret", "other:/theirs":
-        good(pst(s.owner, "put", "-", name, data="content of " + name))
+        good(pst(s.uri, "put", "-", name, data="content of " + name))
 
 
 def grant(s, *args):
-    done = json.loads(good(pst(s.owner, "capability", "grant", "--json", *args)))
+    done = json.loads(good(pst(s.uri, "capability", "grant", "--json", *args)))
     return done["capability"]["id"], done["token"]
 
 
 def test_scope():
     """A token of one directory, read-only, over tcp."""
-    s = Server()
-    fill(s)
-    tcp = "pst://%s?channel=tcp" % s.tcp
-    number, token = grant(s, "train:/in")
-    before = content(s)
-    says(pst(tcp, "ls", "train:/"), "nobody knows who this client is")
-    # The directory is the root, and there is nothing above it.
-    assert good(pst(tcp, "ls", "train:/", token=token)).split() == ["file", "sub"]
-    assert good(pst(tcp, "cat", "train:/file", token=token)) == "content of train:/in/file"
-    assert good(pst(tcp + "&token=" + token, "cat", "train:/file")) == "content of train:/in/file"
-    says(pst(tcp, "cat", "train:/secret", token=token), "secret")
-    says(pst(tcp, "cat", "train:/../secret", token=token), "secret")
-    says(pst(tcp, "ls", "train:/in", token=token), "in")
-    for name in "other:/theirs", ":penstock:/":
-        says(pst(tcp, "cat", name, token=token))
-    assert "other" not in good(pst(tcp, "container", "list", token=token))
-    # Read-only is.
-    refusals = len(s.audited('"request"', '"refused"', '"EACCES"'))
-    for args in (("put", "-", "train:/new"), ("mkdir", "train:/d"), ("rm", "train:/file"), ("mv", "train:/file", "train:/g"),
-                 ("snapshot", "create", "train@v"), ("container", "destroy", "train"), ("container", "create", "mine"),
-                 ("kv", "put", "train", "k", "v")):
-        says(pst(tcp, *args, token=token, data="x"))
-        now = len(s.audited('"request"', '"refused"'))
-        assert now > refusals or args[0] == "kv", args  # (files have no keys that a client could set)
-        refusals = now
-    assert content(s) == before
-    # Who shows a token acts by it alone, the server's own user over the pipe too; and it may be another tenant's.
-    refusals = len(s.audited('"request"', '"refused"'))
-    assert good(pst(s.owner, "ls", "train:/", token=token)).split() == ["file", "sub"]
-    says(pst(s.owner, "put", "-", "train:/new", token=token, data="x"))
-    assert len(s.audited('"request"', '"refused"')) > refusals
-    _, theirs = grant(s, "train:/in", "--tenant", "7")
-    for uri in s.owner, tcp:
-        assert good(pst(uri, "ls", "train:/", token=theirs)).split() == ["file", "sub"]
-        says(pst(uri, "mkdir", "train:/d", token=theirs))
-    says(pst(s.owner, "capability", "list", token=token), "the right admin")
-    # Forged: another last character but one, of another capability, nonsense.
-    for bad in token[:-2] + ("A" if token[-2] != "A" else "B") + token[-1], "pst1" + "A" * 54, "nonsense":
-        says(pst(tcp, "ls", "train:/", token=bad), "not one of this store's")
-    assert s.audited('"authenticate"', '"refused"', '"EBADF"')
-    # It manages nothing, and says so by name.
-    for args in (("list",), ("grant", "train", "-r", "all"), ("revoke", str(number)), ("renew", str(number))):
-        says(pst(tcp, "capability", *args, "--control", s.control, token=token), "the right admin")
-    for method in "ListCapabilities", "Grant", "Revoke", "Renew":
-        assert s.audited('"authenticate"', '"refused"', '"token:%d"' % number, "penstock.v1.Capabilities/" + method), method
-    assert content(s) == before
-    assert len(s.audited('"capability-grant"', '"granted"', '"uid:%d"' % os.getuid())) == 2
-    s.end()
+    with Audited() as s:
+        fill(s)
+        number, token = grant(s, "train:/in")
+        before = content(s)
+        says(pst(s.tcp, "ls", "train:/"), "nobody knows who this client is")
+        # The directory is the root, and there is nothing above it.
+        assert good(pst(s.tcp, "ls", "train:/", token=token)).split() == ["file", "sub"]
+        assert good(pst(s.tcp, "cat", "train:/file", token=token)) == "content of train:/in/file"
+        assert good(pst(s.tcp + "&token=" + token, "cat", "train:/file")) == "content of train:/in/file"
+        says(pst(s.tcp, "cat", "train:/secret", token=token), "secret")
+        says(pst(s.tcp, "cat", "train:/../secret", token=token), "secret")
+        says(pst(s.tcp, "ls", "train:/in", token=token), "in")
+        for name in "other:/theirs", ":penstock:/":
+            says(pst(s.tcp, "cat", name, token=token))
+        assert "other" not in good(pst(s.tcp, "container", "list", token=token))
+        # Read-only is.
+        refusals = len(s.audited('"request"', '"refused"', '"EACCES"'))
+        for args in (("put", "-", "train:/new"), ("mkdir", "train:/d"), ("rm", "train:/file"), ("mv", "train:/file", "train:/g"),
+                     ("snapshot", "create", "train@v"), ("container", "destroy", "train"), ("container", "create", "mine"),
+                     ("kv", "put", "train", "k", "v")):
+            says(pst(s.tcp, *args, token=token, data="x"))
+            now = len(s.audited('"request"', '"refused"'))
+            assert now > refusals or args[0] == "kv", args  # (files have no keys that a client could set)
+            refusals = now
+        assert content(s) == before
+        # Who shows a token acts by it alone, the server's own user over the pipe too; and it may be another tenant's.
+        refusals = len(s.audited('"request"', '"refused"'))
+        assert good(pst(s.uri, "ls", "train:/", token=token)).split() == ["file", "sub"]
+        says(pst(s.uri, "put", "-", "train:/new", token=token, data="x"))
+        assert len(s.audited('"request"', '"refused"')) > refusals
+        _, theirs = grant(s, "train:/in", "--tenant", "7")
+        for uri in s.uri, s.tcp:
+            assert good(pst(uri, "ls", "train:/", token=theirs)).split() == ["file", "sub"]
+            says(pst(uri, "mkdir", "train:/d", token=theirs))
+        says(pst(s.uri, "capability", "list", token=token), "the right admin")
+        # Forged: another last character but one, of another capability, nonsense.
+        for bad in token[:-2] + ("A" if token[-2] != "A" else "B") + token[-1], "pst1" + "A" * 54, "nonsense":
+            says(pst(s.tcp, "ls", "train:/", token=bad), "not one of this store's")
+        assert s.audited('"authenticate"', '"refused"', '"EBADF"')
+        # It manages nothing, and says so by name.
+        for args in (("list",), ("grant", "train", "-r", "all"), ("revoke", str(number)), ("renew", str(number))):
+            says(pst(s.tcp, "capability", *args, "--control", s.control, token=token), "the right admin")
+        for method in "ListCapabilities", "Grant", "Revoke", "Renew":
+            assert s.audited('"authenticate"', '"refused"', '"token:%d"' % number, "penstock.v1.Capabilities/" + method), method
+        assert content(s) == before
+        assert len(s.audited('"capability-grant"', '"granted"', '"uid:%d"' % os.getuid())) == 2
 
 
 def make_tree(top):
@@ -164,206 +144,200 @@ def make_tree(top):
 
 def test_directory():
     """Every command that works on files, under a token of one directory: files by number, too."""
-    s = Server()
-    fill(s)
-    tree = tmp + "/tree"
-    make_tree(tree)
-    tcp = "pst://%s?channel=tcp" % s.tcp
-    _, rw = grant(s, "train:/in", "--rights", "rw")
-    _, ro = grant(s, "train:/in", "--rights", "ro")
-    good(pst(tcp, "put", "-r", tree, "train:/t", token=rw))
-    good(pst(tcp, "put", "-", "train:/stdin", token=rw, data="y" * (3 << 20)))
-    good(pst(tcp, "put", tree + "/large", "train:/again", token=rw))
-    good(pst(tcp, "put", tree + "/large", "train:/again", token=rw))  # in its place
-    good(pst(s.owner, "verify", tree + "/large", "train:/in/again"))
-    good(pst(tcp, "rm", "train:/stdin", token=rw))
-    for token in rw, ro:
-        good(pst(tcp, "verify", tree, "train:/t", token=token))
-        good(pst(tcp, "verify", "train:/t", token=token))
-        out = "%s/out-%s" % (tmp, token[-4:])
-        good(pst(tcp, "get", "-r", "train:/t", out, token=token))
-        good(subprocess.run(["diff", "-r", "--no-dereference", tree, out], capture_output=True, text=True))
-        with open(tree + "/large", "rb") as f:
-            got = subprocess.run([P, "-s", tcp, "cat", "train:/t/large"], capture_output=True, timeout=LIMIT_S,
-                                 env=dict(os.environ, PENSTOCK_TOKEN=token))
-            assert got.returncode == 0 and got.stdout == f.read(), got.stderr
-        assert "deeper" in good(pst(tcp, "ls", "-lR", "train:/t", token=token))
-        assert "large" in good(pst(tcp, "stat", "train:/t/large", token=token))
-        good(pst(tcp, "du", "train:/t", token=token))
-    good(pst(tcp, "mv", "train:/t/large", "train:/t/big", token=rw))
-    good(pst(tcp, "mkdir", "train:/t/new", token=rw))
-    # Without the right.
-    before = content(s)
-    refusals = len(s.audited('"request"', '"refused"', '"EACCES"'))
-    for args in (("put", "-", "train:/t/x"), ("put", "-r", tree, "train:/u"), ("mv", "train:/t/big", "train:/t/c"),
-                 ("rm", "-r", "train:/t"), ("rm", "train:/t/big"), ("mkdir", "train:/t/y")):
-        says(pst(tcp, *args, token=ro, data="x"))
-        now = len(s.audited('"request"', '"refused"', '"EACCES"'))
-        assert now > refusals, args
-        refusals = now
-    assert content(s) == before
-    _, names = grant(s, "train:/in", "--rights", "list")
-    good(pst(tcp, "ls", "-lR", "train:/t", token=names))
-    for args in ("cat", "train:/t/big"), ("get", "-r", "train:/t", tmp + "/none"), ("verify", tree, "train:/t"):
-        says(pst(tcp, *args, token=names))
-    _, blind = grant(s, "train:/in", "--rights", "read")
-    assert good(pst(tcp, "cat", "train:/file", token=blind)) == "content of train:/in/file"
-    says(pst(tcp, "ls", "train:/t", token=blind))
-    # What was moved out is not there any more; what is outside never was.
-    good(pst(s.owner, "mv", "train:/in/t/sub/3", "train:/3"))
-    for path in "train:/t/sub/3", "train:/3", "train:/../3":
-        says(pst(tcp, "cat", path, token=rw), "3")
-    good(pst(tcp, "rm", "-r", "train:/t", token=rw))
-    s.end()
+    with Audited() as s:
+        fill(s)
+        tree = tmp + "/tree"
+        make_tree(tree)
+        _, rw = grant(s, "train:/in", "--rights", "rw")
+        _, ro = grant(s, "train:/in", "--rights", "ro")
+        good(pst(s.tcp, "put", "-r", tree, "train:/t", token=rw))
+        good(pst(s.tcp, "put", "-", "train:/stdin", token=rw, data="y" * (3 << 20)))
+        good(pst(s.tcp, "put", tree + "/large", "train:/again", token=rw))
+        good(pst(s.tcp, "put", tree + "/large", "train:/again", token=rw))  # in its place
+        good(pst(s.uri, "verify", tree + "/large", "train:/in/again"))
+        good(pst(s.tcp, "rm", "train:/stdin", token=rw))
+        for token in rw, ro:
+            good(pst(s.tcp, "verify", tree, "train:/t", token=token))
+            good(pst(s.tcp, "verify", "train:/t", token=token))
+            out = "%s/out-%s" % (tmp, token[-4:])
+            good(pst(s.tcp, "get", "-r", "train:/t", out, token=token))
+            good(subprocess.run(["diff", "-r", "--no-dereference", tree, out], capture_output=True, text=True))
+            with open(tree + "/large", "rb") as f:
+                got = subprocess.run([P, "-s", s.tcp, "cat", "train:/t/large"], capture_output=True, timeout=LIMIT_S,
+                                     env=dict(os.environ, PENSTOCK_TOKEN=token))
+                assert got.returncode == 0 and got.stdout == f.read(), got.stderr
+            assert "deeper" in good(pst(s.tcp, "ls", "-lR", "train:/t", token=token))
+            assert "large" in good(pst(s.tcp, "stat", "train:/t/large", token=token))
+            good(pst(s.tcp, "du", "train:/t", token=token))
+        good(pst(s.tcp, "mv", "train:/t/large", "train:/t/big", token=rw))
+        good(pst(s.tcp, "mkdir", "train:/t/new", token=rw))
+        # Without the right.
+        before = content(s)
+        refusals = len(s.audited('"request"', '"refused"', '"EACCES"'))
+        for args in (("put", "-", "train:/t/x"), ("put", "-r", tree, "train:/u"), ("mv", "train:/t/big", "train:/t/c"),
+                     ("rm", "-r", "train:/t"), ("rm", "train:/t/big"), ("mkdir", "train:/t/y")):
+            says(pst(s.tcp, *args, token=ro, data="x"))
+            now = len(s.audited('"request"', '"refused"', '"EACCES"'))
+            assert now > refusals, args
+            refusals = now
+        assert content(s) == before
+        _, names = grant(s, "train:/in", "--rights", "list")
+        good(pst(s.tcp, "ls", "-lR", "train:/t", token=names))
+        for args in ("cat", "train:/t/big"), ("get", "-r", "train:/t", tmp + "/none"), ("verify", tree, "train:/t"):
+            says(pst(s.tcp, *args, token=names))
+        _, blind = grant(s, "train:/in", "--rights", "read")
+        assert good(pst(s.tcp, "cat", "train:/file", token=blind)) == "content of train:/in/file"
+        says(pst(s.tcp, "ls", "train:/t", token=blind))
+        # What was moved out is not there any more; what is outside never was.
+        good(pst(s.uri, "mv", "train:/in/t/sub/3", "train:/3"))
+        for path in "train:/t/sub/3", "train:/3", "train:/../3":
+            says(pst(s.tcp, "cat", path, token=rw), "3")
+        good(pst(s.tcp, "rm", "-r", "train:/t", token=rw))
 
 
 def test_life():
     """Expiry, renewal, revocation."""
-    s = Server()
-    fill(s)
-    tcp = "pst://%s?channel=tcp" % s.tcp
-    number, token = grant(s, "train", "--rights", "rw", "--expires", "1s")
-    short = json.loads(good(pst(s.owner, "capability", "list", "--json")))
-    short = next(c for c in short if c["id"] == number)
-    assert short["container"] == "train" and short["rights"] == ["read", "write", "append", "setattr", "list", "remove", "create"]
-    while time.time_ns() <= short["expires_ns"]:
-        time.sleep(0.05)
-    before = content(s)
-    says(pst(tcp, "put", "-", "train:/late", token=token, data="x"), "has expired")
-    assert s.audited('"authenticate"', '"refused"', '"EKEYEXPIRED"')
-    assert content(s) == before
-    assert good(pst(s.owner, "-q", "capability", "renew", str(number), "--expires", "7d")).strip() == token
-    good(pst(tcp, "put", "-", "train:/late", token=token, data="x"))
-    assert "never expires" in (good(pst(s.owner, "capability", "renew", str(number), "-e", "never")) and
-                               good(pst(s.owner, "capability", "list")))
-    good(pst(s.owner, "capability", "revoke", str(number)))
-    before = content(s)
-    says(pst(tcp, "put", "-", "train:/later", token=token, data="x"), "was revoked")
-    assert s.audited('"authenticate"', '"refused"', '"EKEYREVOKED"') and s.audited('"capability-revoke"', '"granted"')
-    assert content(s) == before
-    says(pst(s.owner, "capability", "revoke", str(number)), "no such capability")
-    s.end()
+    with Audited() as s:
+        fill(s)
+        number, token = grant(s, "train", "--rights", "rw", "--expires", "1s")
+        short = json.loads(good(pst(s.uri, "capability", "list", "--json")))
+        short = next(c for c in short if c["id"] == number)
+        assert short["container"] == "train" and short["rights"] == ["read", "write", "append", "setattr", "list", "remove", "create"]
+        while time.time_ns() <= short["expires_ns"]:
+            time.sleep(0.05)
+        before = content(s)
+        says(pst(s.tcp, "put", "-", "train:/late", token=token, data="x"), "has expired")
+        assert s.audited('"authenticate"', '"refused"', '"EKEYEXPIRED"')
+        assert content(s) == before
+        assert good(pst(s.uri, "-q", "capability", "renew", str(number), "--expires", "7d")).strip() == token
+        good(pst(s.tcp, "put", "-", "train:/late", token=token, data="x"))
+        assert "never expires" in (good(pst(s.uri, "capability", "renew", str(number), "-e", "never")) and
+                                   good(pst(s.uri, "capability", "list")))
+        good(pst(s.uri, "capability", "revoke", str(number)))
+        before = content(s)
+        says(pst(s.tcp, "put", "-", "train:/later", token=token, data="x"), "was revoked")
+        assert s.audited('"authenticate"', '"refused"', '"EKEYREVOKED"') and s.audited('"capability-revoke"', '"granted"')
+        assert content(s) == before
+        says(pst(s.uri, "capability", "revoke", str(number)), "no such capability")
 
 
 def test_watch():
     """A change is heard of by whoever may read all of the container; nothing that came after a number is missed."""
-    s = Server()
-    fill(s)
-    tcp = "pst://%s?channel=tcp" % s.tcp
-    number, token = grant(s, "train")
-    env = dict(os.environ, PENSTOCK_TOKEN=token)
-    watch = subprocess.Popen([P, "-s", tcp, "watch", "train", "--json", "-n", "2"], stdout=subprocess.PIPE, text=True, env=env)
-    seen, changes = [], 0
-    while len(seen) < 2:  # it may not be there yet when the first ones are made
-        good(pst(s.owner, "put", "-", "train:/w%d" % changes, data="x"))
-        changes += 1
-        assert watch.poll() in (None, 0) and changes < 1000
-        if select.select([watch.stdout], [], [], 0.05)[0]:
-            text = ""
-            while not text.endswith("}\n"):
-                text += watch.stdout.readline()
-            seen.append(json.loads(text)["change"])
-    assert watch.wait(LIMIT_S) == 0 and seen[0] < seen[1]
-    watch.stdout.close()
-    # Again from the first: at once.
-    assert json.loads(good(pst(tcp, "watch", "train", "--json", "-n", "1", "--since", str(seen[0]), token=token)))["change"] >= seen[1]
-    says(pst(tcp, "watch", "other", token=token), "other")
-    last = json.loads(good(pst(s.owner, "watch", "train", "--json", "-n", "1", "--since", "1")))["change"]
-    says(pst(tcp, "watch", "train", "--timeout", "1", "--since", str(last), token=token), "train")
-    good(pst(s.owner, "put", "-", "other:/w", data="x"))  # of no concern
-    says(pst(tcp, "watch", "train", "--timeout", "1", "--since", str(last), token=token), "train")
-    _, part = grant(s, "train:/in")
-    says(pst(tcp, "watch", "train", token=part), "train")
-    # Revoked while it waits.
-    watch = subprocess.Popen([P, "-s", tcp, "watch", "train"], stderr=subprocess.PIPE, text=True, env=env)
-    until = time.monotonic() + LIMIT_S
-    while len(s.audited('"session-open"', '"token:%d"' % number)) < 6:
-        assert time.monotonic() < until and watch.poll() is None
-        time.sleep(0.01)
-    good(pst(s.owner, "capability", "revoke", str(number)))
-    assert watch.wait(LIMIT_S) == 1 and watch.stderr.read()
-    watch.stderr.close()
-    s.end()
+    with Audited() as s:
+        fill(s)
+        number, token = grant(s, "train")
+        env = dict(os.environ, PENSTOCK_TOKEN=token)
+        watch = subprocess.Popen([P, "-s", s.tcp, "watch", "train", "--json", "-n", "2"], stdout=subprocess.PIPE, text=True, env=env)
+        seen, changes = [], 0
+        while len(seen) < 2:  # it may not be there yet when the first ones are made
+            good(pst(s.uri, "put", "-", "train:/w%d" % changes, data="x"))
+            changes += 1
+            assert watch.poll() in (None, 0) and changes < 1000
+            if select.select([watch.stdout], [], [], 0.05)[0]:
+                text = ""
+                while not text.endswith("}\n"):
+                    text += watch.stdout.readline()
+                number_text = json.loads(text)["change"]
+                assert isinstance(number_text, str), "a number would be rounded by who reads it as a double"
+                seen.append(int(number_text))
+        assert watch.wait(LIMIT_S) == 0 and seen[0] < seen[1]
+        watch.stdout.close()
+        # Again from the first: at once.
+        again = good(pst(s.tcp, "watch", "train", "--json", "-n", "1", "--since", str(seen[0]), token=token))
+        assert int(json.loads(again)["change"]) >= seen[1]
+        says(pst(s.tcp, "watch", "other", token=token), "other")
+        last = json.loads(good(pst(s.uri, "watch", "train", "--json", "-n", "1", "--since", "1")))["change"]
+        says(pst(s.tcp, "watch", "train", "--timeout", "1", "--since", str(last), token=token), "train")
+        good(pst(s.uri, "put", "-", "other:/w", data="x"))  # of no concern
+        says(pst(s.tcp, "watch", "train", "--timeout", "1", "--since", str(last), token=token), "train")
+        _, part = grant(s, "train:/in")
+        says(pst(s.tcp, "watch", "train", token=part), "train")
+        # Revoked while it waits.
+        watch = subprocess.Popen([P, "-s", s.tcp, "watch", "train"], stderr=subprocess.PIPE, text=True, env=env)
+        until = time.monotonic() + LIMIT_S
+        while len(s.audited('"session-open"', '"token:%d"' % number)) < 6:
+            assert time.monotonic() < until and watch.poll() is None
+            time.sleep(0.01)
+        good(pst(s.uri, "capability", "revoke", str(number)))
+        assert watch.wait(LIMIT_S) == 1 and watch.stderr.read()
+        watch.stderr.close()
 
 
 def test_revoked_in_flight():
     """A file is being stored when its capability goes: the client is told, and no part of the file is there."""
-    s = Server()
-    fill(s)
-    before = content(s)
-    number, token = grant(s, "train", "-r", "rw")
-    env = dict(os.environ, PENSTOCK_TOKEN=token)
-    put = subprocess.Popen([P, "-s", "pst://%s?channel=tcp" % s.tcp, "put", "-", "train:/half"], stdin=subprocess.PIPE,
-                           stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=env)
-    put.stdin.write(b"x" * (8 << 20))
-    put.stdin.flush()
-    until = time.monotonic() + LIMIT_S
-    while not s.audited('"session-open"', '"token:%d"' % number):
-        assert time.monotonic() < until and put.poll() is None
-        time.sleep(0.02)
-    good(pst(s.owner, "capability", "revoke", str(number)))
-    try:
+    with Audited() as s:
+        fill(s)
+        before = content(s)
+        number, token = grant(s, "train", "-r", "rw")
+        env = dict(os.environ, PENSTOCK_TOKEN=token)
+        put = subprocess.Popen([P, "-s", s.tcp, "put", "-", "train:/half"], stdin=subprocess.PIPE,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=env)
         put.stdin.write(b"x" * (8 << 20))
-    except BrokenPipeError:
-        pass
-    error = put.communicate(timeout=LIMIT_S)[1].decode()
-    assert put.returncode == 1 and "revoked" in error, (put.returncode, error)
-    assert s.audited('"EKEYREVOKED"')
-    until = time.monotonic() + LIMIT_S
-    while content(s) != before:  # what was stored of it without a name is cleaned up behind
-        assert time.monotonic() < until, (before, content(s))
-        time.sleep(0.1)
-    s.end()
+        put.stdin.flush()
+        until = time.monotonic() + LIMIT_S
+        while not s.audited('"session-open"', '"token:%d"' % number):
+            assert time.monotonic() < until and put.poll() is None
+            time.sleep(0.02)
+        good(pst(s.uri, "capability", "revoke", str(number)))
+        try:
+            put.stdin.write(b"x" * (8 << 20))
+        except BrokenPipeError:
+            pass
+        error = put.communicate(timeout=LIMIT_S)[1].decode()
+        assert put.returncode == 1 and "revoked" in error, (put.returncode, error)
+        assert s.audited('"EKEYREVOKED"')
+        until = time.monotonic() + LIMIT_S
+        while content(s) != before:  # what was stored of it without a name is cleaned up behind
+            assert time.monotonic() < until, (before, content(s))
+            time.sleep(0.1)
 
 
 def test_certificates():
     certs = Certs(tmp + "/certs")
-    s = Server("--tls-cert", certs("server.pem"), "--tls-key", certs("server.key"), "--tls-ca", certs("ca.pem"))
-    fill(s)
+    with Audited("--tls-cert", certs("server.pem"), "--tls-key", certs("server.key"), "--tls-ca", certs("ca.pem")) as s:
+        fill(s)
 
-    def uri(name):
-        return "pst://localhost:%d?channel=tcp&tls-ca=%s&tls-cert=%s&tls-key=%s" % (
-            s.port, certs("ca.pem"), certs(name + ".pem"), certs(name + ".key"))
-    says(pst(uri("node1"), "ls", "train:/"), "cert:node1")
-    number, token = grant(s, "train:in", "--subject", "cert:node1")
-    assert good(pst(uri("node1"), "ls", "train:/")).split() == ["file", "sub"]
-    assert "channel     tcp+tls localhost" in good(pst(uri("node1"), "status"))
-    says(pst(uri("node2"), "ls", "train:/"), "cert:node2")
-    assert good(pst(uri("node2"), "ls", "train:/", token=token)).split() == ["file", "sub"]
-    # An administrator from afar: over TLS with its certificate.
-    control = "localhost:" + s.control.rsplit(":", 1)[1]
-    says(pst(uri("node1"), "capability", "list", "--control", control), "the right admin")
-    admin, _ = grant(s, "*", "--rights", "all", "--subject", "cert:node2")
-    assert "cert:node1" in good(pst(uri("node2"), "capability", "list", "--control", control))
-    good(pst(uri("node2"), "capability", "revoke", str(number), "--control", control))
-    assert s.audited('"capability-revoke"', '"granted"', '"cert:node2"')
-    says(pst(uri("node1"), "ls", "train:/"), "cert:node1")
-    # Strangers meet TLS, not the control plane.
-    for bad in uri("stranger"), uri("node2").replace("ca.pem", "other.pem"), "pst://localhost:%d?channel=tcp" % s.port:
-        says(pst(bad, "capability", "list", "--control", control), "no control plane at")
-    s.end()
+        def uri(name):
+            return "pst://localhost:%s?channel=tcp&tls-ca=%s&tls-cert=%s&tls-key=%s" % (
+                s.port, certs("ca.pem"), certs(name + ".pem"), certs(name + ".key"))
+        says(pst(uri("node1"), "ls", "train:/"), "cert:node1")
+        number, token = grant(s, "train:in", "--subject", "cert:node1")
+        assert good(pst(uri("node1"), "ls", "train:/")).split() == ["file", "sub"]
+        assert "channel     tcp+tls localhost" in good(pst(uri("node1"), "status"))
+        says(pst(uri("node2"), "ls", "train:/"), "cert:node2")
+        assert good(pst(uri("node2"), "ls", "train:/", token=token)).split() == ["file", "sub"]
+        # An administrator from afar: over TLS with its certificate.
+        control = "localhost:" + s.control.rsplit(":", 1)[1]
+        says(pst(uri("node1"), "capability", "list", "--control", control), "the right admin")
+        admin, _ = grant(s, "*", "--rights", "all", "--subject", "cert:node2")
+        assert "cert:node1" in good(pst(uri("node2"), "capability", "list", "--control", control))
+        good(pst(uri("node2"), "capability", "revoke", str(number), "--control", control))
+        assert s.audited('"capability-revoke"', '"granted"', '"cert:node2"')
+        says(pst(uri("node1"), "ls", "train:/"), "cert:node1")
+        # Strangers meet TLS, not the control plane.
+        for bad in uri("stranger"), uri("node2").replace("ca.pem", "other.pem"), "pst://localhost:%s?channel=tcp" % s.port:
+            says(pst(bad, "capability", "list", "--control", control), "no control plane at")
 
 
 def test_words():
-    s = Server()
-    fill(s)
-    for args, text in ((("grant", "nothing"), "no such container"), (("grant", "train:/nowhere"), "no such container or dir"),
-                       (("grant", "train", "-r", "fly"), "--rights fly"), (("grant", "train", "-e", "soon"), "--expires soon"),
-                       (("grant", "train", "--ids", "5"), "--ids 5"), (("grant",), "grant takes"), (("renew", "x"), "number"),
-                       (("revoke", "1"), "Operation not permitted"), (("list", "x"), "no operands"), (("steal",), "grant, renew"),
-                       (("revoke", "5", "-r", "ro"), "option is grant's")):
-        says(pst(s.owner, "capability", *args), text)
-    _, token = grant(s, "train", "--ids", "7:8", "-r", "rw")
-    good(pst("pst://%s?channel=tcp" % s.tcp, "put", "-", "train:/squashed", token=token, data="x"))
-    attr = json.loads(good(pst(s.owner, "stat", "--json", "train:/squashed")))
-    attr = attr[0] if isinstance(attr, list) else attr
-    assert (attr["uid"], attr["gid"]) == (7, 8), attr
-    number, _ = grant(s, "train", "--ids", "5-7,100-200", "--tenant", "3", "--bytes-per-second", "10m", "--ops-per-second", "50")
-    c = next(c for c in json.loads(good(pst(s.owner, "capability", "list", "--json"))) if c["id"] == number)
-    assert c["tenant"] == 3 and c["bytes_per_s"] == 10 << 20 and c["ops_per_s"] == 50 and c["rights"] == ["read", "list"], c
-    s.end()
-    says(pst(s.owner, "capability", "list"), "nobody listens")
-    says(pst("pst://%s?channel=tcp" % s.tcp, "capability", "list"), "no control plane at")
+    with Audited() as s:
+        fill(s)
+        for args, text in ((("grant", "nothing"), "no such container"), (("grant", "train:/nowhere"), "no such container or dir"),
+                           (("grant", "train", "-r", "fly"), "--rights fly"), (("grant", "train", "-e", "soon"), "--expires soon"),
+                           (("grant", "train", "--ids", "5"), "--ids 5"), (("grant",), "grant takes"), (("renew", "x"), "number"),
+                           (("revoke", "1"), "Operation not permitted"), (("list", "x"), "no operands"), (("steal",), "grant, renew"),
+                           (("revoke", "5", "-r", "ro"), "option is grant's")):
+            says(pst(s.uri, "capability", *args), text)
+        _, token = grant(s, "train", "--ids", "7:8", "-r", "rw")
+        good(pst(s.tcp, "put", "-", "train:/squashed", token=token, data="x"))
+        attr = json.loads(good(pst(s.uri, "stat", "--json", "train:/squashed")))
+        attr = attr[0] if isinstance(attr, list) else attr
+        assert (attr["uid"], attr["gid"]) == (7, 8), attr
+        number, _ = grant(s, "train", "--ids", "5-7,100-200", "--tenant", "3", "--bytes-per-second", "10m", "--ops-per-second", "50")
+        c = next(c for c in json.loads(good(pst(s.uri, "capability", "list", "--json"))) if c["id"] == number)
+        assert c["tenant"] == 3 and c["bytes_per_s"] == 10 << 20 and c["ops_per_s"] == 50 and c["rights"] == ["read", "list"], c
+    says(pst(s.uri, "capability", "list"), "nobody listens")
+    says(pst(s.tcp, "capability", "list"), "no control plane at")
     says(pst("local:mem:64M", "capability", "list"), "a served store")
     says(pst("pst://192.0.2.1?channel=tcp", "capability", "list", token="pst1"), "others can read")
 
@@ -372,23 +346,17 @@ tmp = tempfile.mkdtemp(prefix="pst-cap-")
 
 
 def main():
-    failed = 0
-    tests = [(n, f) for n, f in sorted(globals().items()) if n.startswith("test_")]
-    for i, (name, f) in enumerate(tests):
+    tap = Tap()
+    for name, f in sorted(globals().items()):
+        if not name.startswith("test_"):
+            continue
         try:
             f()
-            print("ok %d - %s" % (i + 1, name[5:]), flush=True)
+            tap.check(name[5:], True)
         except Exception as e:  # told, and the next one goes on
-            failed += 1
-            print("not ok %d - %s" % (i + 1, name[5:]))
-            print("# %r at line %d" % (e, e.__traceback__.tb_next.tb_lineno), flush=True)
-            for s in list(Server.alive):
-                s.p.kill()
-                s.p.wait()
-                Server.alive.remove(s)
-    print("1..%d" % len(tests))
+            tap.check(name[5:], False, "%r at line %d" % (e, e.__traceback__.tb_next.tb_lineno))
     subprocess.run(["rm", "-rf", tmp], check=True)
-    return 1 if failed else 0
+    return tap.end()
 
 
 sys.exit(main())

@@ -287,13 +287,18 @@ def pem(name):
         return f.read()
 
 
-def test_tls():
+def certificates():
+    """Two authorities, and who they vouch for."""
     for ca in "ca", "other":
         openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", ca + ".key", "-out", ca + ".pem", "-days", "2",
                 "-subj", "/CN=" + ca)
     certificate("localhost", "ca")
     certificate("node1", "ca")
     certificate("stranger", "other")
+
+
+def test_tls():
+    certificates()
     s = Server(listen="localhost:0", tls_cert=tmp + "/localhost.pem",
                tls_key=tmp + "/localhost.key", tls_ca=tmp + "/ca.pem")
     owner = connect("unix:" + SOCK)
@@ -366,6 +371,47 @@ def test_addresses():
     s.stop()
     s = Server(listen=None, channels="pipe")  # no tcp there, none here
     assert s.doors == [("pipe", tmp + "/sock.sock"), ("control", SOCK)], s.doors
+    s.stop()
+
+
+def status_by(endpoint, **own):
+    """`penstock status` by a name that is made of what the endpoint says, and of what the client has itself."""
+    host = "localhost" if endpoint.channel == "pipe" else endpoint.address.rsplit(":", 1)[0].replace("0.0.0.0", "127.0.0.1")
+    name = "pst://%s%s?%s" % (host, ":%d" % endpoint.port if endpoint.port else "", endpoint.options)
+    name += "".join("&%s=%s" % (k.replace("_", "-"), v) for k, v in own.items())
+    done = subprocess.run([PENSTOCK, "-s", name, "status", "--json"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, (name, done.stderr)
+    return json.loads(done.stdout)
+
+
+def test_endpoints():
+    """What the control plane says of the data plane is all that it takes to go there, over each channel."""
+    ofi = subprocess.run([PENSTOCK, "serve", "--check", "--channels", "ofi:tcp", "mem:64m"], capture_output=True).returncode == 0
+    names = ["pipe", "tcp"] + ["ofi:tcp"] * ofi
+    for seal, sealing in ("off", 0), ("auto", 1), ("required", 2):
+        s = Server(channels=",".join(names), seal=seal)
+        api = connect("unix:" + SOCK)
+        token = api("Grant", capability=dict(rights=ALL)).token
+        found = {e.channel.split("+")[0]: e for e in api("OpenSession").endpoints}
+        assert sorted(found) == sorted(n.split(":")[0] for n in names), found
+        assert list(api("GetStatus").endpoints) == list(api("OpenSession").endpoints)
+        for kind, e in found.items():
+            assert not e.tls and not e.client_certificate and e.version >= e.version_min > 0, e
+            assert e.provider == ("tcp" if kind == "ofi" else ""), e
+            assert e.sealing == (min(sealing, 1) if kind == "pipe" else sealing), e
+            st = status_by(e, token=token)
+            assert st["channel"].split(" ")[0] == kind, (e, st["channel"])
+            assert bool(st["sealed"]) == (e.sealing == 2), (e, st["sealed"])
+        s.stop()
+    certificates()
+    s = Server(channels="tcp", data="0.0.0.0:0", tls_cert=tmp + "/localhost.pem", tls_key=tmp + "/localhost.key",
+               tls_ca=tmp + "/ca.pem")
+    api = connect("unix:" + SOCK)
+    api("Grant", capability=dict(rights=ALL, subject="cert:node1"))
+    e, = api("OpenSession").endpoints
+    assert e.channel == "tcp+tls" and e.tls and e.client_certificate and e.address.startswith("0.0.0.0:"), e
+    st = status_by(e, tls_ca=tmp + "/ca.pem", tls_cert=tmp + "/node1.pem", tls_key=tmp + "/node1.key")
+    assert st["channel"].startswith("tcp+tls "), st
     s.stop()
 
 

@@ -6,45 +6,16 @@ container and by one of a directory. What nobody comes back for is collected."""
 import json
 import os
 import select
-import signal
 import subprocess
 import sys
-import tempfile
 import time
+
+from ops import Server, Tap
 
 P = os.path.abspath(sys.argv[1])
 LIMIT_S = 60
 SIZE = 48 << 20  # more than pipes and buffers hold
-
-
-class Server:
-    def __init__(self, store, sock, lease):
-        self.config = store + ".yaml"
-        with open(self.config, "w", encoding="utf-8") as f:
-            f.write("limits:\n  lease: %s\n" % lease)
-        self.args = [P, "serve", store, "--json", "--socket", sock, "--config", self.config]
-        self.port = 0
-        self.start()
-
-    def start(self):
-        self.p = subprocess.Popen(self.args + ["--listen", "127.0.0.1:%d" % self.port], stdout=subprocess.PIPE, text=True)
-        text = ""
-        for line in self.p.stdout:
-            text += line
-            if line == "}\n":
-                break
-        doors = [(d["channel"], d["address"]) for d in json.loads(text)["listening"]]
-        self.port = int(next(a for c, a in doors if c == "tcp").rsplit(":", 1)[1])
-
-    def kill(self):
-        self.p.send_signal(signal.SIGKILL)
-        self.p.wait()
-        self.p.stdout.close()
-
-    def end(self):
-        self.p.terminate()
-        assert self.p.wait(LIMIT_S) == 0
-        self.p.stdout.close()
+tap = Tap()
 
 
 def pst(uri, *args, data=None):
@@ -57,18 +28,30 @@ def used(uri):
     return json.loads(pst(uri, "container", "show", "c", "--json"))["used_bytes"]
 
 
-def run(number, prefix):
-    with tempfile.TemporaryDirectory(prefix="pst-open-") as d:
-        store, sock = d + "/s.pst", d + "/s.sock"
-        subprocess.run([P, "-q", "format", store, "--size", "512m"], check=True, stderr=subprocess.DEVNULL)
-        server = Server(store, sock, "15s")
-        owner = "pst://127.0.0.1:%d?channel=pipe&socket=%s&connect=30" % (server.port, sock)
+def collected(owner, left):
+    """Waits until there is no more than @left, and what the store needs for itself."""
+    until = time.monotonic() + LIMIT_S
+    while used(owner) > left + (8 << 20):
+        assert time.monotonic() < until, used(owner)
+        time.sleep(0.1)
+        pst(owner, "ls", "c:/")
+
+
+def whole(server):
+    assert server.stop() == 0
+    fsck = subprocess.run([P, "fsck", server.store], capture_output=True, text=True)
+    assert fsck.returncode == 0, fsck.stdout + fsck.stderr
+
+
+def run(prefix):
+    with Server(P, config="limits:\n  lease: 15s\n", size="512m") as server:
+        owner = server.uri + "&connect=30"
         pst(owner, "container", "create", "c")
         pst(owner, "mkdir", "c:/in")
         data = os.urandom(1 << 20) * (SIZE >> 20)
         pst(owner, "put", "-", "c:/in/read", data=data)
         grant = json.loads(pst(owner, "capability", "grant", "--json", "c:/in" if prefix else "c", "--rights", "rw"))
-        uri = "pst://127.0.0.1:%d?channel=tcp&connect=30&token=%s" % (server.port, grant["token"])
+        uri = server.tcp + "&connect=30&token=" + grant["token"]
         at = "c:/" if prefix else "c:/in/"
         reader = subprocess.Popen([P, "-s", uri, "cat", at + "read"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         writer = subprocess.Popen([P, "-s", uri, "put", "-", at + "write"], stdin=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -92,24 +75,15 @@ def run(number, prefix):
         assert pst(owner, "ls", "c:/in").split() == ["write"]
         # Those who held it are gone, and with them what has no name: as it is closed, or, while others may come
         # back for it, with the first op on names after the time of grace.
-        until = time.monotonic() + LIMIT_S
-        while used(owner) > SIZE + (8 << 20):
-            assert time.monotonic() < until, used(owner)
-            time.sleep(0.1)
-            pst(owner, "ls", "c:/")
-        server.end()
-        fsck = subprocess.run([P, "fsck", store], capture_output=True, text=True)
-        assert fsck.returncode == 0, fsck.stdout + fsck.stderr
-    print("ok %d - %s" % (number, "by a capability of a directory" if prefix else "by one of the container"), flush=True)
+        collected(owner, SIZE)
+        whole(server)
+    tap.check("by a capability of a directory" if prefix else "by one of the container", True)
 
 
-def never_back(number):
+def never_back():
     """The reader is killed with the server: its file goes when the time of grace is over, and not before."""
-    with tempfile.TemporaryDirectory(prefix="pst-open-") as d:
-        store, sock = d + "/s.pst", d + "/s.sock"
-        subprocess.run([P, "-q", "format", store, "--size", "512m"], check=True, stderr=subprocess.DEVNULL)
-        server = Server(store, sock, "3s")
-        owner = "pst://127.0.0.1:%d?channel=pipe&socket=%s&connect=30" % (server.port, sock)
+    with Server(P, config="limits:\n  lease: 3s\n", size="512m") as server:
+        owner = server.uri + "&connect=30"
         pst(owner, "container", "create", "c")
         pst(owner, "put", "-", "c:/read", data=bytes(range(256)) * (SIZE >> 8))
         reader = subprocess.Popen([P, "-s", owner, "cat", "c:/read"], stdout=subprocess.PIPE)
@@ -119,22 +93,16 @@ def never_back(number):
         reader.kill()
         reader.communicate()
         server.start()
-        until = time.monotonic() + LIMIT_S
-        while used(owner) > 8 << 20:
-            assert time.monotonic() < until, used(owner)
-            time.sleep(0.1)
-            pst(owner, "ls", "c:/")
-        server.end()
-        fsck = subprocess.run([P, "fsck", store], capture_output=True, text=True)
-        assert fsck.returncode == 0, fsck.stdout + fsck.stderr
-    print("ok %d - collected when nobody comes back" % number, flush=True)
+        collected(owner, 0)
+        whole(server)
+    tap.check("collected when nobody comes back", True)
 
 
 def main():
-    run(1, False)
-    run(2, True)
-    never_back(3)
-    print("1..3")
+    run(False)
+    run(True)
+    never_back()
+    return tap.end()
 
 
-main()
+sys.exit(main())

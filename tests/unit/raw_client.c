@@ -222,6 +222,7 @@ static void head_put(struct raw_client *r, uint8_t *msg, const struct raw_req *q
 	        .what = (uint8_t)((q->seq ? WIRE_TOKEN : 0) | (q->window ? WIRE_WINDOW : 0) |
 	                          (q->pull ? WIRE_PULL : 0) | (q->handle ? WIRE_HANDLE : 0)),
 	        .id = ++r->id,
+	        .slot = q->slot,
 	        .seq = q->seq,
 	        .cont = q->cont,
 	        .len = q->len,
@@ -234,7 +235,7 @@ static void head_put(struct raw_client *r, uint8_t *msg, const struct raw_req *q
 
 static int answer_take(struct raw_client *r, const struct raw_req *q)
 {
-	struct pst_op op = {.opcode = q->opcode};
+	struct pst_op op = {.opcode = q->opcode, .muts = q->muts, .mut_count = q->mut_count};
 	struct wire_in in = {.at = r->msg + sizeof(r->resp), .version = WIRE_VERSION};
 
 	assert_true(r->len >= sizeof(r->resp));
@@ -248,6 +249,17 @@ static int answer_take(struct raw_client *r, const struct raw_req *q)
 	return r->resp.status;
 }
 
+/* What a batch writes or compares, behind the fields. */
+static void payload_put(struct wire_out *out, const struct pst_op *op)
+{
+	struct iovec iov[8];
+	int n = wire_batch_iov(op, iov, ARRAY_LEN(iov));
+
+	assert_true(n >= 0);
+	for (int i = 0; i < n; i++)
+		wire_put_bytes(out, iov[i].iov_base, iov[i].iov_len);
+}
+
 int raw_run(struct raw_client *r, const struct raw_req *q)
 {
 	static uint8_t msg[16 * KIB];
@@ -255,10 +267,15 @@ int raw_run(struct raw_client *r, const struct raw_req *q)
 	                       .end = msg + sizeof(msg),
 	                       .version = WIRE_VERSION};
 	struct pst_op op = {.opcode = q->opcode, .cont = q->cont, .ino = q->ino};
+	struct raw_req batch = *q;
 	const uint8_t *body;
 
 	op.name = q->name;
 	op.name_len = q->name ? (uint32_t)strlen(q->name) : 0;
+	op.muts = q->muts;
+	op.mut_count = q->mut_count;
+	if (q->mut_count)
+		batch.len = (uint32_t)wire_batch_payload(&op);
 	if (q->window)
 		desc_put(&out, q->window);
 	if (q->handle)
@@ -266,9 +283,11 @@ int raw_run(struct raw_client *r, const struct raw_req *q)
 	body = out.at;
 	if (wire_op_of(q->opcode)->takes && !q->window)
 		assert_true(wire_body_put(&out, &op));
-	head_put(r, msg, q, (uint32_t)(out.at - body));
+	head_put(r, msg, &batch, (uint32_t)(out.at - body));
 	if (q->data && !q->pull)
 		wire_put_bytes(&out, q->data, q->len);
+	if (q->mut_count)
+		payload_put(&out, &op);
 	assert_false(out.full);
 	say(r, msg, (uint32_t)(out.at - msg));
 	return raw_wait(r) ? answer_take(r, q) : -ECONNRESET;

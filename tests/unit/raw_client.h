@@ -40,8 +40,11 @@ struct raw_req {
 	bool pull;                        /* the payload is in the window */
 	const char *data;                 /* that comes along; or NULL */
 	uint32_t len;                     /* or how much may go back */
-	uint64_t seq;                     /* of slot 0; 0: no token */
+	uint64_t seq;                     /* of the replay token; 0: none */
+	uint32_t slot;
 	uint64_t off;
+	struct pst_mut *muts; /* BATCH: with off, where appends went, when it is answered */
+	uint32_t mut_count;
 };
 
 void raw_connect(struct raw_client *r, struct loop *loop);

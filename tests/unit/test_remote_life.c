@@ -10,20 +10,12 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include "bdev/bdev.h"
-#include "fabric/sim.h"
-#include "ops.h"
-#include "store/local/local.h"
-#include "wire/wire.h"
+#include "served.h"
 
 #define DEV_BYTES (16 * MIB)
 
 struct rig {
-	struct loop *loop;
-	struct store *engine, *remote;
-	struct session_table *table;
-	struct wire_listener *listener;
-	uint64_t expiry_ns;
+	struct served s;
 	uint32_t cont;
 	char log[4096]; /* what was said, line by line */
 };
@@ -36,75 +28,17 @@ static void hear(void *arg, enum pst_log_level level, const char *line)
 	(void)snprintf(g->log + len, sizeof(g->log) - len, "%s\n", line);
 }
 
-static struct bdev *device(struct rig *g, const char *name)
-{
-	struct pst_err err = {0};
-	struct bdev *dev;
-	char spec[64];
-
-	(void)snprintf(spec, sizeof(spec), "mem:16m?name=%s", name);
-	assert_int_equal(bdev_open(&dev, spec, g->loop, NULL, &err), 0);
-	return dev;
-}
-
-static void format(struct rig *g, const char *name)
-{
-	struct local_format_opts fo = {0};
-	struct pst_err err = {0};
-	struct bdev *dev;
-
-	(void)bdev_mem_forget(name);
-	dev = device(g, name);
-	assert_int_equal(local_format(&dev, 1, &fo, &err), 0);
-	bdev_close(dev);
-}
-
-static void server_up(struct rig *g, const char *name)
-{
-	struct session_opts so = {.open_access = true, .sim_seed = 7, .expiry_ns = g->expiry_ns};
-	struct pst_err err = {0};
-	struct bdev *dev = device(g, name);
-
-	assert_int_equal(local_open(&g->engine, g->loop, &dev, 1, NULL, &err), 0);
-	assert_int_equal(session_table_open(&g->table, g->engine, &so, &err), 0);
-	assert_int_equal(wire_listener_new(&g->listener, g->table, NULL, &err), 0);
-	assert_int_equal(wire_listener_add(g->listener, "sim", "here", NULL, NULL, &err), 0);
-}
-
-static void server_down(struct rig *g)
-{
-	wire_listener_close(g->listener, 0);
-	session_table_close(g->table);
-	assert_int_equal(store_close(g->engine), 0);
-}
-
-static int client_up(struct rig *g, struct pst_err *err)
-{
-	struct remote_opts ro = {.at = {{.provider = "sim", .addr = "here"}},
-	                         .at_count = 1,
-	                         .seed = 11,
-	                         .fabric = {.seed = 11}};
-
-	return remote_open(&g->remote, g->loop, &ro, err);
-}
-
 static int setup(void **state)
 {
 	struct rig *g = calloc(1, sizeof(*g));
-	struct pst_err err = {0};
-	struct loop_opts lo;
 
 	assert_non_null(g);
 	*state = g;
-	loop_opts_default(&lo);
-	lo.sim = true;
-	lo.sim_start_ns = NSEC_PER_SEC;
-	assert_int_equal(loop_new(&g->loop, &lo, NULL), 0);
 	pst_log_set(hear, g, PST_LOG_WARN);
-	format(g, "one");
-	server_up(g, "one");
-	assert_int_equal(ops_cont_create(g->engine, "c", &g->cont), 0);
-	assert_int_equal(client_up(g, &err), 0);
+	g->s.so.open_access = true;
+	served_start(&g->s, NSEC_PER_SEC);
+	assert_int_equal(ops_cont_create(g->s.store, "c", &g->cont), 0);
+	assert_int_equal(served_client(&g->s, NULL), 0);
 	return 0;
 }
 
@@ -112,10 +46,7 @@ static int teardown(void **state)
 {
 	struct rig *g = *state;
 
-	(void)store_close(g->remote);
-	server_down(g);
-	fabric_finish(g->loop);
-	loop_free(g->loop);
+	served_end(&g->s);
 	pst_log_set(NULL, NULL, PST_LOG_WARN);
 	free(g);
 	return 0;
@@ -125,13 +56,13 @@ static uint64_t requests(const struct rig *g)
 {
 	struct wire_figures f;
 
-	wire_listener_figures(g->listener, &f);
+	wire_listener_figures(g->s.listener, &f);
 	return f.requests;
 }
 
 static int write_one(struct rig *g)
 {
-	return ops_write(g->remote, g->cont, oid_of(1), 0, "hello", 5);
+	return ops_write(g->s.remote, g->cont, oid_of(1), 0, "hello", 5);
 }
 
 /* Its ops end, it says why, and the other store has seen none of them. */
@@ -141,9 +72,10 @@ static void another_store(void **state)
 	uint64_t before;
 
 	assert_int_equal(write_one(g), 0);
-	server_down(g);
-	format(g, "two");
-	server_up(g, "two");
+	served_down(&g->s);
+	g->s.device = "two";
+	served_format(&g->s);
+	served_up(&g->s);
 	before = requests(g);
 	assert_int_equal(write_one(g), -ESTALE);
 	assert_int_equal(requests(g), before);
@@ -159,21 +91,21 @@ static void an_older_copy(void **state)
 	uint64_t before;
 
 	assert_non_null(copy);
-	server_down(g);
-	dev = device(g, "one");
+	served_down(&g->s);
+	dev = served_device(&g->s);
 	assert_int_equal(bdev_read_sync(dev, 0, copy, DEV_BYTES), 0);
 	bdev_close(dev);
 	/* Twice, so that the copy is of before what the client saw when it connected again. */
 	for (int i = 0; i < 2; i++) {
-		server_up(g, "one");
+		served_up(&g->s);
 		assert_int_equal(write_one(g), 0);
-		server_down(g);
+		served_down(&g->s);
 	}
-	dev = device(g, "one");
+	dev = served_device(&g->s);
 	assert_int_equal(bdev_write_sync(dev, 0, copy, DEV_BYTES, 0), 0);
 	bdev_close(dev);
 	free(copy);
-	server_up(g, "one");
+	served_up(&g->s);
 	before = requests(g);
 	assert_int_equal(write_one(g), -ESTALE);
 	assert_int_equal(requests(g), before);
@@ -197,20 +129,19 @@ static void a_session_expired(void **state)
 	op.cont = never.cont = g->cont;
 	op.iov_count = never.iov_count = 1;
 	op.done = never.done = ended;
-	assert_int_equal(store_submit(g->remote, &op), PST_QUEUED);
-	wire_listener_crash(g->listener);
-	server_down(g);
+	assert_int_equal(store_submit(g->s.remote, &op), PST_QUEUED);
+	served_crash(&g->s);
 	do {
-		(void)loop_turn(g->loop, NSEC_PER_MSEC);
-		remote_figures(g->remote, &f);
+		(void)loop_turn(g->s.loop, NSEC_PER_MSEC);
+		remote_figures(g->s.remote, &f);
 	} while (f.provider);
-	assert_int_equal(store_submit(g->remote, &never), PST_QUEUED);
-	g->expiry_ns = NSEC_PER_MSEC;
-	server_up(g, "one");
+	assert_int_equal(store_submit(g->s.remote, &never), PST_QUEUED);
+	g->s.so.expiry_ns = NSEC_PER_MSEC;
+	served_up(&g->s);
 	for (int i = 0; i < 5; i++) /* the session ends before the client is there again */
-		(void)loop_turn(g->loop, NSEC_PER_MSEC);
+		(void)loop_turn(g->s.loop, NSEC_PER_MSEC);
 	for (int i = 0; i < 100000 && !(op.user && never.user); i++)
-		(void)loop_turn(g->loop, NSEC_PER_MSEC);
+		(void)loop_turn(g->s.loop, NSEC_PER_MSEC);
 	assert_ptr_equal(op.user, &op);
 	assert_int_equal(op.status, -ESTALE);
 	assert_ptr_equal(never.user, &never); /* that one was never sent: it goes on */
@@ -223,17 +154,15 @@ static void leaving(void **state)
 {
 	struct rig *g = *state;
 	struct table_figures f;
-	struct pst_err err = {0};
 
-	session_table_figures(g->table, &f);
+	session_table_figures(g->s.table, &f);
 	assert_int_equal(f.sessions, 1);
-	assert_int_equal(store_close(g->remote), 0);
-	for (int i = 0; i < 100; i++)
-		(void)loop_turn(g->loop, NSEC_PER_MSEC);
-	session_table_figures(g->table, &f);
+	served_hang_up(&g->s);
+	served_sleep(&g->s, 100 * NSEC_PER_MSEC);
+	session_table_figures(g->s.table, &f);
 	assert_int_equal(f.sessions, 0);
 	assert_int_equal(f.closed, 1);
-	assert_int_equal(client_up(g, &err), 0);
+	assert_int_equal(served_client(&g->s, NULL), 0);
 }
 
 /* A refused change uses its number: those that follow in its slot are taken. */
@@ -244,9 +173,9 @@ static void refused_and_on(void **state)
 
 	for (int i = 0; i < 5; i++) {
 		assert_int_equal(write_one(g), 0);
-		assert_int_equal(ops_write(g->remote, 1, oid_of(1), 0, "x", 1), -ENOENT);
+		assert_int_equal(ops_write(g->s.remote, 1, oid_of(1), 0, "x", 1), -ENOENT);
 	}
-	session_table_figures(g->table, &f);
+	session_table_figures(g->s.table, &f);
 	assert_int_equal(f.cut_off, 0);
 	assert_true(f.refused >= 5);
 }

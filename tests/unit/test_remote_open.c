@@ -10,86 +10,18 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include "bdev/bdev.h"
-#include "fabric/sim.h"
-#include "fs/fs.h"
-#include "ops.h"
-#include "session/audit.h"
-#include "store/local/local.h"
-#include "wire/wire.h"
+#include "served.h"
 
 #define GRACE_NS (60 * NSEC_PER_SEC)
+#define NOW_NS   (1700000000 * NSEC_PER_SEC) /* handles count from 2020 on */
 
 struct rig {
-	struct loop *loop;
-	struct store *store, *remote;
-	struct session_table *table;
-	struct wire_listener *listener;
-	struct session_opts so;
-	uint64_t grace_ns;
+	struct served s;
 	uint32_t cont;
 	uint64_t in, f, secret; /* inodes */
-	struct cap_op op;
-	bool done;
-	int status;
-	unsigned told; /* requests refused, as the audit has them */
-	int told_last;
 };
 
-static void audit(void *arg, const struct audit_event *e)
-{
-	struct rig *g = arg;
-
-	if (!e->status || e->what != AUDIT_REQUEST)
-		return;
-	g->told++;
-	g->told_last = e->status;
-}
-
-static void server_up(struct rig *g)
-{
-	struct fs_opts fo = {.grace_ns = g->grace_ns};
-	struct pst_err err = {0};
-	struct store *engine;
-	struct bdev *dev;
-
-	assert_int_equal(bdev_open(&dev, "mem:16m?name=open", g->loop, NULL, &err), 0);
-	assert_int_equal(local_open(&engine, g->loop, &dev, 1, NULL, &err), 0);
-	assert_int_equal(fs_new(&g->store, engine, &fo, &err), 0);
-	assert_int_equal(session_table_open(&g->table, g->store, &g->so, &err), 0);
-	assert_int_equal(wire_listener_new(&g->listener, g->table, NULL, &err), 0);
-	assert_int_equal(wire_listener_add(g->listener, "sim", "here", NULL, NULL, &err), 0);
-}
-
-static void server_down(struct rig *g)
-{
-	wire_listener_crash(g->listener);
-	wire_listener_close(g->listener, 0);
-	session_table_close(g->table);
-	assert_int_equal(store_close(g->store), 0);
-}
-
-static void restart(struct rig *g)
-{
-	server_down(g);
-	server_up(g);
-}
-
-static void sleep_ns(struct rig *g, uint64_t ns)
-{
-	uint64_t until = loop_now(g->loop) + ns;
-
-	while (loop_now(g->loop) < until)
-		(void)loop_turn(g->loop, until - loop_now(g->loop));
-}
-
 /* --- ops, by one end or the other --- */
-
-static struct pst_op named(uint8_t opcode, uint32_t cont, const char *name)
-{
-	return (struct pst_op){
-	        .opcode = opcode, .cont = cont, .name = name, .name_len = (uint32_t)strlen(name)};
-}
 
 static struct pst_op numbered(uint8_t opcode, uint32_t cont, uint64_t ino)
 {
@@ -98,7 +30,7 @@ static struct pst_op numbered(uint8_t opcode, uint32_t cont, uint64_t ino)
 
 static int run(struct store *s, uint8_t opcode, uint32_t cont, const char *name, uint64_t *ret_ino)
 {
-	struct pst_op op = named(opcode, cont, name);
+	struct pst_op op = names_op(opcode, cont, name);
 	int rc;
 
 	op.attr.mode = opcode == PST_OP_MKDIR ? 0755 : 0100644;
@@ -130,7 +62,7 @@ static int io(struct store *s, uint8_t opcode, uint32_t cont, uint64_t ino, char
 static int reads(struct rig *g, uint64_t ino, const char *text)
 {
 	char buf[16] = {0};
-	int rc = io(g->remote, PST_OP_FILE_READ, g->cont, ino, buf, sizeof(buf) - 1);
+	int rc = io(g->s.remote, PST_OP_FILE_READ, g->cont, ino, buf, sizeof(buf) - 1);
 
 	if (!rc)
 		assert_string_equal(buf, text);
@@ -139,7 +71,7 @@ static int reads(struct rig *g, uint64_t ino, const char *text)
 
 static int writes(struct rig *g, uint64_t ino, const char *text)
 {
-	return io(g->remote, PST_OP_FILE_WRITE, g->cont, ino, (char *)(uintptr_t)text,
+	return io(g->s.remote, PST_OP_FILE_WRITE, g->cont, ino, (char *)(uintptr_t)text,
 	          strlen(text));
 }
 
@@ -147,13 +79,13 @@ static bool exists(struct rig *g, uint64_t ino)
 {
 	struct pst_obj_stat st;
 
-	assert_int_equal(ops_stat(g->store, g->cont, 0, fs_oid(ino), &st), 0);
+	assert_int_equal(ops_stat(g->s.store, g->cont, 0, fs_oid(ino), &st), 0);
 	return st.exists;
 }
 
 static uint64_t make(struct rig *g, const char *name, const char *text)
 {
-	struct pst_op op = named(PST_OP_CREATE, g->cont, name);
+	struct pst_op op = names_op(PST_OP_CREATE, g->cont, name);
 	struct iovec iov = {(void *)(uintptr_t)text, strlen(text)};
 
 	op.attr.mode = 0100644;
@@ -161,70 +93,32 @@ static uint64_t make(struct rig *g, const char *name, const char *text)
 	op.iov = &iov;
 	op.iov_count = 1;
 	op.len = iov.iov_len;
-	assert_int_equal(ops_run(g->store, &op), 0);
+	assert_int_equal(ops_run(g->s.store, &op), 0);
 	return op.ino;
 }
 
-/* --- clients --- */
-
-static void cap_done(struct cap_op *o, int status)
-{
-	struct rig *g = container_of(o, struct rig, op);
-
-	g->done = true;
-	g->status = status;
-}
-
-static int cap_wait(struct rig *g, int rc)
-{
-	while (!rc && !g->done)
-		(void)loop_turn(g->loop, NSEC_PER_MSEC);
-	g->done = false;
-	return rc ? rc : g->status;
-}
+/* --- the rig --- */
 
 static void client(struct rig *g, uint32_t rights, const char *prefix)
 {
-	struct remote_opts ro = {.at = {{.provider = "sim", .addr = "here"}},
-	                         .at_count = 1,
-	                         .cred = g->op.token,
-	                         .insecure = true,
-	                         .seed = 11,
-	                         .fabric = {.seed = 11}};
-	struct pst_err err = {0};
+	struct cap_info i = {.cont = g->cont, .rights = rights};
 
-	g->op = (struct cap_op){.done = cap_done};
-	g->op.info.cont = g->cont;
-	g->op.info.rights = rights;
-	(void)snprintf(g->op.info.prefix, sizeof(g->op.info.prefix), "%s", prefix);
-	assert_int_equal(cap_wait(g, cap_grant(g->table, &g->op)), 0);
-	assert_int_equal(remote_open(&g->remote, g->loop, &ro, &err), 0);
+	(void)snprintf(i.prefix, sizeof(i.prefix), "%s", prefix);
+	served_grant(&g->s, &i);
+	assert_int_equal(served_client(&g->s, g->s.op.token), 0);
 }
 
 static int setup(void **state)
 {
 	struct rig *g = calloc(1, sizeof(*g));
-	struct local_format_opts fo = {0};
-	struct pst_err err = {0};
-	struct loop_opts lo;
-	struct bdev *dev;
 
 	assert_non_null(g);
 	*state = g;
-	loop_opts_default(&lo);
-	lo.sim = true;
-	lo.sim_start_ns = 1700000000 * NSEC_PER_SEC; /* handles count from 2020 on */
-	assert_int_equal(loop_new(&g->loop, &lo, NULL), 0);
-	g->so = (struct session_opts){
-	        .sim_seed = 7, .owner_uid = 4000000, .audit = audit, .audit_arg = g};
-	g->grace_ns = GRACE_NS;
-	(void)bdev_mem_forget("open");
-	assert_int_equal(bdev_open(&dev, "mem:16m?name=open", g->loop, NULL, &err), 0);
-	assert_int_equal(local_format(&dev, 1, &fo, &err), 0);
-	bdev_close(dev);
-	server_up(g);
-	assert_int_equal(ops_cont_create(g->store, "c", &g->cont), 0);
-	assert_int_equal(run(g->store, PST_OP_MKDIR, g->cont, "in", &g->in), 0);
+	g->s.grace_ns = GRACE_NS;
+	g->s.ro.insecure = true;
+	served_start(&g->s, NOW_NS);
+	assert_int_equal(ops_cont_create(g->s.store, "c", &g->cont), 0);
+	assert_int_equal(run(g->s.store, PST_OP_MKDIR, g->cont, "in", &g->in), 0);
 	g->f = make(g, "in/f", "inside");
 	g->secret = make(g, "secret", "outside");
 	return 0;
@@ -234,35 +128,21 @@ static int teardown(void **state)
 {
 	struct rig *g = *state;
 
-	if (g->remote)
-		(void)store_close(g->remote);
-	server_down(g);
-	(void)bdev_mem_forget("open");
-	fabric_finish(g->loop);
-	loop_free(g->loop);
+	served_end(&g->s);
 	free(g);
 	return 0;
-}
-
-static uint64_t records(struct rig *g)
-{
-	struct pst_store_status st;
-	struct pst_op op = {.opcode = PST_OP_STATUS, .status_out = &st};
-
-	assert_int_equal(ops_run(g->store, &op), 0);
-	return st.commit_records;
 }
 
 /* It must end with @status: told to the audit, and nothing is logged. */
 static void refused(struct rig *g, struct pst_op op, int status)
 {
-	uint64_t before = records(g);
-	unsigned told = g->told;
+	uint64_t before = served_records(&g->s);
+	unsigned told = g->s.refused[AUDIT_REQUEST];
 
-	assert_int_equal(ops_run(g->remote, &op), status);
-	assert_int_equal(g->told, told + 1);
-	assert_int_equal(g->told_last, status);
-	assert_int_equal(records(g), before);
+	assert_int_equal(ops_run(g->s.remote, &op), status);
+	assert_int_equal(g->s.refused[AUDIT_REQUEST], told + 1);
+	assert_int_equal(g->s.refused_last, status);
+	assert_int_equal(served_records(&g->s), before);
 }
 
 static unsigned entries;
@@ -280,7 +160,7 @@ static int list(struct rig *g, uint8_t opcode, uint64_t ino)
 	entries = 0;
 	op.want_values = opcode == PST_OP_READDIR;
 	op.entry = any_entry;
-	return ops_run(g->remote, &op);
+	return ops_run(g->s.remote, &op);
 }
 
 /* --- what a capability of a directory does --- */
@@ -293,30 +173,30 @@ static void all_by_number(struct rig *g, uint64_t ino)
 	assert_int_equal(reads(g, ino, "inside"), 0);
 	assert_int_equal(writes(g, ino, "INSIDE"), 0);
 	assert_int_equal(reads(g, ino, "INSIDE"), 0);
-	assert_int_equal(by_number(g->remote, PST_OP_GETATTR, g->cont, ino), 0);
-	assert_int_equal(by_number(g->remote, PST_OP_FSYNC, g->cont, ino), 0);
+	assert_int_equal(by_number(g->s.remote, PST_OP_GETATTR, g->cont, ino), 0);
+	assert_int_equal(by_number(g->s.remote, PST_OP_FSYNC, g->cont, ino), 0);
 	op = numbered(PST_OP_SETATTR, g->cont, ino);
 	op.attr_mask = PST_ATTR_MODE;
 	op.attr.mode = 0600;
-	assert_int_equal(ops_run(g->remote, &op), 0);
+	assert_int_equal(ops_run(g->s.remote, &op), 0);
 	op = numbered(PST_OP_SETXATTR, g->cont, ino);
 	op.key = "user.k";
 	op.key_len = 6;
 	op.val = (char[]){"v"};
 	op.val_cap = 1;
-	assert_int_equal(ops_run(g->remote, &op), 0);
+	assert_int_equal(ops_run(g->s.remote, &op), 0);
 	op = numbered(PST_OP_GETXATTR, g->cont, ino);
 	op.key = "user.k";
 	op.key_len = 6;
 	op.val = val;
 	op.val_cap = sizeof(val);
-	assert_int_equal(ops_run(g->remote, &op), 0);
+	assert_int_equal(ops_run(g->s.remote, &op), 0);
 	assert_int_equal(list(g, PST_OP_LISTXATTR, ino), 0);
 	assert_int_equal(entries, 1);
 	op.opcode = PST_OP_REMOVEXATTR;
 	op.val = NULL;
 	op.val_cap = 0;
-	assert_int_equal(ops_run(g->remote, &op), 0);
+	assert_int_equal(ops_run(g->s.remote, &op), 0);
 	assert_int_equal(writes(g, ino, "inside"), 0);
 }
 
@@ -328,7 +208,7 @@ static void by_handle(void **state)
 
 	client(g, RIGHTS_ALL, "in");
 	refused(g, numbered(PST_OP_GETATTR, g->cont, g->f), -EACCES);
-	assert_int_equal(run(g->remote, PST_OP_FILE_OPEN, g->cont, "f", &ino), 0);
+	assert_int_equal(run(g->s.remote, PST_OP_FILE_OPEN, g->cont, "f", &ino), 0);
 	assert_int_equal(ino, g->f);
 	all_by_number(g, ino);
 	refused(g, numbered(PST_OP_GETATTR, g->cont, g->secret), -EACCES);
@@ -338,10 +218,10 @@ static void by_handle(void **state)
 	op.name2_len = 4;
 	refused(g, op, -EACCES);
 	op.ino = ino;
-	assert_int_equal(ops_run(g->remote, &op), 0);
-	assert_int_equal(run(g->store, PST_OP_LOOKUP, g->cont, "in/mine", &other), 0);
+	assert_int_equal(ops_run(g->s.remote, &op), 0);
+	assert_int_equal(run(g->s.store, PST_OP_LOOKUP, g->cont, "in/mine", &other), 0);
 	assert_int_equal(other, g->f);
-	assert_int_equal(by_number(g->remote, PST_OP_FILE_CLOSE, g->cont, ino), 0);
+	assert_int_equal(by_number(g->s.remote, PST_OP_FILE_CLOSE, g->cont, ino), 0);
 }
 
 /* What was looked up, or listed with attributes, may be named by number, too. */
@@ -350,9 +230,9 @@ static void resolved(void **state)
 	struct rig *g = *state;
 
 	client(g, RIGHTS_ALL, "in");
-	assert_int_equal(run(g->remote, PST_OP_LOOKUP, g->cont, "f", NULL), 0);
+	assert_int_equal(run(g->s.remote, PST_OP_LOOKUP, g->cont, "f", NULL), 0);
 	all_by_number(g, g->f);
-	assert_int_equal(store_close(g->remote), 0);
+	served_hang_up(&g->s);
 	client(g, RIGHTS_ALL, "in");
 	refused(g, numbered(PST_OP_GETATTR, g->cont, g->f), -EACCES);
 	assert_int_equal(list(g, PST_OP_READDIR, g->in), 0);
@@ -366,7 +246,7 @@ static void rights(void **state)
 	struct pst_op op;
 
 	client(g, RIGHT_READ | RIGHT_LIST, "in");
-	assert_int_equal(run(g->remote, PST_OP_FILE_OPEN, g->cont, "f", NULL), 0);
+	assert_int_equal(run(g->s.remote, PST_OP_FILE_OPEN, g->cont, "f", NULL), 0);
 	assert_int_equal(reads(g, g->f, "inside"), 0);
 	op = numbered(PST_OP_FILE_WRITE, g->cont, g->f);
 	refused(g, op, -EACCES);
@@ -385,18 +265,18 @@ static void expires(void **state)
 	struct rig *g = *state;
 	unsigned told;
 
-	g->so.handle_ns = NSEC_PER_SEC;
-	restart(g);
+	g->s.so.handle_ns = NSEC_PER_SEC;
+	served_restart(&g->s);
 	client(g, RIGHTS_ALL, "in");
-	assert_int_equal(run(g->remote, PST_OP_FILE_OPEN, g->cont, "f", NULL), 0);
+	assert_int_equal(run(g->s.remote, PST_OP_FILE_OPEN, g->cont, "f", NULL), 0);
 	assert_int_equal(reads(g, g->f, "inside"), 0);
-	sleep_ns(g, 10 * NSEC_PER_SEC);
-	told = g->told;
+	served_sleep(&g->s, 10 * NSEC_PER_SEC);
+	told = g->s.refused[AUDIT_REQUEST];
 	all_by_number(g, g->f); /* renewed behind the scenes */
-	assert_int_equal(g->told, told + 1);
-	assert_int_equal(g->told_last, -EKEYEXPIRED);
-	assert_int_equal(by_number(g->remote, PST_OP_FILE_CLOSE, g->cont, g->f), 0);
-	sleep_ns(g, 10 * NSEC_PER_SEC);
+	assert_int_equal(g->s.refused[AUDIT_REQUEST], told + 1);
+	assert_int_equal(g->s.refused_last, -EKEYEXPIRED);
+	assert_int_equal(by_number(g->s.remote, PST_OP_FILE_CLOSE, g->cont, g->f), 0);
+	served_sleep(&g->s, 10 * NSEC_PER_SEC);
 	assert_int_equal(writes(g, g->f, "closed"), 0);
 }
 
@@ -405,55 +285,55 @@ static void revoked(void **state)
 	struct rig *g = *state;
 
 	client(g, RIGHTS_ALL, "in");
-	assert_int_equal(run(g->remote, PST_OP_FILE_OPEN, g->cont, "f", NULL), 0);
+	assert_int_equal(run(g->s.remote, PST_OP_FILE_OPEN, g->cont, "f", NULL), 0);
 	assert_int_equal(reads(g, g->f, "inside"), 0);
-	assert_int_equal(cap_wait(g, cap_revoke(g->table, &g->op)), 0);
+	assert_int_equal(served_revoke(&g->s, g->s.op.info.id), 0);
 	refused(g, numbered(PST_OP_GETATTR, g->cont, g->f), -EKEYREVOKED);
 	refused(g, numbered(PST_OP_FILE_WRITE, g->cont, g->f), -EKEYREVOKED);
-	restart(g);
-	assert_int_equal(by_number(g->remote, PST_OP_GETATTR, g->cont, g->f), -EKEYREVOKED);
-	assert_int_equal(by_number(g->remote, PST_OP_FILE_WRITE, g->cont, g->f), -EKEYREVOKED);
+	served_restart(&g->s);
+	assert_int_equal(by_number(g->s.remote, PST_OP_GETATTR, g->cont, g->f), -EKEYREVOKED);
+	assert_int_equal(by_number(g->s.remote, PST_OP_FILE_WRITE, g->cont, g->f), -EKEYREVOKED);
 }
 
 static void destroyed(void **state)
 {
 	struct rig *g = *state;
-	struct pst_op op = named(PST_OP_CONT_DESTROY, g->cont, "c");
+	struct pst_op op = names_op(PST_OP_CONT_DESTROY, g->cont, "c");
 	uint64_t before;
 	uint32_t again;
 
 	client(g, RIGHTS_ALL, "in");
-	assert_int_equal(run(g->remote, PST_OP_FILE_OPEN, g->cont, "f", NULL), 0);
-	assert_int_equal(ops_run(g->store, &op), 0);
-	assert_int_equal(ops_cont_create(g->store, "c", &again), 0);
+	assert_int_equal(run(g->s.remote, PST_OP_FILE_OPEN, g->cont, "f", NULL), 0);
+	assert_int_equal(ops_run(g->s.store, &op), 0);
+	assert_int_equal(ops_cont_create(g->s.store, "c", &again), 0);
 	assert_int_not_equal(again, g->cont);
-	before = records(g);
-	assert_int_equal(by_number(g->remote, PST_OP_GETATTR, g->cont, g->f), -ENOENT);
+	before = served_records(&g->s);
+	assert_int_equal(by_number(g->s.remote, PST_OP_GETATTR, g->cont, g->f), -ENOENT);
 	assert_int_equal(reads(g, g->f, ""), -ENOENT);
 	assert_int_equal(writes(g, g->f, "x"), -ENOENT);
-	assert_int_equal(records(g), before);
+	assert_int_equal(served_records(&g->s), before);
 }
 
 /* What is open is not its name: it can be moved out, and stays open. A directory is its place. */
 static void moved_out(void **state)
 {
 	struct rig *g = *state;
-	struct pst_op op = named(PST_OP_RENAME, g->cont, "in/f");
+	struct pst_op op = names_op(PST_OP_RENAME, g->cont, "in/f");
 	uint64_t d;
 
 	client(g, RIGHTS_ALL, "in");
-	assert_int_equal(run(g->remote, PST_OP_MKDIR, g->cont, "d", &d), 0);
-	assert_int_equal(run(g->remote, PST_OP_FILE_OPEN, g->cont, "f", NULL), 0);
+	assert_int_equal(run(g->s.remote, PST_OP_MKDIR, g->cont, "d", &d), 0);
+	assert_int_equal(run(g->s.remote, PST_OP_FILE_OPEN, g->cont, "f", NULL), 0);
 	op.name2 = "out";
 	op.name2_len = 3;
-	assert_int_equal(ops_run(g->store, &op), 0);
-	assert_int_equal(run(g->remote, PST_OP_LOOKUP, g->cont, "f", NULL), -ENOENT);
+	assert_int_equal(ops_run(g->s.store, &op), 0);
+	assert_int_equal(run(g->s.remote, PST_OP_LOOKUP, g->cont, "f", NULL), -ENOENT);
 	assert_int_equal(reads(g, g->f, "inside"), 0);
-	op = named(PST_OP_RENAME, g->cont, "in/d");
+	op = names_op(PST_OP_RENAME, g->cont, "in/d");
 	op.name2 = "d";
 	op.name2_len = 1;
-	assert_int_equal(ops_run(g->store, &op), 0);
-	assert_int_equal(by_number(g->remote, PST_OP_GETATTR, g->cont, d), -EACCES);
+	assert_int_equal(ops_run(g->s.store, &op), 0);
+	assert_int_equal(by_number(g->s.remote, PST_OP_GETATTR, g->cont, d), -EACCES);
 }
 
 /* --- what is open stays open --- */
@@ -464,13 +344,13 @@ static void counted(void **state)
 
 	client(g, RIGHTS_ALL, "");
 	for (int i = 0; i < 3; i++)
-		assert_int_equal(run(g->remote, PST_OP_FILE_OPEN, g->cont, "in/f", NULL), 0);
-	assert_int_equal(run(g->store, PST_OP_UNLINK, g->cont, "in/f", NULL), 0);
+		assert_int_equal(run(g->s.remote, PST_OP_FILE_OPEN, g->cont, "in/f", NULL), 0);
+	assert_int_equal(run(g->s.store, PST_OP_UNLINK, g->cont, "in/f", NULL), 0);
 	for (int i = 0; i < 2; i++) {
-		assert_int_equal(by_number(g->remote, PST_OP_FILE_CLOSE, g->cont, g->f), 0);
+		assert_int_equal(by_number(g->s.remote, PST_OP_FILE_CLOSE, g->cont, g->f), 0);
 		assert_int_equal(reads(g, g->f, "inside"), 0);
 	}
-	assert_int_equal(by_number(g->remote, PST_OP_FILE_CLOSE, g->cont, g->f), 0);
+	assert_int_equal(by_number(g->s.remote, PST_OP_FILE_CLOSE, g->cont, g->f), 0);
 	assert_false(exists(g, g->f));
 }
 
@@ -485,27 +365,27 @@ static void open_and_close(void **state)
 	struct rig *g = *state;
 
 	client(g, RIGHTS_ALL, "in");
-	assert_int_equal(run(g->remote, PST_OP_FILE_OPEN, g->cont, "f", NULL), 0);
+	assert_int_equal(run(g->s.remote, PST_OP_FILE_OPEN, g->cont, "f", NULL), 0);
 	for (int i = 0; i < 200; i++) {
 		struct pst_op op[2] = {numbered(PST_OP_FILE_CLOSE, g->cont, g->f),
-		                       named(PST_OP_FILE_OPEN, g->cont, "f")};
+		                       names_op(PST_OP_FILE_OPEN, g->cont, "f")};
 
 		for (int k = 0; k < 2; k++) {
 			struct pst_op *o = &op[(i + k) % 2];
 
 			o->done = ended;
-			if (store_submit(g->remote, o) == PST_DONE)
+			if (store_submit(g->s.remote, o) == PST_DONE)
 				o->user = o;
 		}
 		while (!op[0].user || !op[1].user)
-			(void)loop_turn(g->loop, NSEC_PER_MSEC);
+			(void)loop_turn(g->s.loop, NSEC_PER_MSEC);
 		assert_int_equal(op[0].status, 0);
 		assert_int_equal(op[1].status, 0);
 	}
-	assert_int_equal(run(g->store, PST_OP_UNLINK, g->cont, "in/f", NULL), 0);
+	assert_int_equal(run(g->s.store, PST_OP_UNLINK, g->cont, "in/f", NULL), 0);
 	assert_int_equal(reads(g, g->f, "inside"), 0);
 	assert_true(exists(g, g->f));
-	assert_int_equal(by_number(g->remote, PST_OP_FILE_CLOSE, g->cont, g->f), 0);
+	assert_int_equal(by_number(g->s.remote, PST_OP_FILE_CLOSE, g->cont, g->f), 0);
 	assert_false(exists(g, g->f));
 }
 
@@ -513,10 +393,10 @@ static void open_and_close(void **state)
 static void restarted(struct rig *g, const char *prefix, const char *name)
 {
 	client(g, RIGHTS_ALL, prefix);
-	assert_int_equal(run(g->remote, PST_OP_FILE_OPEN, g->cont, name, NULL), 0);
-	assert_int_equal(run(g->store, PST_OP_UNLINK, g->cont, "in/f", NULL), 0);
-	restart(g);
-	assert_int_equal(run(g->store, PST_OP_LOOKUP, g->cont, "secret", NULL), 0);
+	assert_int_equal(run(g->s.remote, PST_OP_FILE_OPEN, g->cont, name, NULL), 0);
+	assert_int_equal(run(g->s.store, PST_OP_UNLINK, g->cont, "in/f", NULL), 0);
+	served_restart(&g->s);
+	assert_int_equal(run(g->s.store, PST_OP_LOOKUP, g->cont, "secret", NULL), 0);
 }
 
 static void open_unlinked(void **state)
@@ -525,15 +405,15 @@ static void open_unlinked(void **state)
 
 	restarted(g, "in", "f");
 	assert_int_equal(reads(g, g->f, "inside"), 0);
-	sleep_ns(g, 2 * GRACE_NS);
-	assert_int_equal(run(g->store, PST_OP_LOOKUP, g->cont, "secret", NULL), 0);
+	served_sleep(&g->s, 2 * GRACE_NS);
+	assert_int_equal(run(g->s.store, PST_OP_LOOKUP, g->cont, "secret", NULL), 0);
 	assert_int_equal(reads(g, g->f, "inside"), 0);
-	restart(g); /* and once more */
+	served_restart(&g->s); /* and once more */
 	assert_int_equal(writes(g, g->f, "INSIDE"), 0);
-	sleep_ns(g, 2 * GRACE_NS);
-	assert_int_equal(run(g->store, PST_OP_LOOKUP, g->cont, "secret", NULL), 0);
+	served_sleep(&g->s, 2 * GRACE_NS);
+	assert_int_equal(run(g->s.store, PST_OP_LOOKUP, g->cont, "secret", NULL), 0);
 	assert_int_equal(reads(g, g->f, "INSIDE"), 0);
-	assert_int_equal(by_number(g->remote, PST_OP_FILE_CLOSE, g->cont, g->f), 0);
+	assert_int_equal(by_number(g->s.remote, PST_OP_FILE_CLOSE, g->cont, g->f), 0);
 	assert_false(exists(g, g->f));
 }
 
@@ -542,10 +422,10 @@ static void open_unlinked_whole(void **state)
 	struct rig *g = *state;
 
 	restarted(g, "", "in/f");
-	sleep_ns(g, 2 * GRACE_NS);
-	assert_int_equal(run(g->store, PST_OP_LOOKUP, g->cont, "secret", NULL), 0);
+	served_sleep(&g->s, 2 * GRACE_NS);
+	assert_int_equal(run(g->s.store, PST_OP_LOOKUP, g->cont, "secret", NULL), 0);
 	assert_int_equal(reads(g, g->f, "inside"), 0);
-	assert_int_equal(by_number(g->remote, PST_OP_FILE_CLOSE, g->cont, g->f), 0);
+	assert_int_equal(by_number(g->s.remote, PST_OP_FILE_CLOSE, g->cont, g->f), 0);
 	assert_false(exists(g, g->f));
 }
 
@@ -554,13 +434,13 @@ static void no_grace(void **state)
 {
 	struct rig *g = *state;
 
-	g->grace_ns = 0;
+	g->s.grace_ns = 0;
 	restarted(g, "in", "f");
 	assert_false(exists(g, g->f));
 	assert_int_equal(reads(g, g->f, ""), -ESTALE);
-	sleep_ns(g, 2 * GRACE_NS);
+	served_sleep(&g->s, 2 * GRACE_NS);
 	assert_int_equal(reads(g, g->f, ""), -ESTALE);
-	assert_int_equal(by_number(g->remote, PST_OP_FILE_CLOSE, g->cont, g->f), 0);
+	assert_int_equal(by_number(g->s.remote, PST_OP_FILE_CLOSE, g->cont, g->f), 0);
 }
 
 /* It has a name when the server starts, and none before its client is back. */
@@ -569,15 +449,15 @@ static void unlinked_in_grace(void **state)
 	struct rig *g = *state;
 
 	client(g, RIGHTS_ALL, "in");
-	assert_int_equal(run(g->remote, PST_OP_FILE_OPEN, g->cont, "f", NULL), 0);
-	restart(g);
-	assert_int_equal(run(g->store, PST_OP_UNLINK, g->cont, "in/f", NULL), 0);
+	assert_int_equal(run(g->s.remote, PST_OP_FILE_OPEN, g->cont, "f", NULL), 0);
+	served_restart(&g->s);
+	assert_int_equal(run(g->s.store, PST_OP_UNLINK, g->cont, "in/f", NULL), 0);
 	assert_true(exists(g, g->f));
 	assert_int_equal(reads(g, g->f, "inside"), 0);
-	sleep_ns(g, 2 * GRACE_NS);
-	assert_int_equal(run(g->store, PST_OP_LOOKUP, g->cont, "secret", NULL), 0);
+	served_sleep(&g->s, 2 * GRACE_NS);
+	assert_int_equal(run(g->s.store, PST_OP_LOOKUP, g->cont, "secret", NULL), 0);
 	assert_int_equal(reads(g, g->f, "inside"), 0);
-	assert_int_equal(by_number(g->remote, PST_OP_FILE_CLOSE, g->cont, g->f), 0);
+	assert_int_equal(by_number(g->s.remote, PST_OP_FILE_CLOSE, g->cont, g->f), 0);
 	assert_false(exists(g, g->f));
 }
 
@@ -586,18 +466,18 @@ static void closed_by_the_first_one_back(void **state)
 {
 	struct rig *g = *state;
 
-	assert_int_equal(by_number(g->store, PST_OP_FILE_OPEN, g->cont, g->f), 0);
-	assert_int_equal(by_number(g->store, PST_OP_FILE_OPEN, g->cont, g->f), 0);
-	assert_int_equal(run(g->store, PST_OP_UNLINK, g->cont, "in/f", NULL), 0);
-	restart(g);
-	assert_int_equal(by_number(g->store, PST_OP_FILE_OPEN, g->cont, g->f), 0);
-	assert_int_equal(by_number(g->store, PST_OP_FILE_CLOSE, g->cont, g->f), 0);
+	assert_int_equal(by_number(g->s.store, PST_OP_FILE_OPEN, g->cont, g->f), 0);
+	assert_int_equal(by_number(g->s.store, PST_OP_FILE_OPEN, g->cont, g->f), 0);
+	assert_int_equal(run(g->s.store, PST_OP_UNLINK, g->cont, "in/f", NULL), 0);
+	served_restart(&g->s);
+	assert_int_equal(by_number(g->s.store, PST_OP_FILE_OPEN, g->cont, g->f), 0);
+	assert_int_equal(by_number(g->s.store, PST_OP_FILE_CLOSE, g->cont, g->f), 0);
 	assert_true(exists(g, g->f));
-	assert_int_equal(by_number(g->store, PST_OP_FILE_OPEN, g->cont, g->f), 0);
-	sleep_ns(g, 2 * GRACE_NS);
-	assert_int_equal(run(g->store, PST_OP_LOOKUP, g->cont, "secret", NULL), 0);
+	assert_int_equal(by_number(g->s.store, PST_OP_FILE_OPEN, g->cont, g->f), 0);
+	served_sleep(&g->s, 2 * GRACE_NS);
+	assert_int_equal(run(g->s.store, PST_OP_LOOKUP, g->cont, "secret", NULL), 0);
 	assert_true(exists(g, g->f));
-	assert_int_equal(by_number(g->store, PST_OP_FILE_CLOSE, g->cont, g->f), 0);
+	assert_int_equal(by_number(g->s.store, PST_OP_FILE_CLOSE, g->cont, g->f), 0);
 	assert_false(exists(g, g->f));
 }
 
@@ -611,19 +491,19 @@ static void never_back(void **state)
 	for (unsigned i = 0; i < ARRAY_LEN(ino); i++) {
 		(void)snprintf(name, sizeof(name), "in/%u", i);
 		ino[i] = make(g, name, "x");
-		assert_int_equal(by_number(g->store, PST_OP_FILE_OPEN, g->cont, ino[i]), 0);
-		assert_int_equal(run(g->store, PST_OP_UNLINK, g->cont, name, NULL), 0);
+		assert_int_equal(by_number(g->s.store, PST_OP_FILE_OPEN, g->cont, ino[i]), 0);
+		assert_int_equal(run(g->s.store, PST_OP_UNLINK, g->cont, name, NULL), 0);
 	}
-	restart(g);
-	assert_int_equal(by_number(g->store, PST_OP_FILE_OPEN, g->cont, ino[7]), 0);
+	served_restart(&g->s);
+	assert_int_equal(by_number(g->s.store, PST_OP_FILE_OPEN, g->cont, ino[7]), 0);
 	for (unsigned i = 0; i < ARRAY_LEN(ino); i++)
 		assert_true(exists(g, ino[i]));
-	sleep_ns(g, 2 * GRACE_NS);
-	assert_int_equal(run(g->store, PST_OP_LOOKUP, g->cont, "secret", NULL), 0);
+	served_sleep(&g->s, 2 * GRACE_NS);
+	assert_int_equal(run(g->s.store, PST_OP_LOOKUP, g->cont, "secret", NULL), 0);
 	for (unsigned i = 0; i < ARRAY_LEN(ino); i++)
 		assert_int_equal(exists(g, ino[i]), i == 7);
-	assert_int_equal(by_number(g->store, PST_OP_FILE_OPEN, g->cont, ino[8]), -ESTALE);
-	assert_int_equal(by_number(g->store, PST_OP_FILE_CLOSE, g->cont, ino[7]), 0);
+	assert_int_equal(by_number(g->s.store, PST_OP_FILE_OPEN, g->cont, ino[8]), -ESTALE);
+	assert_int_equal(by_number(g->s.store, PST_OP_FILE_CLOSE, g->cont, ino[7]), 0);
 	assert_false(exists(g, ino[7]));
 }
 
@@ -637,18 +517,18 @@ static void nameless(void **state)
 	client(g, RIGHTS_ALL, "in");
 	op.attr.mode = 0100644;
 	op.attr_mask = PST_ATTR_MODE;
-	assert_int_equal(ops_run(g->remote, &op), 0);
+	assert_int_equal(ops_run(g->s.remote, &op), 0);
 	ino = op.ino;
 	assert_int_equal(writes(g, ino, "before"), 0);
-	restart(g);
+	served_restart(&g->s);
 	op = numbered(PST_OP_LINK, g->cont, ino);
 	op.name2 = "new";
 	op.name2_len = 3;
-	assert_int_equal(ops_run(g->remote, &op), 0);
+	assert_int_equal(ops_run(g->s.remote, &op), 0);
 	assert_int_equal(reads(g, ino, "before"), 0);
-	assert_int_equal(by_number(g->remote, PST_OP_FILE_CLOSE, g->cont, ino), 0);
-	sleep_ns(g, 2 * GRACE_NS);
-	assert_int_equal(run(g->store, PST_OP_LOOKUP, g->cont, "in/new", NULL), 0);
+	assert_int_equal(by_number(g->s.remote, PST_OP_FILE_CLOSE, g->cont, ino), 0);
+	served_sleep(&g->s, 2 * GRACE_NS);
+	assert_int_equal(run(g->s.store, PST_OP_LOOKUP, g->cont, "in/new", NULL), 0);
 	assert_true(exists(g, ino));
 }
 
@@ -657,18 +537,18 @@ static void away_unnoticed(void **state)
 {
 	struct rig *g = *state;
 
-	g->grace_ns = 0;
-	g->so.lease_ns = 10 * NSEC_PER_SEC;
-	restart(g);
+	g->s.grace_ns = 0;
+	g->s.so.lease_ns = 10 * NSEC_PER_SEC;
+	served_restart(&g->s);
 	client(g, RIGHTS_ALL, "in");
-	assert_int_equal(run(g->remote, PST_OP_FILE_OPEN, g->cont, "f", NULL), 0);
-	sim_cut(remote_chan(g->remote), 13 * NSEC_PER_SEC, NSEC_PER_MSEC);
-	sleep_ns(g, 15 * NSEC_PER_SEC);
-	assert_int_equal(run(g->remote, PST_OP_LOOKUP, g->cont, "nothing", NULL), -ENOENT);
-	sleep_ns(g, NSEC_PER_SEC);
-	assert_int_equal(run(g->store, PST_OP_UNLINK, g->cont, "in/f", NULL), 0);
+	assert_int_equal(run(g->s.remote, PST_OP_FILE_OPEN, g->cont, "f", NULL), 0);
+	sim_cut(remote_chan(g->s.remote), 13 * NSEC_PER_SEC, NSEC_PER_MSEC);
+	served_sleep(&g->s, 15 * NSEC_PER_SEC);
+	assert_int_equal(run(g->s.remote, PST_OP_LOOKUP, g->cont, "nothing", NULL), -ENOENT);
+	served_sleep(&g->s, NSEC_PER_SEC);
+	assert_int_equal(run(g->s.store, PST_OP_UNLINK, g->cont, "in/f", NULL), 0);
 	assert_int_equal(reads(g, g->f, "inside"), 0);
-	assert_int_equal(by_number(g->remote, PST_OP_FILE_CLOSE, g->cont, g->f), 0);
+	assert_int_equal(by_number(g->s.remote, PST_OP_FILE_CLOSE, g->cont, g->f), 0);
 	assert_false(exists(g, g->f));
 }
 
@@ -678,18 +558,18 @@ static void session_gone(void **state)
 	struct rig *g = *state;
 
 	client(g, RIGHTS_ALL, "in");
-	assert_int_equal(run(g->remote, PST_OP_FILE_OPEN, g->cont, "f", NULL), 0);
-	server_down(g);
-	sleep_ns(g, 10 * NSEC_PER_SEC); /* the client finds nobody */
-	g->so.expiry_ns = NSEC_PER_MSEC;
-	server_up(g);
+	assert_int_equal(run(g->s.remote, PST_OP_FILE_OPEN, g->cont, "f", NULL), 0);
+	served_crash(&g->s);
+	served_sleep(&g->s, 10 * NSEC_PER_SEC); /* the client finds nobody */
+	g->s.so.expiry_ns = NSEC_PER_MSEC;
+	served_up(&g->s);
 	for (int i = 0; i < 5; i++)
-		(void)loop_turn(g->loop, NSEC_PER_MSEC);
-	assert_int_equal(run(g->remote, PST_OP_LOOKUP, g->cont, "nothing", NULL), -ENOENT);
-	sleep_ns(g, NSEC_PER_SEC);
+		(void)loop_turn(g->s.loop, NSEC_PER_MSEC);
+	assert_int_equal(run(g->s.remote, PST_OP_LOOKUP, g->cont, "nothing", NULL), -ENOENT);
+	served_sleep(&g->s, NSEC_PER_SEC);
 	assert_int_equal(reads(g, g->f, ""), -ESTALE);
-	assert_int_equal(by_number(g->remote, PST_OP_FILE_CLOSE, g->cont, g->f), 0);
-	assert_int_equal(run(g->remote, PST_OP_FILE_OPEN, g->cont, "f", NULL), 0);
+	assert_int_equal(by_number(g->s.remote, PST_OP_FILE_CLOSE, g->cont, g->f), 0);
+	assert_int_equal(run(g->s.remote, PST_OP_FILE_OPEN, g->cont, "f", NULL), 0);
 	assert_int_equal(reads(g, g->f, "inside"), 0);
 }
 

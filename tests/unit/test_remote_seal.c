@@ -9,116 +9,41 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include "fabric/sim.h"
-#include "model_store.h"
-#include "ops.h"
-#include "session/audit.h"
+#include "served.h"
 #include "wire/remote_int.h"
-#include "wire/wire.h"
 
-struct rig {
-	struct loop *loop;
-	struct store *store, *remote;
-	struct session_table *table;
-	struct wire_listener *listener;
-	struct sim_knobs knobs; /* read at each connect */
-	struct cap_op op;
-	bool done;
-	unsigned refused;
-	int refused_last;
-	char text[512];
-};
-
-static void audit(void *arg, const struct audit_event *e)
-{
-	struct rig *g = arg;
-
-	if (e->what == AUDIT_AUTH && e->status) {
-		g->refused++;
-		g->refused_last = e->status;
-	}
-}
-
-static void cap_done(struct cap_op *o, int status)
-{
-	assert_int_equal(status, 0);
-	container_of(o, struct rig, op)->done = true;
-}
-
-static void grant(struct rig *g)
-{
-	g->op = (struct cap_op){.info = {.rights = RIGHTS_ALL}, .done = cap_done};
-	g->done = false;
-	assert_int_equal(cap_grant(g->table, &g->op), 0);
-	while (!g->done)
-		(void)loop_turn(g->loop, NSEC_PER_MSEC);
-}
-
-static void listen(struct rig *g, enum seal_policy seal)
-{
-	struct wire_listener_opts lo = {.seal = seal};
-	struct pst_err err = {0};
-
-	assert_int_equal(wire_listener_new(&g->listener, g->table, &lo, &err), 0);
-	assert_int_equal(wire_listener_add(g->listener, "sim", "here", NULL, NULL, &err), 0);
-}
-
-static int client(struct rig *g, const char *cred, enum seal_policy seal)
-{
-	struct remote_opts ro = {.at = {{.provider = "sim", .addr = "here"}},
-	                         .at_count = 1,
-	                         .cred = cred,
-	                         .seal = seal,
-	                         .seal_epoch = 50,
-	                         .seed = 11,
-	                         .fabric = {.seed = 11, .sim = &g->knobs}};
-	struct pst_err err = {0};
-	int rc = remote_open(&g->remote, g->loop, &ro, &err);
-
-	if (rc)
-		g->remote = NULL;
-	(void)snprintf(g->text, sizeof(g->text), "%s", err.text);
-	return rc;
-}
-
-static void hang_up(struct rig *g)
-{
-	assert_int_equal(store_close(g->remote), 0);
-	g->remote = NULL;
-}
+/* --- the rig --- */
 
 static int setup(void **state)
 {
-	struct rig *g = calloc(1, sizeof(*g));
-	struct session_opts so = {.sim_seed = 7, .audit = audit, .audit_arg = g};
-	struct pst_err err = {0};
-	struct loop_opts lo;
+	struct served *g = calloc(1, sizeof(*g));
 
+	assert_non_null(g);
 	*state = g;
-	loop_opts_default(&lo);
-	lo.sim = true;
-	lo.sim_start_ns = NSEC_PER_SEC;
-	assert_int_equal(loop_new(&g->loop, &lo, NULL), 0);
-	assert_int_equal(model_store_new(&g->store, g->loop, NULL), 0);
-	assert_int_equal(session_table_open(&g->table, g->store, &so, &err), 0);
-	sim_knobs_draw(&g->knobs, 11);
-	grant(g);
+	g->model = true;
+	g->ro.seal_epoch = 50;
 	return 0;
+}
+
+/* What each test begins with. */
+static void serve(struct served *g, enum seal_policy seal)
+{
+	g->lo.seal = seal;
+	served_start(g, NSEC_PER_SEC);
+	served_grant(g, &(struct cap_info){.rights = RIGHTS_ALL});
 }
 
 static int teardown(void **state)
 {
-	struct rig *g = *state;
-
-	if (g->remote)
-		(void)store_close(g->remote);
-	wire_listener_close(g->listener, NSEC_PER_SEC);
-	session_table_close(g->table);
-	assert_int_equal(store_close(g->store), 0);
-	fabric_finish(g->loop);
-	loop_free(g->loop);
-	free(g);
+	served_end(*state);
+	free(*state);
 	return 0;
+}
+
+static int client(struct served *g, const char *cred, enum seal_policy seal)
+{
+	g->ro.seal = seal;
+	return served_client(g, cred);
 }
 
 static void fill(uint8_t *buf, size_t len, uint64_t seed)
@@ -138,13 +63,13 @@ static void fill(uint8_t *buf, size_t len, uint64_t seed)
 static void rides_through(void **state)
 {
 	uint8_t *buf = malloc(LEN_MAX), *want = malloc(LEN_MAX);
-	struct rig *g = *state;
+	struct served *g = *state;
 	struct wire_figures wf;
 	struct remote_figures rf;
 	uint32_t cont;
 	uint64_t len;
 
-	listen(g, SEAL_REQUIRED);
+	serve(g, SEAL_REQUIRED);
 	assert_int_equal(client(g, g->op.token, SEAL_REQUIRED), 0);
 	assert_int_equal(ops_cont_create(g->remote, "c", &cont), 0);
 	g->knobs.flip = 0.03;
@@ -183,20 +108,20 @@ static void rides_through(void **state)
 static void wrong_token(void **state)
 {
 	char forged[CAP_TOKEN_MAX];
-	struct rig *g = *state;
+	struct served *g = *state;
 
-	listen(g, SEAL_REQUIRED);
+	serve(g, SEAL_REQUIRED);
 	memcpy(forged, g->op.token, sizeof(forged));
 	forged[50] = forged[50] == 'A' ? 'B' : 'A';
 	assert_int_equal(client(g, forged, SEAL_REQUIRED), -EBADF);
-	assert_non_null(strstr(g->text, "is not one of this store's"));
-	assert_int_equal(g->refused, 1);
+	assert_non_null(strstr(g->err.text, "is not one of this store's"));
+	assert_int_equal(g->refused[AUDIT_AUTH], 1);
 	assert_int_equal(g->refused_last, -EBADF);
 	forged[20] = forged[20] == 'A' ? 'B' : 'A'; /* another capability's, maybe none's */
 	assert_true(client(g, forged, SEAL_REQUIRED) < 0);
-	assert_int_equal(g->refused, 2);
+	assert_int_equal(g->refused[AUDIT_AUTH], 2);
 	assert_int_equal(client(g, NULL, SEAL_REQUIRED), -EINVAL);
-	assert_non_null(strstr(g->text, "takes a capability's token"));
+	assert_non_null(strstr(g->err.text, "takes a capability's token"));
 	assert_int_equal(client(g, g->op.token, SEAL_REQUIRED), 0);
 }
 
@@ -211,11 +136,11 @@ static void hear(void *arg, enum pst_log_level level, const char *line)
 static void refusals_are_told_in_measure(void **state)
 {
 	char forged[CAP_TOKEN_MAX];
-	struct rig *g = *state;
+	struct served *g = *state;
 	unsigned tried = 0;
 	uint64_t start;
 
-	listen(g, SEAL_REQUIRED);
+	serve(g, SEAL_REQUIRED);
 	g->knobs.delay_min_ns = g->knobs.delay_max_ns = NSEC_PER_USEC;
 	memcpy(forged, g->op.token, sizeof(forged));
 	forged[50] = forged[50] == 'A' ? 'B' : 'A';
@@ -238,48 +163,45 @@ static void refusals_are_told_in_measure(void **state)
 /* What is said before a capability is revoked, and after. */
 static void revoked(void **state)
 {
-	struct rig *g = *state;
+	struct served *g = *state;
 
-	listen(g, SEAL_REQUIRED);
+	serve(g, SEAL_REQUIRED);
 	assert_int_equal(client(g, g->op.token, SEAL_REQUIRED), 0);
-	hang_up(g);
-	g->done = false;
-	assert_int_equal(cap_revoke(g->table, &g->op), 0);
-	while (!g->done)
-		(void)loop_turn(g->loop, NSEC_PER_MSEC);
+	served_hang_up(g);
+	assert_int_equal(served_revoke(g, g->op.info.id), 0);
 	assert_int_equal(client(g, g->op.token, SEAL_REQUIRED), -EKEYREVOKED);
-	assert_non_null(strstr(g->text, "was revoked"));
+	assert_non_null(strstr(g->err.text, "was revoked"));
 	assert_int_equal(g->refused_last, -EKEYREVOKED);
 }
 
 static void plain_to_sealing(void **state)
 {
-	struct rig *g = *state;
+	struct served *g = *state;
 
-	listen(g, SEAL_REQUIRED);
+	serve(g, SEAL_REQUIRED);
 	assert_int_equal(client(g, g->op.token, SEAL_OFF), -EPERM);
-	assert_non_null(strstr(g->text, "has to be sealed"));
+	assert_non_null(strstr(g->err.text, "has to be sealed"));
 	assert_int_equal(client(g, NULL, SEAL_AUTO), -EPERM);
 }
 
 static void sealing_to_plain(void **state)
 {
-	struct rig *g = *state;
+	struct served *g = *state;
 
-	listen(g, SEAL_OFF);
+	serve(g, SEAL_OFF);
 	assert_int_equal(client(g, g->op.token, SEAL_REQUIRED), -ENOTSUP);
-	assert_non_null(strstr(g->text, "does not seal"));
+	assert_non_null(strstr(g->err.text, "does not seal"));
 	assert_int_equal(client(g, g->op.token, SEAL_AUTO), 0); /* sim says that nobody listens */
-	hang_up(g);
+	served_hang_up(g);
 }
 
 /* The client's token, and what its session is resumed with, at both ends. */
 static void wiped(void **state)
 {
-	struct rig *g = *state;
+	struct served *g = *state;
 	uint8_t secret[SESSION_SECRET_BYTES];
 
-	listen(g, SEAL_REQUIRED);
+	serve(g, SEAL_REQUIRED);
 	for (unsigned i = 0; i < 2; i++) {
 		assert_int_equal(client(g, g->op.token, SEAL_REQUIRED), 0);
 		memcpy(secret, container_of(g->remote, struct remote, store)->secret,
@@ -288,7 +210,7 @@ static void wiped(void **state)
 			(void)mem_freed_with(secret, sizeof(secret));
 		else
 			(void)mem_freed_with(g->op.token, strlen(g->op.token));
-		hang_up(g);
+		served_hang_up(g);
 		for (unsigned k = 0; k < 200; k++)
 			(void)loop_turn(g->loop, NSEC_PER_MSEC);
 		assert_int_equal(mem_freed_with(NULL, 0), 0);
@@ -299,9 +221,9 @@ static void wiped(void **state)
 static void as_the_client_likes(void **state)
 {
 	struct wire_figures f;
-	struct rig *g = *state;
+	struct served *g = *state;
 
-	listen(g, SEAL_AUTO);
+	serve(g, SEAL_AUTO);
 	for (unsigned i = 0; i < 2; i++) {
 		struct pst_store_status st;
 		struct pst_op op = {.opcode = PST_OP_STATUS, .status_out = &st};
@@ -310,7 +232,7 @@ static void as_the_client_likes(void **state)
 		assert_int_equal(client(g, g->op.token, i ? SEAL_REQUIRED : SEAL_AUTO), 0);
 		assert_int_equal(ops_run(g->remote, &op), 0);
 		assert_string_equal(st.sealed, i ? "aes-256-gcm" : "");
-		hang_up(g);
+		served_hang_up(g);
 		wire_listener_figures(g->listener, &f);
 		assert_int_equal(f.sealed, i);
 	}

@@ -12,22 +12,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "bdev/bdev.h"
-#include "fabric/sim.h"
-#include "fs/fs.h"
-#include "ops.h"
-#include "store/local/local.h"
-#include "wire/wire.h"
+#include "served.h"
 
 #define MANY 70 /* more than a session may have */
 
 struct rig {
-	struct loop *loop;
-	struct store *store, *one, *two;
-	struct session_table *table;
-	struct wire_listener *listener;
+	struct served s;
+	struct store *one, *two; /* clients */
 	uint32_t cont, other;
-	struct sim_knobs knobs;
 };
 
 struct watch {
@@ -37,40 +29,13 @@ struct watch {
 
 /* --- the rig --- */
 
-static void serve(struct rig *g)
-{
-	const struct session_opts so = {.sim_seed = 7, .open_access = true};
-	struct pst_err err = {0};
-
-	assert_int_equal(session_table_open(&g->table, g->store, &so, &err), 0);
-	assert_int_equal(wire_listener_new(&g->listener, g->table, NULL, &err), 0);
-	assert_int_equal(wire_listener_add(g->listener, "sim", "here", NULL, NULL, &err), 0);
-}
-
-static void open_store(struct rig *g, bool format)
-{
-	const struct local_format_opts fo = {0};
-	struct pst_err err = {0};
-	struct store *engine;
-	struct bdev *dev;
-
-	assert_int_equal(bdev_open(&dev, "mem:16m?name=watch", g->loop, NULL, &err), 0);
-	if (format)
-		assert_int_equal(local_format(&dev, 1, &fo, &err), 0);
-	assert_int_equal(local_open(&engine, g->loop, &dev, 1, NULL, &err), 0);
-	assert_int_equal(fs_new(&g->store, engine, NULL, &err), 0);
-}
-
 static struct store *client(struct rig *g)
 {
-	const struct remote_opts ro = {.at = {{.provider = "sim", .addr = "here"}},
-	                               .at_count = 1,
-	                               .seed = 11,
-	                               .fabric = {.seed = 11, .sim = &g->knobs}};
-	struct pst_err err = {0};
 	struct store *s;
 
-	assert_int_equal(remote_open(&s, g->loop, &ro, &err), 0);
+	assert_int_equal(served_client(&g->s, NULL), 0);
+	s = g->s.remote;
+	g->s.remote = NULL;
 	assert_true(s->caps & PST_CAP_WATCH);
 	return s;
 }
@@ -78,17 +43,11 @@ static struct store *client(struct rig *g)
 static int setup(void **state)
 {
 	struct rig *g = calloc(1, sizeof(*g));
-	struct loop_opts lo;
 
 	assert_non_null(g);
 	*state = g;
-	loop_opts_default(&lo);
-	lo.sim = true;
-	lo.sim_start_ns = NSEC_PER_SEC;
-	assert_int_equal(loop_new(&g->loop, &lo, NULL), 0);
-	sim_knobs_draw(&g->knobs, 11);
-	open_store(g, true);
-	serve(g);
+	g->s.so.open_access = true;
+	served_start(&g->s, NSEC_PER_SEC);
 	g->one = client(g);
 	g->two = client(g);
 	assert_int_equal(ops_cont_create(g->one, "c", &g->cont), 0);
@@ -102,12 +61,7 @@ static int teardown(void **state)
 
 	assert_int_equal(store_close(g->one), 0);
 	assert_int_equal(store_close(g->two), 0);
-	wire_listener_close(g->listener, NSEC_PER_SEC);
-	session_table_close(g->table);
-	assert_int_equal(store_close(g->store), 0);
-	bdev_mem_forget("watch");
-	fabric_finish(g->loop);
-	loop_free(g->loop);
+	served_end(&g->s);
 	free(g);
 	return 0;
 }
@@ -145,13 +99,13 @@ static void arm(struct watch *w, struct store *s, uint32_t cont, uint64_t object
 static void settle(struct rig *g)
 {
 	for (unsigned i = 0; i < 2000; i++)
-		(void)loop_turn(g->loop, NSEC_PER_MSEC);
+		(void)loop_turn(g->s.loop, NSEC_PER_MSEC);
 }
 
 static uint64_t wait_for(struct rig *g, struct watch *w, int status)
 {
 	while (!w->ended)
-		(void)loop_turn(g->loop, NSEC_PER_SEC);
+		(void)loop_turn(g->s.loop, NSEC_PER_SEC);
 	assert_int_equal(w->op.status, status);
 	return w->op.ret_off;
 }
@@ -226,7 +180,7 @@ static void cancelled_early(void **state)
 
 		arm(&w, g->two, g->cont, 0, now(g, g->cont, 0));
 		for (unsigned i = 0; i < turns; i++)
-			(void)loop_turn(g->loop, 10 * NSEC_PER_USEC);
+			(void)loop_turn(g->s.loop, 10 * NSEC_PER_USEC);
 		store_cancel(g->two, &w.op);
 		(void)wait_for(g, &w, -ECANCELED);
 	}
@@ -308,10 +262,10 @@ static void far_deadline(void **state)
 	                         .off = now(g, g->cont, 0),
 	                         .done = ended}};
 
-	w.op.deadline_ns = loop_now(g->loop) + 3 * 3600 * NSEC_PER_SEC;
+	w.op.deadline_ns = loop_now(g->s.loop) + 3 * 3600 * NSEC_PER_SEC;
 	assert_int_equal(store_submit(g->two, &w.op), PST_QUEUED);
 	(void)wait_for(g, &w, -ETIMEDOUT);
-	assert_true(loop_now(g->loop) >= w.op.deadline_ns);
+	assert_true(loop_now(g->s.loop) >= w.op.deadline_ns);
 }
 
 static void deadline(void **state)
@@ -322,10 +276,10 @@ static void deadline(void **state)
 	                         .off = now(g, g->cont, 0),
 	                         .done = ended}};
 
-	w.op.deadline_ns = loop_now(g->loop) + 5 * NSEC_PER_SEC;
+	w.op.deadline_ns = loop_now(g->s.loop) + 5 * NSEC_PER_SEC;
 	assert_int_equal(store_submit(g->two, &w.op), PST_QUEUED);
 	(void)wait_for(g, &w, -ETIMEDOUT);
-	assert_true(loop_now(g->loop) >= w.op.deadline_ns);
+	assert_true(loop_now(g->s.loop) >= w.op.deadline_ns);
 }
 
 /* A server that was started again does not know what changed: so something did. */
@@ -338,12 +292,7 @@ static void restart(void **state)
 	arm(&w, g->two, g->cont, 0, seen);
 	settle(g);
 	assert_false(w.ended);
-	wire_listener_crash(g->listener);
-	wire_listener_close(g->listener, 0);
-	session_table_close(g->table);
-	assert_int_equal(store_close(g->store), 0);
-	open_store(g, false);
-	serve(g);
+	served_restart(&g->s);
 	assert_true(wait_for(g, &w, 0) > seen);
 }
 
@@ -369,7 +318,7 @@ static void limits(void **state)
 			store_cancel(g->two, &w[i].op);
 	for (unsigned i = 0; i < MANY; i++)
 		while (!w[i].ended)
-			(void)loop_turn(g->loop, NSEC_PER_SEC);
+			(void)loop_turn(g->s.loop, NSEC_PER_SEC);
 }
 
 /* Of a client that goes, nothing stays armed: closing the table would not end. */

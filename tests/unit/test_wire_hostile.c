@@ -31,14 +31,11 @@ struct rig {
 static uint64_t make(struct rig *g, uint8_t opcode, const char *name, const char *text)
 {
 	struct iovec iov = {(void *)(uintptr_t)text, strlen(text)};
-	struct pst_op op = {.opcode = opcode,
-	                    .cont = g->cont,
-	                    .name = name,
-	                    .name_len = (uint32_t)strlen(name),
-	                    .iov = &iov,
-	                    .iov_count = iov.iov_len != 0,
-	                    .len = iov.iov_len};
+	struct pst_op op = names_op(opcode, g->cont, name);
 
+	op.iov = &iov;
+	op.iov_count = iov.iov_len != 0;
+	op.len = iov.iov_len;
 	if (opcode == PST_OP_CREATE) { /* more than goes with an answer */
 		op.attr.size_bytes = LONG;
 		op.attr_mask = PST_ATTR_SIZE;

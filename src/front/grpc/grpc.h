@@ -20,6 +20,15 @@
 
 struct grpc_front;
 
+/* As Endpoint of the proto. */
+struct grpc_endpoint {
+	char channel[32], address[256], provider[64], options[384];
+	uint16_t port;
+	bool tls, client_cert;
+	bool seal_taken, seal_required;
+	unsigned version, version_min;
+};
+
 struct grpc_front_opts {
 	/* HOST:PORT, or "" for none. Port 0: any. Without TLS it must be a loopback address, unless
 	 * insecure is set. */
@@ -31,10 +40,8 @@ struct grpc_front_opts {
 	const char *tls_cert, *tls_key, *tls_ca;
 	bool insecure;
 	unsigned calls_max; /* under way; more wait. 0: 64 */
-	/* The data plane's addresses, to be told to clients. */
-	struct {
-		char channel[32], address[256];
-	} endpoint[GRPC_FRONT_ENDPOINTS_MAX];
+	/* The ways to the data plane, to be told to clients. */
+	struct grpc_endpoint endpoint[GRPC_FRONT_ENDPOINTS_MAX];
 	unsigned endpoints;
 };
 

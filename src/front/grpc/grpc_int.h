@@ -195,13 +195,28 @@ call_handler do_health;
 /* The answer to one question, packed; NULL: no memory. */
 grpc_byte_buffer *reflect_answer(const uint8_t *data, size_t len);
 
+static inline void fill_endpoint(const struct grpc_endpoint *from, Penstock__V1__Endpoint *to)
+{
+	penstock__v1__endpoint__init(to);
+	to->channel = (char *)(uintptr_t)from->channel;
+	to->address = (char *)(uintptr_t)from->address;
+	to->provider = (char *)(uintptr_t)from->provider;
+	to->options = (char *)(uintptr_t)from->options;
+	to->port = from->port;
+	to->tls = from->tls;
+	to->client_certificate = from->client_cert;
+	to->sealing = from->seal_required ? PENSTOCK__V1__SEALING__SEALING_REQUIRED
+	              : from->seal_taken  ? PENSTOCK__V1__SEALING__SEALING_TAKEN
+	                                  : PENSTOCK__V1__SEALING__SEALING_REFUSED;
+	to->version = from->version;
+	to->version_min = from->version_min;
+}
+
 static inline void fill_endpoints(const struct grpc_front *f, Penstock__V1__Endpoint *e,
                                   Penstock__V1__Endpoint **list)
 {
 	for (unsigned i = 0; i < f->opts.endpoints; i++) {
-		penstock__v1__endpoint__init(&e[i]);
-		e[i].channel = (char *)(uintptr_t)f->opts.endpoint[i].channel;
-		e[i].address = (char *)(uintptr_t)f->opts.endpoint[i].address;
+		fill_endpoint(&f->opts.endpoint[i], &e[i]);
 		list[i] = &e[i];
 	}
 }
