@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * fuzz.h - the one function that a fuzz target defines. It is called with hostile bytes, must keep
- * no state from call to call, and returns 0; whatever goes wrong must end the process.
+ * fuzz.h - the function that a fuzz target defines, and one that it may. LLVMFuzzerTestOneInput() is called
+ * with hostile bytes, must keep no state from call to call, and returns 0; whatever goes wrong must end the
+ * process.
  */
 #ifndef TESTS_FUZZ_FUZZ_H
 #define TESTS_FUZZ_FUZZ_H
@@ -39,5 +40,10 @@ static inline uint8_t byte(struct input *in)
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+/*
+ * A target may say what its corpus is there for: called when all of it was replayed, it returns what was not
+ * reached, in words, or NULL. (Most say nothing.)
+ */
+const char *fuzz_missing(void) __attribute__((weak));
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * replay - runs a fuzz target over the files of its corpus, in builds without libFuzzer. Prints
- * TAP: one test for each file, which passes if the process outlives it. An empty corpus fails.
+ * TAP: one test for each file, which passes if the process outlives it, and one for what the corpus is
+ * there to reach (fuzz_missing()). An empty corpus fails.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -34,6 +35,16 @@ static int replay_file(const char *path)
 	if (f)
 		fclose(f);
 	return rc;
+}
+
+/* Has the whole of it reached what the target says that it should? */
+static bool all_reached(unsigned number)
+{
+	const char *what = fuzz_missing();
+
+	printf("%sok %u - all that the corpus is for was reached%s%s\n", what ? "not " : "", number,
+	       what ? ", but not: " : "", what ? what : "");
+	return !what;
 }
 
 int main(int argc, char **argv)
@@ -69,6 +80,8 @@ int main(int argc, char **argv)
 		free(entries[i]);
 	}
 	free(entries);
+	if (done && fuzz_missing)
+		bad |= !all_reached(++done);
 	printf("1..%u\n", done);
 	return bad || !done;
 }
