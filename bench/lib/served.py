@@ -23,13 +23,14 @@ REQUEST, REPLY = 96, 64
 
 
 class Served:
-    """A server with a store, and the commands that use it."""
+    """A server with a store, and the commands that use it. @doors: who may come; without, anybody."""
 
-    def __init__(self, setup, device, *args):
+    def __init__(self, setup, device, *args, doors=("--insecure",), name="served"):
         self.setup = setup
-        self.socket = setup.path("served.sock")
+        self.socket = setup.path(name + ".sock")
+        self.more, self.env = "", None
         self.process = subprocess.Popen(
-            [setup.penstock, "serve", device, "--listen", "127.0.0.1:0", "--insecure", "--socket",
+            [setup.penstock, "serve", device, "--listen", "127.0.0.1:0", *doors, "--socket",
              self.socket, "--json", *args],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         text = ""
@@ -44,10 +45,10 @@ class Served:
         self.metrics = said.get("metrics")
 
     def store(self, channel):
-        return "pst://%s?channel=%s&socket=%s" % (self.address, channel, self.socket)
+        return "pst://%s?channel=%s&socket=%s%s" % (self.address, channel, self.socket, self.more)
 
     def penstock(self, channel, *args):
-        return run([self.setup.penstock, "-s", self.store(channel), *args])
+        return run([self.setup.penstock, "-s", self.store(channel), *args], env=self.env)
 
     def bench(self, channel, *args):
         r = json.loads(self.penstock(channel, "bench", "--container", "bench", "--runtime",
@@ -256,6 +257,53 @@ def memory(setup):
               lambda: ucx(setup, "tcp,self"), "latency_us", at_least=False)
 
 
+# --- what it costs that nobody on the way can read or change it ---
+
+def authority(setup):
+    """A certificate for 127.0.0.1 that vouches for itself, and its key."""
+    cert, key = setup.path("bench.pem"), setup.path("bench.key")
+    run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key,
+         "-out", cert, "-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"])
+    return cert, key
+
+
+def over(server, token, options, sealed):
+    """bench() over tcp by that token, and with these options; the status has to say that it is so."""
+    def go(*args):
+        server.more, server.env = options, dict(os.environ, PENSTOCK_TOKEN=token)
+        try:
+            status = json.loads(server.penstock("tcp", "status", "--json"))
+            if bool(status.get("sealed")) != sealed:
+                raise Failed("%s: sealed is %r" % (server.store("tcp"), status.get("sealed")))
+            return server.bench("tcp", *args)
+        finally:
+            server.more, server.env = "", None
+    return go
+
+
+def sealed(setup):
+    """The same reads of the same sizes from memory, in the same minute: in the clear, sealed, and over TLS."""
+    from rows import ratios, side
+    work = [("1m", "1 MiB read, in memory, depth 8", "bytes_per_s",
+             ["--rw", "read", "--bs", "1m", "--iodepth", "8", "--size", str(32 * MIB)]),
+            ("4k", "4 KiB read, in memory, depth 32", "iops",
+             ["--rw", "randread", "--bs", "4k", "--iodepth", "32", "--size", str(32 * MIB)])]
+    say("served over tcp, in memory: in the clear, sealed, and over TLS")
+    cert, key = authority(setup)
+    tls_args = ("--tls-cert", cert, "--tls-key", key)
+    with Served(setup, "mem:256m", doors=("--seal", "auto")) as clear, \
+            Served(setup, "mem:256m", doors=tls_args, name="tls") as tls:
+        tokens = [s.penstock("pipe", "-q", "capability", "grant", "bench", "--rights", "all").strip()
+                  for s in (clear, tls)]
+        ways = [over(clear, tokens[0], "&seal=off", False), over(clear, tokens[0], "&seal=required", True),
+                over(tls, tokens[1], "&tls-ca=" + cert, False)]
+        for size, title, what, args in work:
+            plain, seal, by_tls = interleave(setup.pairs, *[lambda way=way: way(*args) for way in ways])
+            for name, how, ours in (("sealed", "sealed", seal), ("tls", "TLS 1.3", by_tls)):
+                setup.add("served_%s_%s" % (name, size), "served over tcp, %s: %s" % (how, title), "the same in the clear",
+                          None, True, ratios(ours, plain, what), ours=side(ours), theirs=side(plain))
+
+
 # --- a neighbour that floods ---
 
 TENANTS = "tenants:\n  - {id: 1, name: crowd, weight: 64}\n  - {id: 2, name: flood, weight: 1}\n"
@@ -317,5 +365,6 @@ def crowd(setup):
 ROWS = [("served_disk", disk, ["raw"]),
         ("served_burst", burst, ["raw"]),
         ("served_memory", memory, []),
+        ("served_sealed", sealed, []),
         ("served_crowd", crowd, []),
         ("served_ofi", ofi, [])]
