@@ -149,6 +149,8 @@ __attribute__((noinline)) static void bench_loop(struct run *run)
 			if (run->now_ns < run->end_ns && run->rc == 0 && run->left)
 				issue(run, slot);
 		}
+		if (unlikely(cli_cut_short()))
+			run->end_ns = 0;
 		progress_tick(&b->progress);
 	}
 }
@@ -211,10 +213,12 @@ int bench_measure(struct bench *b)
 	hist_init(&b->r->read_lat);
 	hist_init(&b->r->write_lat);
 	b->progress = (struct progress){0};
+	cli_measuring(true);
 	progress_start(&b->progress, b->cli, "measuring");
 	if (rc == 0)
 		rc = timed(&run);
 	progress_end(&b->progress);
+	cli_measuring(false);
 	if (rc < 0)
 		status = cli_fail(b->cli, rc, "measuring");
 	else if (run.rc == -EILSEQ)

@@ -103,6 +103,17 @@ int cli_help_topic(const char *topic); /* command or topic; CLI_USAGE when there
 
 void cli_complete(int count, char **words);
 
+/* --- signals.c --- */
+
+/* From now on SIGINT and SIGTERM end the command with a sentence, unless they are ignored. */
+void cli_signals(const struct cli *cli);
+/* While @on is so the first of them only asks for the end of a measurement. */
+void cli_measuring(bool on);
+/* Whether that was asked for. On any thread. */
+bool cli_cut_short(void);
+/* The end of a command that was cut short and is all right otherwise: it does not return then. */
+void cli_signals_end(void);
+
 /* --- cli.c --- */
 
 /* "penstock: COMMAND: ..." and CLI_FAILED; with @rc < 0 the reason is added. */

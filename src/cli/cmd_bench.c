@@ -210,6 +210,7 @@ static json_t *to_json(const struct bench *b)
 	                  "bytes_per_s", (double)r->bytes / r->seconds, "cpu_seconds", cpu,
 	                  "cpu_user_seconds", r->cpu_user_s, "cpu_sys_seconds", r->cpu_sys_s,
 	                  "cpu_us_per_op", r->ops ? cpu * 1e6 / (double)r->ops : 0.0));
+	json_object_set_new(o, "cut_short", json_boolean(cli_cut_short()));
 	json_object_set_new(o, "latency_us", lat_json(&r->lat));
 	if (r->reads)
 		json_object_set_new(o, "read_latency_us", lat_json(&r->read_lat));
@@ -374,7 +375,8 @@ const struct cli_command cmd_bench = {
         .help = "Lays its data out in objects of its own, verifies every byte of it, and\n"
                 "measures then: reading holes would measure nothing. The data names its place\n"
                 "and its write, so that wrong, old and torn data is seen. It is removed\n"
-                "afterwards (see --keep).\n"
+                "afterwards (see --keep). SIGINT and SIGTERM end the measurement early: what was\n"
+                "measured is told all the same.\n"
                 "\n"
                 "Examples:\n"
                 "  penstock bench --container t --rw randread --bs 4k --iodepth 32\n"

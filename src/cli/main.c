@@ -6,7 +6,6 @@
 #include "cli/cli.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -85,33 +84,6 @@ static int end(struct cli *cli, int status)
 	return cli_fail(cli, 0, "writing to the standard output: %s", strerror(cli->out_errno));
 }
 
-/*
- * An interrupted command says so, and ends as the signal has it (status 130 or 143 in a shell). There
- * is nothing to tidy up: what was acknowledged is durable, and nothing half-done is ever seen.
- */
-static char interrupted[64];
-
-static void on_signal(int sig)
-{
-	ssize_t n = write(STDERR_FILENO, interrupted, strlen(interrupted));
-
-	(void)n;
-	(void)signal(sig, SIG_DFL);
-	(void)raise(sig);
-}
-
-static void catch_signals(const struct cli *cli)
-{
-	static const int sigs[] = {SIGINT, SIGTERM};
-	struct sigaction was, act = {.sa_handler = on_signal};
-
-	snprintf(interrupted, sizeof(interrupted), "%spenstock: %s: interrupted\n",
-	         isatty(STDERR_FILENO) ? "\n" : "", cli->command->name);
-	for (unsigned i = 0; i < ARRAY_LEN(sigs); i++)
-		if (sigaction(sigs[i], NULL, &was) == 0 && was.sa_handler == SIG_DFL)
-			sigaction(sigs[i], &act, NULL);
-}
-
 int main(int argc, char **argv)
 {
 	struct cli cli = {0};
@@ -133,8 +105,11 @@ int main(int argc, char **argv)
 	else
 		pst_log_set(log_to_stderr, NULL, PST_LOG_WARN);
 	if (cli.command->flags & CLI_PROGRESS)
-		catch_signals(&cli);
+		cli_signals(&cli);
 	status = cli.command->run(&cli, argc - at, argv + at);
 	mem_free(cli.parser);
-	return end(&cli, status);
+	status = end(&cli, status);
+	if (status == CLI_OK)
+		cli_signals_end();
+	return status;
 }

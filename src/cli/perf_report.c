@@ -102,6 +102,7 @@ static json_t *to_json(const struct perf_all *all, const struct totals *t)
 	                      "cpu_us_per_io", t->ios ? cpu * 1e6 / (double)t->ios : 0.0, "errors",
 	                      (json_int_t)t->errors);
 
+	json_object_set_new(o, "cut_short", json_boolean(cli_cut_short()));
 	json_object_set_new(o, "verified",
 	                    json_pack("{s:b, s:I, s:I, s:I, s:I}", "asked", p->verify, "reads",
 	                              (json_int_t)t->verified, "prepared_bytes",

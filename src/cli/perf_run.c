@@ -289,10 +289,12 @@ static int measure(struct run *run)
 	run->now = run->start = run->line_ns = run->progress_ns = clock_mono_ns();
 	run->end = run->start + (uint64_t)(perf->p.runtime_s * 1e9);
 	run->reset_ns = run->start + perf->p.reset_ms * NSEC_PER_MSEC;
-	while (run->now < run->end && !run->rc) {
+	cli_measuring(true);
+	while (run->now < run->end && !run->rc && !cli_cut_short()) {
 		turn(run, true);
 		reset_now_and_then(run);
 	}
+	cli_measuring(false);
 	getrusage(RUSAGE_SELF, &after);
 	perf->seconds = (double)(run->now - run->start) / 1e9;
 	if (!perf->thread) { /* the process's, while all of them measured */

@@ -834,6 +834,30 @@ def test_interrupted():
         s.ok("verify", "d", "t:/d")
 
 
+def test_measurement_cut_short():
+    """SIGINT in the middle of a measurement ends only that: what came out is told, and what it made removed."""
+    with Store() as s:
+        (s.dir / "scratch").write_bytes(bytes(8 << 20))
+        bench = s.command("bench", "--container", "b", "--create", "--verify")
+        perf = s.command("perf", "scratch", "--force", "--verify", store=False)
+        for sig in (signal.SIGINT, signal.SIGTERM):
+            for command, at_work, ops in ((bench, b"measuring", "ops"), (perf, b" IOPS", "ios")):
+                p = subprocess.Popen([*command, "--rw", "randrw", "--size", "8m", "--runtime", "600", "--json", "--progress"],
+                                     cwd=s.dir, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                said = b""
+                while at_work not in said:
+                    more = os.read(p.stderr.fileno(), 4096)
+                    assert more, said
+                    said += more
+                p.send_signal(sig)
+                out, err = p.communicate(timeout=60)
+                assert p.returncode == -sig and b"cut short" in err, (p.returncode, said + err)
+                r = json.loads(out)
+                assert r["cut_short"] and 0 < r["seconds"] < 600 and r[ops] > 0, r
+                (s.dir / "scratch").write_bytes(bytes(8 << 20))
+            s.fails("ls", "b:/", say="there is no such container")
+
+
 def test_sources_that_are_odd():
     with Store() as s:
         (s.dir / "d").mkdir()
