@@ -4,7 +4,7 @@
 # between behind the IOMMU, with verified random I/O, by PRPs and SGLs, polled and by interrupts, on
 # several queues, and with resets while commands are under way.
 load nvme
-wait_for 10 "the controller" test -e /sys/class/nvme/nvme0/address
+wait_for "the controller" test -e /sys/class/nvme/nvme0/address
 addr=$(nvme_address lab0)
 
 say "what can't be taken is refused"
@@ -12,7 +12,7 @@ refused "no such PCI function" "$PENSTOCK" nvme bind 0000:77:00.0
 refused "no NVMe controller" "$PENSTOCK" nvme bind 0000:00:00.0
 refused "modprobe vfio-pci" "$PENSTOCK" nvme bind "$addr"
 load vfio-pci dm-mod
-wait_for 10 "the namespace" test -b /dev/nvme0n1
+wait_for "the namespace" test -b /dev/nvme0n1
 refused "penstock nvme bind" "$PENSTOCK" perf "nvme:$addr" --rw randread --runtime 1
 mkfs.ext4 -q /dev/nvme0n1
 load ext4
@@ -24,7 +24,7 @@ swapon /dev/nvme0n1
 refused "/dev/nvme0n1 is swap" "$PENSTOCK" nvme bind /dev/nvme0n1
 swapoff /dev/nvme0n1
 printf 'label: gpt\nsize=64M\nsize=64M\n' | sfdisk -q --wipe always /dev/nvme0n1
-wait_for 10 "the partition" test -b /dev/nvme0n1p2
+wait_for "the partition" test -b /dev/nvme0n1p2
 mkfs.ext4 -q /dev/nvme0n1p2
 mount /dev/nvme0n1p2 /mnt
 refused "/dev/nvme0n1p2 is mounted on /mnt" "$PENSTOCK" nvme bind /dev/nvme0
@@ -39,7 +39,7 @@ os.open("/dev/nvme0n1p1", os.O_RDONLY | os.O_EXCL)
 open("/tmp/held", "w")
 time.sleep(100)
 EOF
-wait_for 10 "the exclusive open" test -e /tmp/held
+wait_for "the exclusive open" test -e /tmp/held
 refused "/dev/nvme0n1 is busy" "$PENSTOCK" nvme bind /dev/nvme0
 kill $!
 wait $! || true
@@ -70,8 +70,8 @@ perf "" --queues 2 --reset-every 20
 perf "?interrupts=1&sgl=0" --queues 8 --qdepth 16 --iosize 16k --reset-every 30
 
 say "one process at a time"
-"$PENSTOCK" perf "nvme:$addr" --rw randread --runtime 30 >/dev/null &
-wait_for 10 "the group to be in use" bash -c "grep -q vfio /proc/$!/maps"
+"$PENSTOCK" perf "nvme:$addr" --rw randread --runtime 600 >/dev/null &
+wait_for "the group to be in use" bash -c "grep -q vfio /proc/$!/maps"
 refused "in use by another process" "$PENSTOCK" perf "nvme:$addr" --rw randread --runtime 1
 refused "in use by another process" "$PENSTOCK" nvme unbind "$addr"
 kill $!
@@ -80,7 +80,7 @@ wait $! || true
 say "killed with commands under way: usable again at once"
 for _ in 1 2 3; do
 	: >/tmp/said
-	"$PENSTOCK" perf "nvme:$addr" --rw randrw --force --verify --iosize 64k --qdepth 64 --runtime 60 \
+	"$PENSTOCK" perf "nvme:$addr" --rw randrw --force --verify --iosize 64k --qdepth 64 --runtime 600 \
 		--progress 2>/tmp/said &
 	at_work /tmp/said
 	kill -9 $!
@@ -90,7 +90,7 @@ done
 
 say "given back"
 "$PENSTOCK" nvme unbind "$addr"
-wait_for 20 "the kernel's namespace" test -b /dev/nvme0n1
+wait_for "the kernel's namespace" test -b /dev/nvme0n1
 dd if=/dev/nvme0n1 of=/dev/null bs=1M count=16 iflag=direct status=none
 "$PENSTOCK" nvme unbind "$addr" # once more is no error
 if dmesg | grep -i "dmar.*fault"; then

@@ -3,7 +3,7 @@
 # SR-IOV: the physical function stays with the kernel's driver, a virtual function of it is ours, and
 # both work on one namespace at the same time, each in its own part of it.
 load nvme vfio-pci
-wait_for 10 "the controller" test -e /sys/class/nvme/nvme0/address
+wait_for "the controller" test -e /sys/class/nvme/nvme0/address
 pf=$(nvme_address lab0)
 dev=/dev/nvme0
 virtual()
@@ -15,7 +15,7 @@ virtual()
 virtual -c 0 -r 1 -a 1 -n 0
 virtual -c 0 -r 0 -a 1 -n 0
 nvme reset "$dev"
-wait_for 10 "the namespace" test -b /dev/nvme0n1
+wait_for "the namespace" test -b /dev/nvme0n1
 echo 0 >"/sys/bus/pci/devices/$pf/sriov_drivers_autoprobe"
 echo 2 >"/sys/bus/pci/devices/$pf/sriov_numvfs"
 for c in 1 2; do
@@ -48,7 +48,7 @@ PENSTOCK_STORE="local:/dev/nvme0n1" "$PENSTOCK" get t:/data /tmp/back
 cmp /tmp/data /tmp/back
 
 say "killed with commands under way: the physical function does not care"
-"$PENSTOCK" perf "nvme:$vf" --rw randrw --force --verify --iosize 64k --runtime 60 --progress 2>/tmp/said &
+"$PENSTOCK" perf "nvme:$vf" --rw randrw --force --verify --iosize 64k --runtime 600 --progress 2>/tmp/said &
 at_work /tmp/said
 kill -9 $!
 wait $! || true

@@ -5,7 +5,7 @@
 # shellcheck source=tests/lab/guest/store.sh
 . "$LAB_REPO/tests/lab/guest/store.sh"
 load nvme vfio-pci
-wait_for 10 "the controller" test -e /sys/class/nvme/nvme0/address
+wait_for "the controller" test -e /sys/class/nvme/nvme0/address
 addr=$(nvme_address lab0)
 "$PENSTOCK" nvme bind "$addr"
 DEVICE="nvme:$addr"

@@ -9,7 +9,7 @@ say "our target"
 "$PENSTOCK" -v nvme target 'mem:320m?block=512' 'mem:64m?block=4096' --listen tcp://127.0.0.1:4420 \
 	--listen tcp://127.0.0.1:4421 --nqn $nqn --control lab --ana 2:1=non-optimized >target.out 2>&1 &
 target=$!
-wait_for 20 "the target" grep -q ready target.out
+wait_for "the target" grep -q ready target.out
 nvme discover -t tcp -a 127.0.0.1 -s 4420 --hostnqn nqn.lab:host --hostid 11111111-2222-3333-4444-555555555555 | tee log
 [ "$(grep -c "subnqn:.*$nqn" log)" = 2 ] || fail "two entries"
 
@@ -26,8 +26,8 @@ disk()
 
 say "all that discovery names"
 nvme connect-all -t tcp -a 127.0.0.1 -s 4420 --hostnqn nqn.lab:host --hostid 11111111-2222-3333-4444-555555555555
-wait_for 20 "a namespace" disk 1
-wait_for 20 "its device" test -b "$(disk 1)"
+wait_for "a namespace" disk 1
+wait_for "its device" test -b "$(disk 1)"
 nvme list-subsys | tee log
 [ "$(grep -c 'traddr=127.0.0.1.*trsvcid=442[01]' log)" = 2 ] || fail "connect-all: two paths"
 nvme disconnect -n $nqn
@@ -45,9 +45,9 @@ for options in "" "--hdr-digest" "--hdr-digest --data-digest"; do
 	say "Linux connects: $options"
 	# shellcheck disable=SC2086 # words
 	connect 4420 $options
-	wait_for 20 "a namespace" disk 1
+	wait_for "a namespace" disk 1
 	dev=$(disk 1)
-	wait_for 20 "its device" test -b "$dev"
+	wait_for "its device" test -b "$dev"
 	head -c 24M /dev/urandom >data
 	dd if=data of="$dev" bs=1M oflag=direct status=none
 	dd if="$dev" bs=64k count=384 iflag=direct status=none | cmp - data
@@ -58,9 +58,9 @@ done
 
 say "a file system, and trim"
 connect 4420 --data-digest
-wait_for 20 "a namespace" disk 1
+wait_for "a namespace" disk 1
 dev=$(disk 1)
-wait_for 20 "its device" test -b "$dev"
+wait_for "its device" test -b "$dev"
 nvme id-ctrl "${dev%n*}" | head -n 12
 nvme smart-log "$dev" >/dev/null
 mkfs.xfs -q "$dev" # which wants 300 MiB
@@ -80,14 +80,19 @@ connect 4421
 nvme list-subsys
 before=$(sent 1) other=$(sent 2)
 fio --name=v --filename="$dev" --rw=randrw --bs=4k --direct=1 --size=8m --iodepth=4 --ioengine=libaio \
-	--verify=crc32c --verify_fatal=1 --time_based --runtime=25 --output=fio.out &
+	--verify=crc32c --verify_fatal=1 --time_based --runtime=600 --output=fio.out &
 fio=$!
-wait_for 20 "fio's I/O" commands 1 $((before + 200))
+wait_for "fio's I/O" commands 1 $((before + 200))
 "$PENSTOCK" nvme ana lab 1:1=inaccessible 2:1=optimized
-wait_for 20 "the state in list-subsys" bash -c "nvme list-subsys $dev | grep -q inaccessible"
+wait_for "the state in list-subsys" bash -c "nvme list-subsys $dev | grep -q inaccessible"
 nvme list-subsys "$dev"
-wait_for 20 "I/O by the other path" commands 2 $((other + 200))
-wait $fio || { cat fio.out; fail "an error in failover"; }
+wait_for "I/O by the other path" commands 2 $((other + 200))
+kill -INT $fio # 128: it was told to end
+status=0
+wait $fio || status=$?
+if [ $status != 128 ] || ! grep -q "err= 0" fio.out; then
+	fail "an error in failover, $status: $(cat fio.out)"
+fi
 nvme disconnect -n $nqn
 kill $target
 wait $target

@@ -6,7 +6,7 @@
 # shellcheck source=tests/lab/guest/store.sh
 . "$LAB_REPO/tests/lab/guest/store.sh"
 load nvme
-wait_for 10 "the disk" test -b /dev/nvme0n1
+wait_for "the disk" test -b /dev/nvme0n1
 nqn=nqn.2026-11.io.penstock:lab
 export PENSTOCK_RUN_DIR=/tmp/run
 
@@ -15,7 +15,7 @@ serve()
 	: >/tmp/target
 	"$PENSTOCK" nvme target /dev/nvme0n1 --listen tcp://127.0.0.1:4420 --nqn $nqn --control lab >/tmp/target 2>&1 &
 	target=$!
-	wait_for 30 "the target" grep -q ready /tmp/target
+	wait_for "the target" grep -q ready /tmp/target
 }
 
 serve
@@ -33,7 +33,7 @@ if [ "$LAB_BOOT" = 1 ]; then
 	done
 	"$PENSTOCK" put -r /tmp/many t:/pause >/tmp/said 2>&1 &
 	put=$!
-	wait_for 60 "its I/O" commands 1 50
+	wait_for "its I/O" commands 1 50
 	kill -9 $target
 	wait $target || true
 	kill -0 $put || fail "it was done too soon: $(cat /tmp/said)"

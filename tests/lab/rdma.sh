@@ -18,16 +18,16 @@ both()
 	shift
 	"$@" >/tmp/server 2>&1 &
 	server=$!
-	wait_for 30 "the server" bash -c "ss -Hltn 'sport = :$port' | grep -q LISTEN"
-	timeout 60 "$@" "${args[@]}" || fail "the client ended badly; the server: $(cat /tmp/server)"
+	wait_for "the server" bash -c "ss -Hltn 'sport = :$port' | grep -q LISTEN"
+	timeout "$PATIENCE" "$@" "${args[@]}" || fail "the client ended badly; the server: $(cat /tmp/server)"
 	wait "$server" || fail "the server ended badly: $(cat /tmp/server)"
 }
 
 say "verbs"
 ibv_devinfo -d rxe0 | grep -E "state|transport"
-both 18515 "$RDMA_ADDR" -- timeout 60 ibv_rc_pingpong -d rxe0 -g 1 -n 200 -c
+both 18515 "$RDMA_ADDR" -- timeout "$PATIENCE" ibv_rc_pingpong -d rxe0 -g 1 -n 200 -c
 
 say "libfabric"
 fi_info -p 'verbs;ofi_rxm' -t FI_EP_RDM | grep -m 3 -E "provider|fabric|domain"
-both 47592 "$RDMA_ADDR" -- timeout 60 fi_pingpong -p 'verbs;ofi_rxm' -e rdm -c -I 50 -S 4096
-both 47592 "$RDMA_ADDR" -- timeout 60 fi_pingpong -p 'verbs;ofi_rxm' -e rdm -c -I 20 -S 262144
+both 47592 "$RDMA_ADDR" -- timeout "$PATIENCE" fi_pingpong -p 'verbs;ofi_rxm' -e rdm -c -I 50 -S 4096
+both 47592 "$RDMA_ADDR" -- timeout "$PATIENCE" fi_pingpong -p 'verbs;ofi_rxm' -e rdm -c -I 20 -S 262144

@@ -12,7 +12,7 @@ fi_info -p 'verbs;ofi_rxm' -t FI_EP_RDM >/dev/null || fail "no verbs;ofi_rxm"
 
 say "the contract of channels"
 # Sixty pairs of endpoints don't fit in this machine: each has tens of MiB inside of ofi_rxm.
-timeout 400 "$tests/test_fabric" ofi '*' '*many_channels' >contract 2>&1 || {
+timeout 900 "$tests/test_fabric" ofi '*' '*many_channels' >contract 2>&1 || {
 	grep -v '^\[ *OK' contract | tail -n 30
 	fail "the contract"
 }
@@ -21,13 +21,13 @@ grep -E 'test\(s\)' contract
 say "a store, served and used over RDMA"
 "$PENSTOCK" serve mem:192m --listen "$RDMA_ADDR:7440" --channels tcp,ofi:verbs --insecure >server 2>&1 &
 server=$!
-wait_for 30 "the server" grep -q serving server
+wait_for "the server" grep -q serving server
 at="pst://$RDMA_ADDR:7440?channel=ofi:verbs"
 "$PENSTOCK" -s "$at" status | tee status
 grep -q "channel *ofi" status || fail "another channel"
-"$PENSTOCK" -s "$at" bench --container a --create --rw randrw --bs 4k --iodepth 32 --size 8m --runtime 5 --verify
-"$PENSTOCK" -s "$at" bench --container b --create --rw write --bs 1m --iodepth 4 --size 32m --runtime 5 --verify
-"$PENSTOCK" -s "$at" bench --container c --create --rw randread --bs 256k --iodepth 8 --size 32m --runtime 5 --verify
+"$PENSTOCK" -s "$at" bench --container a --create --rw randrw --bs 4k --iodepth 32 --size 8m --runtime 3 --verify
+"$PENSTOCK" -s "$at" bench --container b --create --rw write --bs 1m --iodepth 4 --size 32m --runtime 3 --verify
+"$PENSTOCK" -s "$at" bench --container c --create --rw randread --bs 256k --iodepth 8 --size 32m --runtime 3 --verify
 
 say "a server that is killed is noticed"
 kill -9 "$server"

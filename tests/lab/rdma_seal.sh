@@ -12,7 +12,7 @@ say "a server that takes sealed channels only"
 "$PENSTOCK" serve mem:192m --listen "$RDMA_ADDR:7440" --socket /tmp/seal.sock --channels pipe,tcp,ofi:verbs \
 	--audit-log /tmp/audit >server 2>log &
 server=$!
-wait_for 30 "the server" grep -q serving server
+wait_for "the server" grep -q serving server
 grep -q "(ofi+sealed)" server || fail "$(cat server)"
 owner="pst://localhost:7440?channel=pipe&socket=/tmp/seal.sock"
 "$PENSTOCK" -s "$owner" container create a --layout object
@@ -25,9 +25,9 @@ export PENSTOCK_TOKEN=$token
 "$PENSTOCK" -s "$at" status | tee status
 grep -q "channel *ofi" status || fail "another channel"
 grep -q "sealed *aes-256-gcm" status || fail "not sealed"
-"$PENSTOCK" -s "$at" bench --container a --rw randrw --bs 4k --iodepth 32 --size 8m --runtime 5 --verify
-"$PENSTOCK" -s "$at" bench --container a --rw write --bs 1m --iodepth 4 --size 32m --runtime 5 --verify
-"$PENSTOCK" -s "$at" bench --container a --rw randread --bs 256k --iodepth 8 --size 32m --runtime 5 --verify
+"$PENSTOCK" -s "$at" bench --container a --rw randrw --bs 4k --iodepth 32 --size 8m --runtime 3 --verify
+"$PENSTOCK" -s "$at" bench --container a --rw write --bs 1m --iodepth 4 --size 8m --runtime 3 --verify
+"$PENSTOCK" -s "$at" bench --container a --rw randread --bs 256k --iodepth 8 --size 8m --runtime 3 --verify
 
 say "and by nobody else"
 unset PENSTOCK_TOKEN

@@ -66,7 +66,7 @@ store_power_cut()
 			"$PENSTOCK" -q rm -r t:/more
 		done
 	) &
-	wait_for 60 "the first of what is written over and over" test -e /tmp/more
+	wait_for "the first of what is written over and over" test -e /tmp/more
 	sleep 1.5 # into the middle of another one
 	power_cut_and_again
 }
