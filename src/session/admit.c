@@ -450,8 +450,8 @@ static inline __attribute__((always_inline)) int check_limits(struct session *s,
 	             n->running + n->queued >= n->qos.depth_max))
 		return -EAGAIN;
 	/* One alone is always taken, so that nothing is too large for ever. */
-	if (unlikely((s->running_bytes && s->running_bytes + r->bytes > q->bytes_max) ||
-	             (n->running_bytes && n->running_bytes + r->bytes > n->qos.bytes_max)))
+	if (unlikely((s->running_bytes + r->bytes > q->bytes_max && s->running_bytes) ||
+	             (n->running_bytes + r->bytes > n->qos.bytes_max && n->running_bytes)))
 		return -EAGAIN;
 	return 0;
 }

@@ -11,24 +11,31 @@ static bool tell(struct sreq *r, const struct wire_bad_block *bad);
 
 /* --- the end --- */
 
-void sreq_free(struct sreq *r)
+/* What a read that was answered has not. Out of line: what it needs would be saved and restored by all. */
+static __attribute__((noinline)) void more_free(struct sreq *r)
 {
-	struct conn *c = r->conn;
-	struct wire_listener *l = c->l;
-
 	if (r->admitted) {
 		r->admitted = false;
 		(void)session_end(&r->s);
 	}
-	if (r->buf) {
-		wire_bufs_put(&l->bufs, r->buf);
-		r->buf = NULL;
-	}
 	if (r->cold) {
 		r->cold->owner = NULL; /* figures.c looks at those that have one */
-		list_push_front(&l->colds, &r->cold->link);
+		list_push_front(&r->conn->l->colds, &r->cold->link);
 		r->cold = NULL;
 	}
+}
+
+void sreq_free(struct sreq *r)
+{
+	struct conn *c;
+
+	if (unlikely(r->admitted || r->cold))
+		more_free(r);
+	if (r->buf) {
+		wire_bufs_put(&r->conn->l->bufs, r->buf);
+		r->buf = NULL;
+	}
+	c = r->conn;
 	r->state = SREQ_FREE;
 	if (unlikely(r->answered)) { /* rule 1 */
 		r->next_free = c->spare;
@@ -38,7 +45,7 @@ void sreq_free(struct sreq *r)
 		c->free = r;
 	}
 	c->count--;
-	serve_drain(l);
+	serve_drain(c->l);
 	if (unlikely(c->state == CONN_GONE))
 		conn_req_gone(c);
 }
@@ -110,7 +117,7 @@ static void data_keep(struct sreq *r)
 
 /* By what the store has verified the data with, where it says so: the client looks at the very
  * checksums that were stored, and nobody at the data once more. */
-static uint32_t crc_of(const struct sreq *r, uint32_t len)
+static __attribute__((noinline)) uint32_t crc_of_pieces(const struct sreq *r, uint32_t len)
 {
 	const struct pst_op *op = &r->s.op;
 	uint32_t crc;
@@ -121,6 +128,12 @@ static uint32_t crc_of(const struct sreq *r, uint32_t len)
 	for (uint32_t i = 1; i < len / CRC_PIECE; i++)
 		crc = crc32c_join(crc, op->csum[i]);
 	return crc;
+}
+
+static inline uint32_t crc_of(const struct sreq *r, uint32_t len)
+{
+	return likely(r->s.op.csum_made && len == CRC_PIECE) ? r->s.op.csum[0]
+	                                                     : crc_of_pieces(r, len);
 }
 
 static void resp_make(struct sreq *r)

@@ -18,8 +18,6 @@ static void slot_give(struct rreq *r)
 {
 	struct remote *rm = r->rm;
 
-	if (!r->has_slot)
-		return;
 	r->has_slot = false;
 	if (!r->sent) /* its number was not used: the next one takes it */
 		rm->slot[r->slot].seq--;
@@ -31,6 +29,14 @@ static void slot_give(struct rreq *r)
 	}
 }
 
+/* Is there a free one? The next of those that were never used comes when the others are under way. */
+static bool rreq_left(struct remote *rm)
+{
+	if (unlikely(!rm->free) && rm->req_used < rm->req_count)
+		rm->free = &rm->reqs[rm->req_used++];
+	return rm->free;
+}
+
 void rreq_free(struct rreq *r)
 {
 	struct remote *rm = r->rm;
@@ -39,7 +45,8 @@ void rreq_free(struct rreq *r)
 	if (unlikely(r->fresh || r->closes || r->confirm))
 		handles_left(r);
 	rreq_uncount(r);
-	slot_give(r);
+	if (r->has_slot)
+		slot_give(r);
 	if (r->buf) {
 		wire_bufs_put(&rm->bufs, r->buf);
 		r->buf = NULL;
@@ -80,7 +87,8 @@ void rreq_again(struct rreq *r)
 
 void rreq_anew(struct rreq *r)
 {
-	slot_give(r);
+	if (r->has_slot)
+		slot_give(r);
 	r->sent = r->answered = r->got = r->shown = false;
 	r->bad_crcs = 0;
 	rreq_again(r);
@@ -181,7 +189,7 @@ void remote_probe(struct remote *rm)
 	struct rreq *r;
 
 	if (likely(!rm->slots_lost) || rm->probing || rm->closing || rm->state != REMOTE_UP ||
-	    !rm->free)
+	    !rreq_left(rm))
 		return;
 	while (!rm->slot[slot].lost)
 		slot++;
@@ -249,16 +257,12 @@ static enum pst_outcome refuse(struct pst_op *op, int status)
 	return PST_DONE;
 }
 
-static enum pst_outcome remote_submit(struct store *s, struct pst_op *op)
+/* Out of line: what it needs would be saved and restored by every short read. */
+static __attribute__((noinline)) enum pst_outcome submit_any(struct remote *rm, struct pst_op *op)
 {
-	struct remote *rm = remote_of(s);
 	struct rreq *r;
-	int rc;
+	int rc = rreq_check(op);
 
-	loop_assert(rm->loop);
-	if (likely(remote_submit_short(rm, op)))
-		return PST_QUEUED;
-	rc = rreq_check(op);
 	if (unlikely(rc < 0))
 		return refuse(op, rc);
 	if (unlikely(rm->state == REMOTE_DEAD || rm->given_up))
@@ -267,7 +271,7 @@ static enum pst_outcome remote_submit(struct store *s, struct pst_op *op)
 		return refuse(op, -ETIMEDOUT);
 	if (unlikely(op->opcode == PST_OP_FILE_CLOSE) && handles_close_here(rm, op))
 		return refuse(op, 0);
-	if (unlikely(!rm->free))
+	if (unlikely(!rreq_left(rm)))
 		return PST_BUSY;
 	r = rreq_get(rm, op);
 	rc = rreq_has_inode(r) ? handles_submit(r) : 0;
@@ -292,6 +296,14 @@ static enum pst_outcome remote_submit(struct store *s, struct pst_op *op)
 	}
 	list_push(&rm->wait, &r->wait);
 	return PST_QUEUED;
+}
+
+static enum pst_outcome remote_submit(struct store *s, struct pst_op *op)
+{
+	struct remote *rm = remote_of(s);
+
+	loop_assert(rm->loop);
+	return likely(remote_submit_short(rm, op)) ? PST_QUEUED : submit_any(rm, op);
 }
 
 static void tell_cancel(struct rreq *r)
@@ -339,8 +351,6 @@ static void rreq_tick(struct rreq *r, uint64_t now)
 {
 	struct pst_op *op = r->op;
 
-	if (!op)
-		return;
 	if (r->state == RREQ_WAIT && r->cancelled && !(r->sent && r->has_slot)) {
 		expire(r, -ECANCELED);
 		return;
@@ -372,13 +382,15 @@ static void listen_for_life(struct remote *rm, uint64_t now)
 
 static uint64_t next_tick(const struct remote *rm, uint64_t now)
 {
+	const struct rreq *r, *last = rm->reqs + rm->req_used;
 	uint64_t at = now + TICK_NS;
 
-	for (uint32_t i = 0; i < rm->req_count; i++) {
-		const struct pst_op *op = rm->reqs[i].op;
-		uint64_t end = op ? op->deadline_ns : 0;
+	for (r = rm->reqs; r < last; r++) {
+		uint64_t end = r->op ? r->op->deadline_ns : 0;
 
-		if (end && end <= now)
+		if (!end)
+			continue;
+		if (end <= now)
 			end += rm->opts.grace_ns;
 		if (end > now)
 			at = MIN(at, end + 1);
@@ -391,8 +403,10 @@ static void tick(struct loop_timer *t)
 	struct remote *rm = container_of(t, struct remote, tick);
 	uint64_t now = loop_now(rm->loop);
 
-	for (uint32_t i = 0; i < rm->req_count; i++) /* whatever their ends do to others */
-		rreq_tick(&rm->reqs[i], now);
+	/* Whatever their ends do to others: more may come into use, too. */
+	for (struct rreq *r = rm->reqs; r < rm->reqs + rm->req_used; r++)
+		if (r->op)
+			rreq_tick(r, now);
 	(void)loop_timer_arm(rm->loop, t, next_tick(rm, now));
 	listen_for_life(rm, now);
 	remote_probe(rm);
@@ -495,21 +509,18 @@ static int remote_alloc(struct remote *rm)
 	rm->slot = mem_calloc(rm->opts.slots, sizeof(*rm->slot));
 	if (!rm->reqs || !rm->slot_stack || !rm->slot)
 		return -ENOMEM;
-	for (uint32_t i = rm->req_count; i-- > 0;) {
+	for (uint32_t i = 0; i < rm->req_count; i++) {
 		struct rreq *r = &rm->reqs[i];
 
 		r->rm = rm;
 		r->id = i;
 		r->win.closed = closed;
 		list_init(&r->wait);
-		r->reserved = i >= rm->opts.ops_max;
-		if (r->reserved) {
-			rm->h.task[i - rm->opts.ops_max].r = r;
-		} else {
-			r->next = rm->free;
-			rm->free = r;
-		}
+		r->reserved = i < REMOTE_TASKS;
+		if (r->reserved)
+			rm->h.task[i].r = r;
 	}
+	rm->req_used = REMOTE_TASKS;
 	return 0;
 }
 

@@ -82,17 +82,14 @@ enum pst_outcome flush_submit(struct local *l, struct pst_op *op)
 
 /* --- the store interface --- */
 
-static enum pst_outcome local_submit(struct store *store, struct pst_op *op)
+/* Out of line: what it needs would be saved and restored by every read. */
+static __attribute__((noinline)) enum pst_outcome any_submit(struct local *l, struct pst_op *op)
 {
-	struct local *l = local_of(store);
-
-	loop_assert(store->loop);
-	l->stat.ops++;
-	if (op->deadline_ns && loop_now(store->loop) > op->deadline_ns)
+	if (op->deadline_ns && loop_now(l->store.loop) > op->deadline_ns)
 		return op_fail(op, -ETIMEDOUT);
-	if (likely(op->opcode == PST_OP_READ))
-		return read_submit(l, op);
 	switch (op->opcode) {
+	case PST_OP_READ:
+		return read_submit(l, op);
 	case PST_OP_WRITE:
 	case PST_OP_BATCH:
 		return write_submit(l, op);
@@ -117,6 +114,17 @@ static enum pst_outcome local_submit(struct store *store, struct pst_op *op)
 	if (op->opcode >= PST_OP_CONT_CREATE && op->opcode <= PST_OP_SNAP_DESTROY)
 		return cont_submit(l, op);
 	return op_fail(op, -ENOTSUP);
+}
+
+static enum pst_outcome local_submit(struct store *store, struct pst_op *op)
+{
+	struct local *l = local_of(store);
+
+	loop_assert(store->loop);
+	l->stat.ops++;
+	if (likely(op->opcode == PST_OP_READ && !op->deadline_ns))
+		return read_submit(l, op);
+	return any_submit(l, op);
 }
 
 /* Only what waits for its turn can still be stopped: the rest is on its way to the device. */

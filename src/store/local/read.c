@@ -101,20 +101,26 @@ static void bad_block(struct part *p, uint32_t i, int status, const char *what)
 	p->status = status;
 }
 
+static inline bool block_good(const struct part *p, uint32_t i)
+{
+	return crc32c(0, p->buf + (size_t)i * BLOCK_BYTES, BLOCK_BYTES) == p->csum[i];
+}
+
 static inline void verify(struct part *p)
 {
 	struct pst_op *op = p->op;
-	uint32_t *keep = op->csum_made ? op->csum + (p->lblk - state(op)->first) : NULL;
-	uint32_t i, n = p->blocks;
+	uint32_t i = 0, n = p->blocks;
 
-	for (i = 0; i < n; i++) {
-		if (keep)
+	if (op->csum_made) {
+		uint32_t *keep = op->csum + (p->lblk - state(op)->first);
+
+		keep[0] = p->csum[0];
+		for (i = 1; i < n; i++)
 			keep[i] = p->csum[i];
-		if (crc32c(0, p->buf + (size_t)i * BLOCK_BYTES, BLOCK_BYTES) != p->csum[i])
-			break;
 	}
-	if (likely(i == n))
-		return;
+	for (i = 0; likely(block_good(p, i)); i++)
+		if (likely(i + 1 == n))
+			return;
 	p->shard->l->stat.csum_errors++;
 	bad_block(p, i, -EIO, "the checksum does not match");
 }
