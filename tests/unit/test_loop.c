@@ -139,13 +139,13 @@ static void test_timer_real(void **state)
 	struct note a = {.t.fired = note_fired, .loop = loop, .id = 1, .log = log, .log_len = &len};
 	uint64_t start = clock_mono_ns(), took;
 
-	assert_int_equal(loop_timer_arm(loop, &a.t, start + 20 * NSEC_PER_MSEC), 0);
+	assert_int_equal(loop_timer_arm(loop, &a.t, start + NSEC_PER_SEC), 0);
 	/* A shorter time-out ends the turn first. */
 	assert_int_equal(loop_turn(loop, NSEC_PER_MSEC), 0);
 	took = clock_mono_ns() - start;
-	assert_true(took >= NSEC_PER_MSEC && took < 20 * NSEC_PER_MSEC);
+	assert_true(took >= NSEC_PER_MSEC && took < NSEC_PER_SEC);
 	assert_int_equal(loop_turn(loop, UINT64_MAX), 1);
-	assert_true(clock_mono_ns() >= start + 20 * NSEC_PER_MSEC);
+	assert_true(clock_mono_ns() >= start + NSEC_PER_SEC);
 	assert_int_equal(len, 1);
 	loop_free(loop);
 }
