@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * wire_instr - reads of 4 KiB from a served store, client and server on one loop, so that callgrind can
- * count what both spend on one: bench/wire-instr does, inside wi_window(). The store is the engine on a
- * device in memory, with the names layer and sessions on it, as `penstock serve` has it.
+ * wire_instr - reads or durable overwrites of 4 KiB in a served store, client and server on one loop, so
+ * that callgrind can count what both spend on one: bench/wire-instr does, inside wi_window(). The store is
+ * the engine on a device in memory, with the names layer and sessions on it, as `penstock serve` has it.
  *
- *   wire_instr CHANNEL OPS [DEPTH]
+ *   wire_instr CHANNEL OPS [DEPTH [randread|randwrite]]
  */
 #include <err.h>
 #include <stdio.h>
@@ -103,13 +103,13 @@ static void next(struct slot *s)
 	wi.inflight++;
 	s->op.off = wi.off[wi.left % ARRAY_LEN(wi.off)];
 	if (store_submit(wi.client, &s->op) != PST_QUEUED)
-		errx(1, "a read was not taken");
+		errx(1, "an op was not taken");
 }
 
 static void done(struct pst_op *op)
 {
-	must(op->status, "read", NULL);
-	if (op->ret_len != BLOCK)
+	must(op->status, "op", NULL);
+	if (op->opcode == PST_OP_READ && op->ret_len != BLOCK)
 		errx(1, "a read of %llu bytes", (unsigned long long)op->ret_len);
 	wi.inflight--;
 	if (wi.left)
@@ -136,7 +136,7 @@ static void warm(uint64_t ops, unsigned depth)
 	must(loop_run(wi.loop), "loop", NULL);
 }
 
-static void slots(unsigned depth)
+static void slots(unsigned depth, uint8_t opcode)
 {
 	struct rng rng;
 
@@ -147,7 +147,7 @@ static void slots(unsigned depth)
 		struct slot *s = &wi.slot[i];
 
 		s->iov = (struct iovec){(char *)wi.mem->addr + (size_t)i * BLOCK, BLOCK};
-		s->op = (struct pst_op){.opcode = PST_OP_READ,
+		s->op = (struct pst_op){.opcode = opcode,
 		                        .cont = wi.cont,
 		                        .oid = {.lo = 1},
 		                        .len = BLOCK,
@@ -162,12 +162,13 @@ int main(int argc, char **argv)
 {
 	uint64_t ops = argc > 2 ? strtoull(argv[2], NULL, 10) : 0;
 	unsigned depth = argc > 3 ? (unsigned)strtoul(argv[3], NULL, 10) : 32;
+	bool writes = argc > 4 && strcmp(argv[4], "randwrite") == 0;
 	struct loop_opts lo;
 	const char *addr;
 	char text[64];
 
 	if (argc < 3 || !ops || !depth || depth > DEPTH_MAX)
-		errx(2, "usage: wire_instr CHANNEL OPS [DEPTH]");
+		errx(2, "usage: wire_instr CHANNEL OPS [DEPTH [randread|randwrite]]");
 	loop_opts_default(&lo);
 	lo.poll = true;
 	must(loop_new(&wi.loop, &lo, NULL), "loop", NULL);
@@ -175,7 +176,7 @@ int main(int argc, char **argv)
 	serve(argv[1], strcmp(argv[1], "pipe") ? "127.0.0.1:0" : text, &addr);
 	connect_to(argv[1], addr);
 	lay_out();
-	slots(depth);
+	slots(depth, writes ? PST_OP_WRITE : PST_OP_READ);
 	warm(3000, depth);
 	wi_window(ops, depth);
 	printf("{\"ops\": %llu}\n", (unsigned long long)ops);
