@@ -43,6 +43,7 @@
 #define OFI_MSG_LIMIT    (OFI_FRAME_MAX - 32)
 #define OFI_INLINE_MAX   (16u * 1024)
 #define OFI_INJECT_WANT  (16u * 1024) /* sent without a completion, if the provider can */
+#define OFI_NOW_MAX      512 /* bytes of a frame that is: longer ones are copied once only, by us */
 #define OFI_CHUNK_BYTES  (1u * 1024 * 1024)
 #define OFI_IOV_MAX      4
 #define OFI_WINDOWS_MAX  65536u
