@@ -24,7 +24,8 @@ extern "C" {
 #define PST_OBJECT_MAX   (1ull << 56) /* largest array size: -EFBIG */
 
 /* Names an object within its container. The caller chooses it; any value but 0,0 is good in a
- * container of layout `object`. The names layer owns those of a container of layout `posix`. */
+ * container of layout `object`. The names layer owns those of a container of layout `posix`.
+ * 0,0 is no object: what would make one of it is -EINVAL, what reads or removes finds nothing. */
 struct pst_oid {
 	uint64_t hi, lo;
 };

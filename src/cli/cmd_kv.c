@@ -182,9 +182,9 @@ static int run(struct cli *cli, int argc, char **argv)
 	if (status != CLI_OK)
 		return status;
 	if (cli_oid_parse(p.path, &kv.oid) < 0)
-		return cli_usage(cli,
-		                 "%s: the object is a number, or HIGH.LOW (0x for hexadecimal)",
-		                 p.text);
+		return cli_usage(
+		        cli, "%s: the object is a number but 0, or HIGH.LOW (0x for hexadecimal)",
+		        p.text);
 	reads = strcmp(cli->args[0], "get") == 0 || strcmp(cli->args[0], "list") == 0;
 	status = cli_open(cli, reads);
 	if (status != CLI_OK)

@@ -70,9 +70,9 @@ static int open_what(struct watch *w, char *text)
 
 	w->object = colon != NULL;
 	if (colon && cli_oid_parse(colon + 1, &w->oid) < 0)
-		return cli_usage(w->cli,
-		                 "%s: the object is a number, or HIGH.LOW (0x for hexadecimal)",
-		                 text);
+		return cli_usage(
+		        w->cli,
+		        "%s: the object is a number but 0, or HIGH.LOW (0x for hexadecimal)", text);
 	if (cli_open(w->cli, true) != CLI_OK)
 		return CLI_FAILED;
 	if (colon)

@@ -290,6 +290,16 @@ static inline int store_close(struct store *s)
 }
 
 /*
+ * No object has the number 0,0: handles, watches and FLUSH say "none" and "all" with it. What would
+ * bring it into being is -EINVAL. What reads, tells or takes away is not: it finds nothing, but in a
+ * store that took such an object before that was refused.
+ */
+static inline bool oid_none(struct pst_oid oid)
+{
+	return !(oid.hi | oid.lo);
+}
+
+/*
  * A layer that passes the same op down and wants to see its end pushes its own done() before
  * store_submit(), and pops in it, first of all. It pops too when the outcome is PST_DONE or
  * PST_BUSY. @word comes back from op_pop(): what the layer has to remember.

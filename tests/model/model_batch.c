@@ -11,8 +11,16 @@ struct work {
 	struct m_obj *old, *new; /* NULL: is not there */
 };
 
+static bool only_takes_away(const struct pst_mut *mut)
+{
+	return mut->kind == PST_KV_DEL || mut->kind == PST_ARRAY_PUNCH ||
+	       mut->kind == PST_OBJ_DELETE;
+}
+
 static int mut_check(const struct pst_mut *mut, uint64_t *bytes)
 {
+	if (mut->kind >= PST_KV_PUT && !mut->oid.hi && !mut->oid.lo && !only_takes_away(mut))
+		return -EINVAL;
 	if (mut->kind < PST_KV_PUT && (mut->err >= 0 || mut->err < -4095))
 		return -EINVAL;
 	switch (mut->kind) {
@@ -292,7 +300,7 @@ static int do_write(struct model *m, struct m_cont *c, struct pst_op *op, uint64
 	        .iov_count = op->iov_count,
 	};
 
-	if (op->len && !op->iov)
+	if ((op->len && !op->iov) || (!op->oid.hi && !op->oid.lo))
 		return -EINVAL;
 	if (op->flags & PST_F_EXISTING && !m_obj_find(&c->live, op->oid))
 		return -ESTALE;

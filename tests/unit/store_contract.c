@@ -436,7 +436,7 @@ static void object_list(void **state)
 	unsigned seen = 0;
 
 	for (uint64_t i = 0; i < 40; i++) {
-		oid = (struct pst_oid){.hi = (i * 7) % 3, .lo = (i * 11) % 40 << 32};
+		oid = (struct pst_oid){.hi = (i * 7) % 3, .lo = (1 + (i * 11) % 40) << 32};
 		assert_int_equal(ops_kv_put(s, c, oid, "k", "v", 1), 0);
 	}
 	for (;;) {
@@ -698,12 +698,12 @@ static void batch_bad(void **state)
 	struct pst_mut m[PST_BATCH_MAX + 1];
 
 	for (unsigned i = 0; i < ARRAY_LEN(m); i++)
-		m[i] = (struct pst_mut)MUT_PUT(oid_of(i), "k", "v", 1);
+		m[i] = (struct pst_mut)MUT_PUT(oid_of(1 + i), "k", "v", 1);
 	assert_int_equal(ops_batch(s, c, m, PST_BATCH_MAX + 1), -E2BIG);
 	assert_int_equal(ops_batch(s, c, m, 0), -EINVAL);
 	m[3].kind = 77;
 	assert_int_equal(ops_batch(s, c, m, 5), -EINVAL);
-	m[3] = (struct pst_mut)MUT_PUT(oid_of(3), "", "v", 1);
+	m[3] = (struct pst_mut)MUT_PUT(oid_of(4), "", "v", 1);
 	assert_int_equal(ops_batch(s, c, m, 5), -EINVAL);
 	/* A condition that would end the batch with what is no error, whether it holds or not. */
 	for (int kind = PST_IF_KEY_ABSENT; kind <= PST_IF_SIZE_EQ; kind++) {
@@ -714,13 +714,13 @@ static void batch_bad(void **state)
 			assert_int_equal(ops_batch(s, c, m, 2), -EINVAL);
 		}
 	}
-	m[0] = (struct pst_mut)MUT_PUT(oid_of(0), "k", "v", 1);
-	for (unsigned i = 0; i < 5; i++)
+	m[0] = (struct pst_mut)MUT_PUT(oid_of(1), "k", "v", 1);
+	for (unsigned i = 1; i <= 5; i++)
 		assert_int_equal(size_of(s, c, 0, oid_of(i)), UINT64_MAX);
-	m[3] = (struct pst_mut)MUT_PUT(oid_of(3), "k", "v", 1);
+	m[3] = (struct pst_mut)MUT_PUT(oid_of(4), "k", "v", 1);
 	m[4].err = 77; /* of a change it says nothing */
 	assert_int_equal(ops_batch(s, c, m, PST_BATCH_MAX), 0);
-	for (unsigned i = 0; i < PST_BATCH_MAX; i++)
+	for (unsigned i = 1; i <= PST_BATCH_MAX; i++)
 		assert_int_equal(size_of(s, c, 0, oid_of(i)), 0);
 }
 

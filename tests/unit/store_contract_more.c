@@ -427,7 +427,7 @@ static void cancel_any(void **state)
 	m->store = s;
 	for (unsigned i = 0; i < 100; i++) {
 		m->val[i] = (unsigned char)i;
-		m->muts[i] = (struct pst_mut){.kind = PST_KV_PUT, .oid = oid_of(i), .key = "k"};
+		m->muts[i] = (struct pst_mut){.kind = PST_KV_PUT, .oid = oid_of(1 + i), .key = "k"};
 		m->muts[i].key_len = 1;
 		m->ops[i] = (struct pst_op){.opcode = PST_OP_BATCH, .cont = c};
 		m->ops[i].muts = &m->muts[i];
@@ -438,7 +438,7 @@ static void cancel_any(void **state)
 	}
 	many_wait(m, 100);
 	for (unsigned i = 0; i < 100; i++) {
-		int r = ops_kv_get(s, c, 0, oid_of(i), "k", key, 8, NULL);
+		int r = ops_kv_get(s, c, 0, oid_of(1 + i), "k", key, 8, NULL);
 
 		assert_true(m->ops[i].status == 0 ||
 		            (i % 3 == 0 && m->ops[i].status == -ECANCELED));
@@ -471,6 +471,55 @@ static void unknown_opcode(void **state)
 	assert_int_equal(ops_run(s, &op), -ENOTSUP);
 	op.opcode = PST_OP_NONE;
 	assert_int_equal(ops_run(s, &op), -ENOTSUP);
+}
+
+/* Nothing brings it into being, alone or in the company of others; what reads or takes away finds nothing. */
+static void no_object_zero(void **state)
+{
+	struct store *s = store_of(state);
+	uint32_t c = make_cont(s);
+	struct pst_oid none = {0};
+	struct pst_mut makes[] = {
+	        MUT_PUT(none, "k", "v", 1),
+	        MUT_WRITE(none, 0, "v", 1),
+	        {.kind = PST_ARRAY_APPEND, .oid = none, .val = "v", .val_len = 1, .len = 1},
+	        MUT_OFF(PST_ARRAY_RESIZE, none, 1, 0),
+	        {.kind = PST_SET_LABEL, .oid = none, .val = "v", .val_len = 1},
+	        MUT_OFF(PST_SET_MTIME, none, 1, 0),
+	};
+	struct pst_mut others[] = {
+	        MUT_KEY(PST_IF_OBJ_ABSENT, none, "", -EEXIST),
+	        MUT_KEY(PST_KV_DEL, none, "k", 0),
+	        MUT_OFF(PST_ARRAY_PUNCH, none, 0, 1),
+	        MUT_OFF(PST_OBJ_DELETE, none, 0, 0),
+	        MUT_PUT(oid_of(2), "k", "v", 1),
+	};
+	struct iovec iov = {(char *)"v", 1};
+	struct pst_op append = {.opcode = PST_OP_WRITE, .cont = c, .flags = PST_F_APPEND};
+	struct pst_cont_info info;
+	char v[8];
+	uint64_t len = 7;
+
+	for (unsigned i = 0; i < ARRAY_LEN(makes); i++) {
+		struct pst_mut two[] = {MUT_PUT(oid_of(1), "k", "v", 1), makes[i]};
+
+		assert_int_equal(ops_batch(s, c, &makes[i], 1), -EINVAL);
+		assert_int_equal(ops_batch(s, c, two, 2), -EINVAL);
+		assert_int_equal(size_of(s, c, 0, oid_of(1)), UINT64_MAX);
+	}
+	assert_int_equal(ops_write(s, c, none, 0, "v", 1), -EINVAL);
+	append.len = 1;
+	append.iov = &iov;
+	append.iov_count = 1;
+	assert_int_equal(ops_run(s, &append), -EINVAL);
+	assert_int_equal(size_of(s, c, 0, none), UINT64_MAX);
+	assert_int_equal(ops_read(s, c, 0, none, 0, v, sizeof(v), &len), 0);
+	assert_int_equal(len, 0);
+	assert_int_equal(ops_kv_get(s, c, 0, none, "k", v, sizeof(v), NULL), -ENOENT);
+	assert_int_equal(ops_batch(s, c, others, ARRAY_LEN(others)), 0);
+	assert_int_equal(ops_cont_get(s, c, &info), 0);
+	assert_int_equal(info.used_objects, 1); /* the other one */
+	assert_int_equal(size_of(s, c, 0, oid_of(2)), 0);
 }
 
 static void volatile_flush(void **state)
@@ -531,7 +580,7 @@ static void random_against_model(void **state)
 	rng_seed(&rng, 42);
 	model_adopt_ids(m);
 	for (unsigned i = 0; i < 8; i++)
-		oids[i] = (struct pst_oid){.hi = i / 3, .lo = i};
+		oids[i] = (struct pst_oid){.hi = i / 3, .lo = 1 + i};
 	info.id = sc.cont = make_cont(s);
 	op.cont_info = &info;
 	model_apply(m, &op, 0);
@@ -578,6 +627,7 @@ const struct CMUnitTest contract_more_cases[] = {
         CASE(cancel_any),
         CASE(deadline_passed),
         CASE(unknown_opcode),
+        CASE(no_object_zero),
         CASE(volatile_flush),
         CASE(random_against_model),
 };

@@ -172,7 +172,7 @@ static void objects(struct fixture *f)
 {
 	struct pst_obj_stat st;
 	char buf[16] = "";
-	uint64_t off, next = 0;
+	uint64_t off, next = 1;
 	size_t len;
 
 	assert_int_equal(pst_obj_stat(f->cont, OID, &st), 0);
@@ -194,10 +194,10 @@ static void objects(struct fixture *f)
 	assert_int_equal(pst_obj_write(f->cont, OID, buf, 1, 0, PST_F_EXCL), -EINVAL);
 	assert_int_equal(pst_cont_flush(f->cont), 0);
 	assert_int_equal(pst_client_flush(f->client), 0);
-	for (uint64_t i = 0; i < 4000; i++)
+	for (uint64_t i = 1; i <= 4000; i++)
 		assert_int_equal(pst_obj_resize(f->cont, (struct pst_oid){.lo = i}, 1, 0), 0);
 	assert_int_equal(pst_obj_list(f->cont, count_oid, &next), 0);
-	assert_int_equal(next, 4000);
+	assert_int_equal(next, 4001);
 }
 
 static void test_objects(void **state)

@@ -713,12 +713,12 @@ static void any_number(void **state)
 		close_parts(&x, 0);
 		open_parts(&x, order[i]);
 		for (unsigned c = 0; c < 6; c++) {
-			struct pst_oid oid = {c, i};
+			struct pst_oid oid = {1 + c, i};
 
 			if (i)
 				assert_int_equal(eng_expect(&x.e, id[c], 0,
-				                            (struct pst_oid){c, i - 1}, 0, 20 * BB,
-				                            i - 1),
+				                            (struct pst_oid){1 + c, i - 1}, 0,
+				                            20 * BB, i - 1),
 				                 0);
 			assert_int_equal(eng_put(&x.e, id[c], oid, 0, 20 * BB, i), 0);
 		}

@@ -31,15 +31,16 @@ static void small_cache(void **state)
 	eng_start(&e);
 	assert_int_equal(ops_cont_create(e.store, "a", &c), 0);
 	for (uint64_t i = 0; i < 60; i++)
-		assert_int_equal(eng_put(&e, c, oid_of(i), 0, MIB, i), 0);
+		assert_int_equal(eng_put(&e, c, oid_of(1 + i), 0, MIB, i), 0);
 	for (uint64_t i = 0; i < 60; i += 3)
-		assert_int_equal(eng_put(&e, c, oid_of(i), 7 * BB, BB, 1000 + i), 0);
+		assert_int_equal(eng_put(&e, c, oid_of(1 + i), 7 * BB, BB, 1000 + i), 0);
 	eng_reopen(&e);
 	s = eng_local(&e)->shard[0];
 	for (uint64_t i = 0; i < 60; i++) {
-		assert_int_equal(eng_expect(&e, c, 0, oid_of(i), 0, 7 * BB, i), 0);
+		assert_int_equal(eng_expect(&e, c, 0, oid_of(1 + i), 0, 7 * BB, i), 0);
 		if (i % 3 == 0)
-			assert_int_equal(eng_expect(&e, c, 0, oid_of(i), 7 * BB, BB, 1000 + i), 0);
+			assert_int_equal(eng_expect(&e, c, 0, oid_of(1 + i), 7 * BB, BB, 1000 + i),
+			                 0);
 	}
 	assert_true(s->csum.limit < 60);
 	assert_true(s->csum.pages <= s->csum.limit + 4);
@@ -94,19 +95,19 @@ static void small_objects(void **state)
 	eng_start(&e);
 	assert_int_equal(ops_cont_create(e.store, "a", &c), 0);
 	for (uint64_t i = 0; i < 3000; i++)
-		assert_int_equal(eng_put(&e, c, oid_of(i), 0, BB, i), 0);
+		assert_int_equal(eng_put(&e, c, oid_of(1 + i), 0, BB, i), 0);
 	assert_int_equal(ops_snap_create(e.store, "a", "s", &view), 0);
 	for (uint64_t i = 0; i < 3000; i += 2) /* copied: the snapshot has the old ones */
-		assert_int_equal(eng_put(&e, c, oid_of(i), 0, BB, 10000 + i), 0);
+		assert_int_equal(eng_put(&e, c, oid_of(1 + i), 0, BB, 10000 + i), 0);
 	for (uint64_t i = 0; i < 3000; i += 4) /* in place */
-		assert_int_equal(eng_put(&e, c, oid_of(i), 0, BB, 20000 + i), 0);
+		assert_int_equal(eng_put(&e, c, oid_of(1 + i), 0, BB, 20000 + i), 0);
 	eng_reopen(&e);
 	s = eng_local(&e)->shard[0];
 	for (uint64_t i = 0; i < 3000; i++) {
 		uint64_t tag = i % 4 == 0 ? 20000 + i : i % 2 == 0 ? 10000 + i : i;
 
-		assert_int_equal(eng_expect(&e, c, 0, oid_of(i), 0, BB, tag), 0);
-		assert_int_equal(eng_expect(&e, c, view, oid_of(i), 0, BB, i), 0);
+		assert_int_equal(eng_expect(&e, c, 0, oid_of(1 + i), 0, BB, tag), 0);
+		assert_int_equal(eng_expect(&e, c, view, oid_of(1 + i), 0, BB, i), 0);
 	}
 	assert_int_equal(s->csum.misses, 0);
 	eng_end(&e);

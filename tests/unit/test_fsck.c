@@ -407,6 +407,39 @@ static void claimed_twice(void **state)
 	fx_done(&in.h.x);
 }
 
+/* As a store may have it that was written when 0,0 was not refused yet: sound, readable, and to be removed. */
+static void object_zero(void **state)
+{
+	struct pst_mut more = MUT_PUT(oid_of(0), "k", "v", 1);
+	struct pst_mut del = MUT_OFF(PST_OBJ_DELETE, oid_of(0), 0, 0);
+	struct head h = {.exists = true, .size = 5000, .label = (void *)"old", .label_len = 3};
+	struct pst_obj_stat st;
+	struct inside in;
+	uint8_t buf[8];
+	uint64_t len;
+	struct fx *x = &in.h.x;
+
+	inside_open(&in);
+	head_put(&in.c->tree, oid_of(0), &h);
+	in.c->objects++;
+	in.c->logical_bytes += h.size;
+	fx_close(x);
+	fx_expect_clean(x);
+	fx_open(x);
+	assert_int_equal(ops_stat(x->store, x->cont, 0, oid_of(0), &st), 0);
+	assert_true(st.exists);
+	assert_int_equal(st.label_len, 3);
+	assert_int_equal(ops_read(x->store, x->cont, 0, oid_of(0), 4998, buf, 8, &len), 0);
+	assert_int_equal(len, 2);
+	assert_int_equal(ops_batch(x->store, x->cont, &more, 1), -EINVAL);
+	assert_int_equal(ops_batch(x->store, x->cont, &del, 1), 0);
+	assert_int_equal(ops_stat(x->store, x->cont, 0, oid_of(0), &st), 0);
+	assert_false(st.exists);
+	fx_close(x);
+	fx_expect_clean(x);
+	fx_done(x);
+}
+
 static void crooked_objects(void **state)
 {
 	static const char *const says[] = {
@@ -493,8 +526,8 @@ int main(void)
 	        cmocka_unit_test(large_value),        cmocka_unit_test(log_frames),
 	        cmocka_unit_test(log_mirror),         cmocka_unit_test(counters),
 	        cmocka_unit_test(head_count),         cmocka_unit_test(claimed_twice),
-	        cmocka_unit_test(crooked_objects),    cmocka_unit_test(snapshot_gap),
-	        cmocka_unit_test(what_is_no_store),
+	        cmocka_unit_test(object_zero),        cmocka_unit_test(crooked_objects),
+	        cmocka_unit_test(snapshot_gap),       cmocka_unit_test(what_is_no_store),
 	};
 
 	return cmocka_run_group_tests_name("fsck", tests, NULL, NULL);

@@ -63,7 +63,7 @@ static void cut_and_expect(struct eng *e, uint32_t cont, uint64_t count, size_t 
 	e->seed += 1000;
 	eng_open(e);
 	for (uint64_t i = 0; i < count; i++)
-		assert_int_equal(eng_expect(e, cont, 0, oid_of(i), 0, len, i), 0);
+		assert_int_equal(eng_expect(e, cont, 0, oid_of(1 + i), 0, len, i), 0);
 }
 
 static void flush_of_another_shard(void **state)
@@ -81,7 +81,7 @@ static void flush_of_another_shard(void **state)
 		memset(&st, 0, sizeof(st));
 		start_two_shards(&e, c);
 		eng_fill(big, sizeof(big), 0);
-		eng_write_op(&b, c[seed % 2], oid_of(0), 0, big, sizeof(big), 0);
+		eng_write_op(&b, c[seed % 2], oid_of(1), 0, big, sizeof(big), 0);
 		eng_submit(&e, &b);
 		storm_until(&e, &st, c[!(seed % 2)], &b);
 		assert_int_equal(b.op.status, 0);
@@ -109,7 +109,7 @@ static void failed_flush_of_another_shard(void **state)
 		start_two_shards(&e, c);
 		eng_fill(big, sizeof(big), 0);
 		eng_fail_at(&e, 1 << BDEV_FLUSH, 1 + seed % 3, -EIO);
-		eng_write_op(&b, c[seed % 2], oid_of(0), 0, big, sizeof(big), 0);
+		eng_write_op(&b, c[seed % 2], oid_of(1), 0, big, sizeof(big), 0);
 		eng_submit(&e, &b);
 		storm_until(&e, &st, c[!(seed % 2)], &b);
 		assert_true(b.op.status == 0 || b.op.status == -EIO);
@@ -136,7 +136,7 @@ static void flush_of_a_checkpoint(void **state)
 		slow_devices(&e);
 		for (uint64_t i = 0; i < 20; i++) {
 			eng_fill(big, sizeof(big), i);
-			eng_write_op(&b, c, oid_of(i), 0, big, sizeof(big), 0);
+			eng_write_op(&b, c, oid_of(1 + i), 0, big, sizeof(big), 0);
 			ckpt_want(eng_local(&e)->shard[0]);
 			eng_submit(&e, &b);
 			assert_int_equal(eng_wait(&e, &b), 0);

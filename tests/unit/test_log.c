@@ -66,9 +66,9 @@ static void round_the_ring(void **state)
 	blocks = eng_local(&e)->geo.log_blocks;
 	for (unsigned round = 0; round < 40; round++) {
 		for (unsigned i = 0; i < 30; i++, n++)
-			assert_int_equal(
-			        eng_put(&e, c, oid_of(n % 50), 0, (1 + rng_below(&r, 15)) * BB, n),
-			        0);
+			assert_int_equal(eng_put(&e, c, oid_of(1 + n % 50), 0,
+			                         (1 + rng_below(&r, 15)) * BB, n),
+			                 0);
 		eng_drop(&e);
 		for (uint64_t b = 0; b < blocks; b++) {
 			const struct media_frame *f = (const void *)frame;
@@ -79,7 +79,7 @@ static void round_the_ring(void **state)
 		}
 		eng_open(&e);
 		for (uint64_t k = n - 30; k < n; k++)
-			assert_int_equal(eng_expect(&e, c, 0, oid_of(k % 50), 0, BB, k), 0);
+			assert_int_equal(eng_expect(&e, c, 0, oid_of(1 + k % 50), 0, BB, k), 0);
 	}
 	assert_true(skips > 0);
 	eng_end(&e);

@@ -51,8 +51,16 @@ static int cond_check(const struct pst_mut *m)
 	}
 }
 
+static bool makes_object(const struct pst_mut *m)
+{
+	return m->kind >= PST_KV_PUT && m->kind != PST_OBJ_DELETE && m->kind != PST_KV_DEL &&
+	       m->kind != PST_ARRAY_PUNCH;
+}
+
 int batch_mut_check(const struct pst_mut *m, uint64_t *bytes)
 {
+	if (unlikely(oid_none(m->oid)) && makes_object(m))
+		return -EINVAL;
 	switch (m->kind) {
 	case PST_KV_DEL:
 		return key_check(m);
@@ -233,12 +241,6 @@ static uint32_t count_keys(const struct btree *t, struct pst_oid oid)
 	     bt_next(&it))
 		n++;
 	return n;
-}
-
-static bool makes_object(const struct pst_mut *m)
-{
-	return m->kind >= PST_KV_PUT && m->kind != PST_OBJ_DELETE && m->kind != PST_KV_DEL &&
-	       m->kind != PST_ARRAY_PUNCH;
 }
 
 /* Is the object of entry @i there when it is that entry's turn? */

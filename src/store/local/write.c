@@ -252,6 +252,8 @@ void write_abandon(struct wreq *q)
 
 static int write_check(const struct pst_op *op)
 {
+	if (unlikely(oid_none(op->oid)))
+		return -EINVAL;
 	if (op->len > PST_IO_MAX)
 		return -E2BIG;
 	if (op->len && (!op->iov || op_iov_bytes(op) != op->len))
