@@ -144,12 +144,80 @@ static void flush_of_a_busy_store(void **state)
 	eng_end(&e);
 }
 
+/*
+ * Writes stand in line for a block that another one changes. A flush has nothing to do with them: it ends
+ * at once if what was done is durable, else with that.
+ */
+static void flush_past_the_line(void **state)
+{
+	struct eng e = {0};
+	static uint8_t buf[BB];
+	struct eng_op a, w[3], flush;
+	uint32_t c;
+
+	eng_start(&e);
+	c = scattered(&e);
+	for (unsigned round = 0; round < 4; round++) {
+		bool pending = round % 2;
+
+		assert_int_equal(fault_set(e.dev[0], "delay_us", "50000", NULL), 0);
+		if (pending) {
+			eng_write_op(&a, c, oid_of(2), round * BB, buf, BB, 0);
+			eng_submit(&e, &a);
+			assert_false(a.ended);
+		}
+		for (unsigned i = 0; i < ARRAY_LEN(w); i++) {
+			eng_write_op(&w[i], c, oid_of(1), round * BB + i, buf, 1, 0);
+			eng_submit(&e, &w[i]);
+		}
+		assert_false(list_empty(&eng_local(&e)->shard[0]->stalled));
+		flush = (struct eng_op){.op = {.opcode = PST_OP_FLUSH, .cont = round / 2 ? c : 0}};
+		eng_submit(&e, &flush);
+		assert_true(flush.ended == !pending);
+		assert_int_equal(eng_wait(&e, &flush), 0);
+		assert_true(!pending || a.ended);
+		for (unsigned i = 0; i < ARRAY_LEN(w); i++)
+			assert_false(w[i].ended);
+		for (unsigned i = 0; i < ARRAY_LEN(w); i++)
+			assert_int_equal(eng_wait(&e, &w[i]), 0);
+		assert_int_equal(fault_set(e.dev[0], "delay_us", "0", NULL), 0);
+		eng_checkpoint(&e); /* the block is to be read again */
+	}
+	eng_end(&e);
+}
+
+/* As many ops as there may be: that one more finds nothing to do needs no room. */
+static void flush_of_nothing_in_a_full_house(void **state)
+{
+	struct eng e = {.opts = {.ops_max = 2}};
+	struct eng_op w[2], flush = {.op = {.opcode = PST_OP_FLUSH}};
+	static uint8_t buf[BB];
+	uint32_t c;
+
+	eng_start(&e);
+	c = scattered(&e);
+	assert_int_equal(fault_set(e.dev[0], "delay_us", "50000", NULL), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		eng_write_op(&w[i], c, oid_of(1), i, buf, 1, 0);
+		eng_submit(&e, &w[i]);
+	}
+	assert_int_equal(eng_local(&e)->ops, 2);
+	flush.op.cont = c;
+	assert_int_equal(store_submit(e.store, &flush.op), PST_DONE);
+	assert_int_equal(flush.op.status, 0);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(eng_wait(&e, &w[i]), 0);
+	eng_end(&e);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(stopped_store_serves_what_waits),
 	        cmocka_unit_test(unwanted_far_behind),
 	        cmocka_unit_test(flush_of_a_busy_store),
+	        cmocka_unit_test(flush_past_the_line),
+	        cmocka_unit_test(flush_of_nothing_in_a_full_house),
 	};
 
 	if (argc > 1) /* one case alone */

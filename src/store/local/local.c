@@ -68,6 +68,17 @@ static enum pst_outcome flush_try(struct shard *s, struct pst_op *op)
 	return op_fail(op, 0);
 }
 
+/* Of shard @s, or of all. */
+static bool nothing_to_flush(const struct local *l, const struct shard *s)
+{
+	for (unsigned i = 0; i < l->owned; i++)
+		if ((!s || l->own[i] == s) && l->own[i]->log.last_record > l->own[i]->log.durable)
+			return false;
+	return !l->stopped;
+}
+
+/* It never stands in a shard's line (op_run()): what waits there has not been done, so that it is none
+ * of a flush's business, and might wait for long. */
 enum pst_outcome flush_submit(struct local *l, struct pst_op *op)
 {
 	struct shard *s = op->cont ? shard_of_cont(l, op->cont) : l->own[0];
@@ -75,6 +86,8 @@ enum pst_outcome flush_submit(struct local *l, struct pst_op *op)
 	if (!s)
 		return op_fail(op, -ENOENT);
 	if (l->opts.read_only) /* there is nothing that could be lost */
+		return op_fail(op, 0);
+	if (nothing_to_flush(l, op->cont ? s : NULL)) /* however many ops there are */
 		return op_fail(op, 0);
 	flush_state(op)->shard = 0;
 	return op_run(s, op, flush_try);

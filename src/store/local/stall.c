@@ -148,8 +148,8 @@ enum pst_outcome op_run(struct shard *s, struct pst_op *op, op_try try)
 		return PST_BUSY;
 	*op_state(op) = (struct op_state){.shard = s, .try = try};
 	l->ops++;
-	/* Who came first and waits goes first. */
-	if (list_empty(&s->stalled))
+	/* Who came first and waits goes first; FLUSH wants nothing that they wait for. */
+	if (list_empty(&s->stalled) || op->opcode == PST_OP_FLUSH)
 		out = try(s, op);
 	if (out == PST_BUSY)
 		return op_stall(s, op);
