@@ -100,43 +100,77 @@ void req_stop(struct session_req *r, int status)
 }
 
 /*
- * All of a list. What one request's end gives back may let others begin and end, from inside: so
- * nothing is known about the list's links afterwards, and the search begins anew. It ends, since
- * each round takes one out or marks it.
+ * Many at once. What one request's end gives back may let others begin and end, from inside, and their
+ * sessions go: nothing is known about those lists afterwards. So they are walked first, with nobody
+ * called, and who is to be stopped is put on a list of the caller's. Who leaves takes itself off it
+ * (req_leave()). None is missed: what is stopped here is not admitted any more, its connection,
+ * session or capability being gone. A walk from inside takes over those that it wants.
  */
+static void doom(struct list *doomed, struct session_req *r)
+{
+	if (r->doomed.next)
+		list_del(&r->doomed);
+	list_push(doomed, &r->doomed);
+}
+
+static struct session_req *doomed_next(struct list *doomed)
+{
+	struct list *n = list_pop(doomed);
+	struct session_req *r;
+
+	if (!n)
+		return NULL;
+	r = list_entry(n, struct session_req, doomed);
+	r->doomed.next = NULL;
+	return r;
+}
+
 void reqs_drop_waiting(struct session *s, const struct session_conn *only, int status)
 {
 	struct session_req *r;
-again:
+	struct list doomed;
+
+	list_init(&doomed);
 	list_for_each (r, &s->reqs, link)
-		if (r->state != REQ_RUNNING && (!only || r->conn == only)) {
+		if (r->state != REQ_RUNNING && (!only || r->conn == only))
+			doom(&doomed, r);
+	while ((r = doomed_next(&doomed)) != NULL)
+		if (r->state != REQ_RUNNING)
 			drop(r, status);
-			goto again;
-		}
+}
+
+static void stop_doomed(struct list *doomed, int status)
+{
+	struct session_req *r;
+
+	while ((r = doomed_next(doomed)) != NULL)
+		req_stop(r, status);
 }
 
 void reqs_stop(struct session *s, int status)
 {
 	struct session_req *r;
-again:
+	struct list doomed;
+
+	list_init(&doomed);
 	list_for_each (r, &s->reqs, link)
-		if (!r->stopped) {
-			req_stop(r, status);
-			goto again;
-		}
+		if (!r->stopped)
+			doom(&doomed, r);
+	stop_doomed(&doomed, status);
 }
 
 void reqs_stop_cap(struct session_table *t, const struct cap *c, int status)
 {
 	struct session_req *r;
 	struct session *s;
-again:
+	struct list doomed;
+
+	list_init(&doomed);
 	list_for_each (s, &t->every, every)
 		list_for_each (r, &s->reqs, link)
-			if (r->cap == c && !r->stopped) {
-				req_stop(r, status);
-				goto again;
-			}
+			if (r->cap == c && !r->stopped)
+				doom(&doomed, r);
+	stop_doomed(&doomed, status);
 }
 
 /* --- the store --- */

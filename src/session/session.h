@@ -290,7 +290,8 @@ struct session_req {
 	struct session *session;
 	struct session_conn *conn;
 	struct cap *cap;
-	struct list link; /* session's requests */
+	struct list link;   /* session's requests */
+	struct list doomed; /* of those that run.c is stopping; next NULL: on no such list */
 	struct sched_item item;
 	uint64_t bytes;
 	uint64_t queued_ns;

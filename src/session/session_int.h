@@ -448,6 +448,10 @@ static inline void req_leave(struct session_req *r)
 	struct cap *c = r->cap;
 
 	list_del(&r->link);
+	if (unlikely(r->doomed.next)) {
+		list_del(&r->doomed);
+		r->doomed.next = NULL;
+	}
 	r->cap = NULL;
 	c->reqs--;
 	if (unlikely(c->revoker)) /* who may wait for this */
