@@ -13,6 +13,8 @@
 #define BDEV_URING_H
 
 #include <liburing.h>
+#include <stdio.h>
+#include <sys/stat.h>
 
 #include "bdev/bdev.h"
 #include "loop/slots.h"
@@ -52,6 +54,13 @@ struct io_uring_sqe *uring_ring_sqe(struct uring_ring *r, struct loop_io *io);
  * @path and, where it can be found out, the holder.
  */
 int uring_lock(int fd, const char *path, bool shared, struct pst_err *err);
+/* A part of that, for its test: a process from number *at on that has the open file which holds the flock on
+ * @st, and will go on; 0: none that can be seen. Looks for @budget_ns, and at URING_KEEPER_LOOKS descriptors
+ * at least; *at is where to go on, 0 when all were seen. */
+#define URING_KEEPER_LOOKS 256
+int uring_keeper(int *at, const struct stat *st, uint64_t budget_ns);
+/* Does a descriptor with this fdinfo stand for that open file? */
+bool uring_fdinfo_locked(FILE *f, const struct stat *st);
 
 /* --- the device --- */
 

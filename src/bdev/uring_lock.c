@@ -32,7 +32,8 @@
 /* Between taking its death signal and showing it, a process looks alive for an instant. */
 #define ALIVE_WAIT_NS (20 * NSEC_PER_MSEC)
 #define STEP_MS       2
-#define LOOK_NS       (500 * NSEC_PER_MSEC) /* between looks at all processes */
+#define LOOK_NS       (500 * NSEC_PER_MSEC) /* between looks at other processes, and how */
+#define SCAN_NS       (50 * NSEC_PER_MSEC)  /* long one takes: the next goes on from there */
 #define TELL_NS       (1 * NSEC_PER_SEC)    /* after so long, that there is a wait, and for whom */
 
 enum holder { HOLDER_ALIVE, HOLDER_DEAD, HOLDER_UNKNOWN };
@@ -114,57 +115,112 @@ static enum holder holder_state(int pid, char *name, size_t name_len)
 	return strstr(name, "udev") ? HOLDER_UNKNOWN : HOLDER_ALIVE;
 }
 
-/* Does descriptor @fd of @pid stand for the open file that is locked? (Its file is not touched: it may be of a
- * file system that hangs.) */
+/*
+ * Does this descriptor stand for the open file that is locked? The kernel writes what holds for all files
+ * first, locks at its end; then the file's own kind adds what it likes, and some of it is anybody's text: a
+ * ring tells the names of its files, in which there may be a line like a lock's. So nothing is believed
+ * from the first line on that is not one of all files'. (Without that who has no right to the device could
+ * keep a server from waiting for its own last requests; and no more.)
+ */
+bool uring_fdinfo_locked(FILE *f, const struct stat *st)
+{
+	static const char *const of_all[] = {"pos:", "flags:", "mnt_id:", "ino:"};
+	char line[256];
+	int by;
+
+	while (fgets(line, sizeof(line), f)) {
+		bool known = false;
+
+		if (!strncmp(line, "lock:", 5)) {
+			if (is_flock_on(line + 5, st, &by))
+				return true;
+			continue;
+		}
+		for (unsigned i = 0; i < ARRAY_LEN(of_all); i++)
+			known |= !strncmp(line, of_all[i], strlen(of_all[i]));
+		if (!known)
+			return false;
+	}
+	return false;
+}
+
+/* Its file is not touched: it may be of a file system that hangs. */
 static bool fd_is_locked(const char *pid, const char *fd, const struct stat *st)
 {
-	char path[96], line[256];
-	bool ret = false;
-	int by;
+	char path[96];
+	bool ret;
 	FILE *f;
 
 	(void)snprintf(path, sizeof(path), "/proc/%.16s/fdinfo/%.16s", pid, fd);
 	f = fopen(path, "re"); /* of another user's process only root may */
-	while (f && !ret && fgets(line, sizeof(line), f))
-		ret = !strncmp(line, "lock:", 5) && is_flock_on(line + 5, st, &by);
-	if (f)
-		fclose(f);
+	if (!f)
+		return false;
+	ret = uring_fdinfo_locked(f, st);
+	fclose(f);
 	return ret;
 }
 
-static bool has_locked(const char *pid, const struct stat *st)
+/* How much is looked at in one go. */
+struct slice {
+	uint64_t until_ns;
+	unsigned looks;
+};
+
+static bool is_over(struct slice *s)
 {
-	bool ret = false;
+	return ++s->looks % URING_KEEPER_LOOKS == 0 && clock_mono_ns() >= s->until_ns;
+}
+
+enum found { FOUND, FOUND_NOT, FOUND_TOO_MUCH };
+
+static enum found has_locked(const char *pid, const struct stat *st, struct slice *s)
+{
+	enum found ret = is_over(s) ? FOUND_TOO_MUCH : FOUND_NOT;
 	struct dirent *e;
 	char path[64];
 	DIR *d;
 
 	(void)snprintf(path, sizeof(path), "/proc/%.16s/fdinfo", pid);
 	d = opendir(path);
-	while (d && !ret && (e = readdir(d)))
-		ret = isdigit((unsigned char)e->d_name[0]) && fd_is_locked(pid, e->d_name, st);
+	while (d && ret == FOUND_NOT && (e = readdir(d)) != NULL) {
+		if (isdigit((unsigned char)e->d_name[0]) && fd_is_locked(pid, e->d_name, st))
+			ret = FOUND;
+		else if (is_over(s))
+			ret = FOUND_TOO_MUCH;
+	}
 	if (d)
 		closedir(d);
 	return ret;
 }
 
-/* A process that has the open file that is locked, and will go on; 0: none that can be seen. */
-static int keeper_pid(const struct stat *st)
+/* They come in the order of their numbers. One that is too much even for a slice of its own is passed over. */
+int uring_keeper(int *at, const struct stat *st, uint64_t budget_ns)
 {
+	struct slice s = {.until_ns = clock_mono_ns() + budget_ns};
 	DIR *d = opendir("/proc");
+	int first = 0, ret = 0;
 	struct dirent *e;
 	char name[64];
-	int ret = 0;
 
-	while (d && !ret && (e = readdir(d))) {
+	while (d && !ret && (e = readdir(d)) != NULL) {
 		int pid = isdigit((unsigned char)e->d_name[0]) ? atoi(e->d_name) : 0;
+		enum found found;
 
-		if (pid && has_locked(e->d_name, st) &&
-		    holder_state(pid, name, sizeof(name)) != HOLDER_DEAD)
+		if (!pid || pid < *at)
+			continue;
+		first = first ? first : pid;
+		found = has_locked(e->d_name, st, &s);
+		if (found == FOUND_TOO_MUCH) {
+			*at = pid == first ? pid + 1 : pid;
+			closedir(d);
+			return 0;
+		}
+		if (found == FOUND && holder_state(pid, name, sizeof(name)) != HOLDER_DEAD)
 			ret = pid;
 	}
 	if (d)
 		closedir(d);
+	*at = 0;
 	return ret;
 }
 
@@ -196,7 +252,8 @@ struct holder_look {
 	int pid;
 	enum holder state;
 	char name[64];
-	uint64_t next_ns; /* when all processes are looked at again */
+	uint64_t next_ns; /* when processes are looked at again, */
+	int next_pid;     /* and from which one on */
 	bool told;
 };
 
@@ -211,7 +268,7 @@ static void look(struct holder_look *h, const struct stat *st, uint64_t waited)
 	    waited < MAX(h->next_ns, ALIVE_WAIT_NS))
 		return;
 	h->next_ns = waited + LOOK_NS;
-	keeper = keeper_pid(st);
+	keeper = uring_keeper(&h->next_pid, st, SCAN_NS);
 	if (!keeper)
 		return;
 	h->pid = keeper;

@@ -8,9 +8,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "bdev/uring.h"
 #include "bdev_util.h"
 
 static char path[128];
@@ -142,6 +145,85 @@ static void test_lock_inherited(void **state)
 	loop_free(loop);
 }
 
+/*
+ * However many processes there are, a look takes its time and no more, and the next one goes on: with no
+ * time at all one still gets through them, some descriptors at a time.
+ */
+static void test_search_in_slices(void **state)
+{
+	unsigned full = 0, looks;
+	int pipe_fd[2], at = 0, fd;
+	struct stat st;
+	char byte;
+	pid_t pid;
+
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	assert_true(fd >= 0 && !fstat(fd, &st));
+	assert_int_equal(pipe(pipe_fd), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid) {
+		for (unsigned i = 0; i < 2 * URING_KEEPER_LOOKS; i++) /* too much for one slice */
+			(void)dup(fd);
+		heir_main(pipe_fd[1]);
+	}
+	assert_int_equal(read(pipe_fd[0], &byte, 1), 1);
+	do { /* the one between is passed over, and so the end is reached */
+		int before = at;
+
+		assert_int_equal(uring_keeper(&at, &st, 0), 0);
+		assert_true(!at || at > before);
+		full += at != 0;
+	} while (at);
+	assert_true(full > 0);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid) {
+		close(fd);
+		heir_main(pipe_fd[1]);
+	}
+	assert_int_equal(read(pipe_fd[0], &byte, 1), 1);
+	for (looks = 0; looks < 100000 && uring_keeper(&at, &st, 0) != pid; looks++)
+		assert_true(looks == 0 || at);
+	assert_in_range(looks, 0, 99999);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	close(fd);
+	close(pipe_fd[0]);
+	close(pipe_fd[1]);
+}
+
+/* What a descriptor tells of itself: a lock's line counts where the kernel writes it, and not in text of others. */
+static void test_forged_lock(void **state)
+{
+	static const char *const forms[] = {
+	        "pos:\t0\nflags:\t02100002\nmnt_id:\t26\nino:\t77\n%s",
+	        "pos:\t0\nflags:\t02100002\nmnt_id:\t26\n%s", /* as before Linux 5.14 */
+	        "pos:\t0\nflags:\t02\nmnt_id:\t15\nino:\t1061\nSqMask:\t0x7\nUserFiles:\t1\n    0: "
+	        "x\n%s",
+	        "pos:\t0\nflags:\t02\nmnt_id:\t15\nino:\t1061\neventfd-count: 0\n%s",
+	};
+	struct stat st = {.st_dev = makedev(0xfd, 3), .st_ino = 77};
+
+	for (unsigned i = 0; i < ARRAY_LEN(forms); i++) {
+		char text[512], lock[128];
+		FILE *f;
+
+		for (unsigned wrong = 0; wrong < 2; wrong++) {
+			(void)snprintf(lock, sizeof(lock),
+			               "lock:\t1: FLOCK  ADVISORY  WRITE 12 fd:03:%u 0 EOF\n",
+			               wrong ? 78 : 77);
+			(void)snprintf(text, sizeof(text), forms[i], lock);
+			f = fmemopen(text, strlen(text), "r");
+			assert_non_null(f);
+			assert_true(uring_fdinfo_locked(f, &st) == (i < 2 && !wrong));
+			fclose(f);
+		}
+	}
+}
+
 static int setup(void **state)
 {
 	const char *tmp = getenv("TMPDIR");
@@ -161,6 +243,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test_setup_teardown(test_lock_kept_by_second_ring, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_lock_inherited, setup, teardown),
+	        cmocka_unit_test_setup_teardown(test_search_in_slices, setup, teardown),
+	        cmocka_unit_test(test_forged_lock),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
