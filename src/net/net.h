@@ -300,8 +300,8 @@ struct net_accept {
  * Listens at @addr. SO_REUSEADDR is set and SO_REUSEPORT never: two servers can't share a port. A
  * unix socket that is there already is replaced if nobody listens on it, and removed on close. A
  * host's name is looked up here, and an address that is in use is tried again for two seconds (it may be
- * that of a program that was just killed): BLOCKS. 0; -EADDRINUSE; -EADDRNOTAVAIL; -EACCES; -EINVAL; ... with
- * a sentence.
+ * that of a program that was just killed): BLOCKS. 0; -EADDRINUSE; -EEXIST: the unix path is there, and no
+ * socket; -EADDRNOTAVAIL; -EACCES; -EINVAL; ... with a sentence.
  */
 int net_listen(struct net_listener **ret_listener, struct loop *loop, const char *addr,
                uint16_t default_port, const struct net_opts *opts, const struct net_accept *accept,

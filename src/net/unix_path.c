@@ -71,7 +71,9 @@ static int remove_stale(const struct unix_path *p, const struct net_addr *addr, 
 		                       : err_set(err, -errno, "cannot listen at unix:%s: %s",
 		                                 p->path, strerror(errno));
 	if (!S_ISSOCK(st.st_mode))
-		return err_set(err, -EADDRINUSE, "%s is there, and no socket", p->path);
+		/* Not "in use", which would be waited for: nobody's end makes a socket of it. */
+		return err_set(err, -EEXIST, "cannot listen at unix:%s: it is there, and no socket",
+		               p->path);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return err_set(err, -errno, "cannot make a socket: %s", strerror(errno));
