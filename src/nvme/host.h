@@ -140,6 +140,7 @@ struct nvme_host {
 	/* ANA states by group, as the controller's log has them; the driver reads it at each set-up
 	 * and after each event. 0: none. */
 	uint8_t ana[NVME_HOST_ANA_MAX + 1];
+	uint8_t ana_said[NVME_HOST_ANA_MAX + 1]; /* what an operator was told last */
 	struct log_limit ana_told;
 	/* I/O queues */
 	struct list queues;

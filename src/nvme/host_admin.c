@@ -3,6 +3,8 @@
  * host_admin - the admin queue: commands that wait for room and for a controller that is ready,
  * aborts, asynchronous events.
  */
+#include <stdio.h>
+
 #include "nvme/host.h"
 
 /* --- sending --- */
@@ -173,27 +175,71 @@ enum nvme_ana_state nvme_host_ana(const struct nvme_host *h, uint32_t group)
 	return (enum nvme_ana_state)h->ana[group];
 }
 
-/* Who waits because of it shall know what for. */
-static void ana_tell(struct nvme_host *h, uint32_t group, unsigned was, unsigned is)
+/* One text for what is the same to who waits: so texts can be compared by their addresses. */
+static const char *ana_words(unsigned state)
 {
-	static const uint16_t status_of[] = {[NVME_ANA_INACCESSIBLE] = NVME_SC_ANA_INACCESSIBLE,
-	                                     [NVME_ANA_PERSISTENT_LOSS] =
-	                                             NVME_SC_ANA_PERSISTENT_LOSS,
-	                                     [NVME_ANA_CHANGING] = NVME_SC_ANA_CHANGE};
-	bool usable = is <= NVME_ANA_NON_OPTIMIZED;
+	switch (state) {
+	case 0: /* not heard of */
+	case NVME_ANA_OPTIMIZED:
+	case NVME_ANA_NON_OPTIMIZED:
+		return "accessible again (ANA)";
+	case NVME_ANA_INACCESSIBLE:
+		return nvme_status_text(NVME_SC_ANA_INACCESSIBLE, false);
+	case NVME_ANA_PERSISTENT_LOSS:
+		return nvme_status_text(NVME_SC_ANA_PERSISTENT_LOSS, false);
+	case NVME_ANA_CHANGING:
+		return nvme_status_text(NVME_SC_ANA_CHANGE, false);
+	default:
+		return "in a state unknown to us (ANA)";
+	}
+}
 
-	if (was == is || (usable && was <= NVME_ANA_NON_OPTIMIZED) ||
-	    !log_may(&h->ana_told, loop_now(h->loop), 2))
-		return;
-	h->ana_told.untold = 0;
-	if (usable)
-		log_warn("nvme: controller %u: group %u: accessible again (ANA)",
-		         le16_get(h->id->cntlid), group);
-	else
-		log_warn("nvme: controller %u: group %u: %s", le16_get(h->id->cntlid), group,
-		         is < ARRAY_LEN(status_of) && status_of[is]
-		                 ? nvme_status_text(status_of[is], false)
-		                 : "in a state unknown to us (ANA)");
+static bool ana_is_news(const struct nvme_host *h, uint32_t group)
+{
+	return ana_words(h->ana[group]) != ana_words(h->ana_said[group]);
+}
+
+/* Of all groups of which there is the same to tell as of @first. */
+static void ana_say(struct nvme_host *h, uint32_t first)
+{
+	const char *words = ana_words(h->ana[first]);
+	char groups[NVME_HOST_ANA_MAX * 4] = ""; /* at worst every second one, with a comma */
+	size_t len = 0;
+	unsigned count = 0;
+
+	for (uint32_t g = first, last; g <= NVME_HOST_ANA_MAX; g = last + 1) {
+		for (last = g; last <= NVME_HOST_ANA_MAX && ana_is_news(h, last) &&
+		               ana_words(h->ana[last]) == words;
+		     last++, count++)
+			h->ana_said[last] = h->ana[last];
+		if (last == g)
+			continue;
+		last--; /* of the run */
+		len += (size_t)snprintf(groups + len, sizeof(groups) - len, "%s%u", len ? ", " : "",
+		                        g);
+		if (last > g)
+			len += (size_t)snprintf(groups + len, sizeof(groups) - len, "-%u", last);
+	}
+	log_warn("nvme: controller %u: group%s %s: %s", le16_get(h->id->cntlid),
+	         count > 1 ? "s" : "", groups, words);
+}
+
+/*
+ * Who waits because of it shall know what for. A controller may say so as often as it likes: what there is
+ * no time for is told with what comes next, if it is still so.
+ */
+static void ana_tell(struct nvme_host *h)
+{
+	bool may = false;
+
+	for (uint32_t g = 1; g <= NVME_HOST_ANA_MAX; g++) {
+		if (!ana_is_news(h, g))
+			continue;
+		may = may || log_may(&h->ana_told, loop_now(h->loop), 2);
+		if (!may)
+			return;
+		ana_say(h, g);
+	}
 }
 
 /* The log at @page, 4096 bytes of it, with groups only; copied before it is looked at. */
@@ -210,16 +256,13 @@ void host_ana_learn(struct nvme_host *h, const void *page)
 
 		memcpy(&g, p + at, sizeof(g));
 		at += sizeof(g);
-		if (le32_get(g.group) - 1 < NVME_HOST_ANA_MAX && (g.state & 0xf)) {
-			uint8_t *state = &h->ana[le32_get(g.group)];
-
-			ana_tell(h, le32_get(g.group), *state, g.state & 0xf);
-			*state = g.state & 0xf;
-		}
+		if (le32_get(g.group) - 1 < NVME_HOST_ANA_MAX && (g.state & 0xf))
+			h->ana[le32_get(g.group)] = g.state & 0xf;
 		if (le32_get(g.nsids) > (4096 - at) / 4)
 			break;
 		at += le32_get(g.nsids) * 4;
 	}
+	ana_tell(h);
 }
 
 /* --- events --- */

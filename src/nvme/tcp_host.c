@@ -164,7 +164,8 @@ static void property(struct tcp_host *h, bool set, uint32_t off, uint32_t value,
 
 /* --- the association's beginning: one step after the other --- */
 
-static bool step_ok(struct tcp_host *h, const struct nvme_cqe *cqe, const char *what)
+/* @fabrics: of a Fabrics command; Identify, which is none, has its own meaning of the same values. */
+static bool step_ok(struct tcp_host *h, const struct nvme_cqe *cqe, const char *what, bool fabrics)
 {
 	uint16_t status;
 
@@ -174,7 +175,7 @@ static bool step_ok(struct tcp_host *h, const struct nvme_cqe *cqe, const char *
 	if (!status)
 		return true;
 	snprintf(h->sentence, sizeof(h->sentence), "%s: %s (status %#x)", what,
-	         nvme_status_text(status, true), NVME_STATUS_CODE(status));
+	         nvme_status_text(status, fabrics), NVME_STATUS_CODE(status));
 	tcp_host_fail(h, h->sentence);
 	return false;
 }
@@ -198,7 +199,7 @@ static void identified(struct tcp_host *h, struct tcp_slot *s, const struct nvme
 {
 	const struct nvme_id_ctrlr *id = h->page;
 
-	if (!step_ok(h, cqe, "Identify"))
+	if (!step_ok(h, cqe, "Identify", false))
 		return;
 	h->ioccsz = le32_get(id->ioccsz) > 4 ? le32_get(id->ioccsz) : 4;
 	h->ioccsz = (uint32_t)MIN(h->ioccsz * 16ull, 64u + TCP_ICD_ADMIN);
@@ -214,7 +215,7 @@ static void got_csts(struct tcp_host *h, struct tcp_slot *s, const struct nvme_c
 	struct nvme_cmd id = {.opc = NVME_ADMIN_IDENTIFY, .cdw10 = le32_make(NVME_CNS_CTRLR)};
 	uint32_t csts;
 
-	if (!step_ok(h, cqe, "CSTS"))
+	if (!step_ok(h, cqe, "CSTS", true))
 		return;
 	csts = le32_get(cqe->dw0);
 	if (csts & NVME_CSTS_CFS) {
@@ -232,7 +233,7 @@ static void got_csts(struct tcp_host *h, struct tcp_slot *s, const struct nvme_c
 
 static void cc_set(struct tcp_host *h, struct tcp_slot *s, const struct nvme_cqe *cqe)
 {
-	if (step_ok(h, cqe, "CC"))
+	if (step_ok(h, cqe, "CC", true))
 		property(h, false, NVME_REG_CSTS, 0, got_csts);
 }
 
@@ -253,7 +254,7 @@ static void assoc_enable(struct tcp_host *h)
 
 static void got_vs(struct tcp_host *h, struct tcp_slot *s, const struct nvme_cqe *cqe)
 {
-	if (!step_ok(h, cqe, "VS"))
+	if (!step_ok(h, cqe, "VS", true))
 		return;
 	h->vs = le32_get(cqe->dw0);
 	h->state = TA_READY;
@@ -263,7 +264,7 @@ static void got_vs(struct tcp_host *h, struct tcp_slot *s, const struct nvme_cqe
 
 static void got_cap(struct tcp_host *h, struct tcp_slot *s, const struct nvme_cqe *cqe)
 {
-	if (!step_ok(h, cqe, "CAP"))
+	if (!step_ok(h, cqe, "CAP", true))
 		return;
 	/* How long to wait is ours to say; our doorbells are dense, our pages have 4096 bytes. */
 	h->cap = le32_get(cqe->dw0) | (uint64_t)le32_get(cqe->dw1) << 32;

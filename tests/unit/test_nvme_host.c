@@ -541,6 +541,92 @@ static void test_events(void **state)
 	fix_close(&f);
 }
 
+/* --- what an operator hears of ANA --- */
+
+static char said[2048];
+
+static void keep(void *arg, enum pst_log_level level, const char *line)
+{
+	size_t n = strlen(said);
+
+	(void)snprintf(said + n, sizeof(said) - n, "%s\n", line);
+}
+
+struct ana_page {
+	struct nvme_ana_log log;
+	struct nvme_ana_group group[100];
+	uint8_t rest[4096];
+};
+
+static void ana_add(struct ana_page *p, uint32_t first, uint32_t last, unsigned state)
+{
+	for (uint32_t g = first; g <= last; g++) {
+		unsigned n = le16_get(p->log.groups);
+
+		p->group[n] =
+		        (struct nvme_ana_group){.group = le32_make(g), .state = (uint8_t)state};
+		p->log.groups = le16_make((uint16_t)(n + 1));
+	}
+}
+
+/* Learns what is on @p, and forgets it; the host has to say @want. */
+static void ana_hears(struct fix *f, struct ana_page *p, const char *want)
+{
+	said[0] = 0;
+	host_ana_learn(f->host, p);
+	memset(p, 0, sizeof(*p));
+	if (strcmp(said, want) != 0)
+		fail_msg("it says\n%snot\n%s", said, want);
+}
+
+/* However many groups change at a time, each is told of; a controller that talks all the time is not followed,
+ * and what it left is made up for. */
+static void test_ana_told(void **state)
+{
+	static struct ana_page p;
+	struct fix f;
+
+	fix_open(&f, "mem:2m?block=512");
+	pst_log_set(keep, NULL, PST_LOG_WARN);
+	assert_int_equal(le16_get(f.host->id->cntlid), 1);
+#define LINE(rest) "nvme: controller 1: " rest "\n"
+	ana_add(&p, 1, 5, NVME_ANA_INACCESSIBLE);
+	ana_add(&p, 9, 9, NVME_ANA_CHANGING);
+	ana_add(&p, 10, 11, NVME_ANA_OPTIMIZED);
+	ana_add(&p, 126, 126, NVME_ANA_INACCESSIBLE);
+	ana_add(&p, 7, 7, NVME_ANA_INACCESSIBLE);
+	ana_hears(&f, &p,
+	          LINE("groups 1-5, 7, 126: the namespace is inaccessible this way (ANA)")
+	                  LINE("group 9: this way to the namespace is about to change (ANA)"));
+	ana_add(&p, 1, 2, NVME_ANA_INACCESSIBLE); /* no news */
+	ana_hears(&f, &p, "");
+	ana_add(&p, 2, 3, NVME_ANA_NON_OPTIMIZED);
+	ana_hears(&f, &p, LINE("groups 2-3: accessible again (ANA)"));
+	ana_add(&p, 4, 4, NVME_ANA_OPTIMIZED); /* too often, */
+	ana_add(&p, 5, 5, NVME_ANA_OPTIMIZED);
+	ana_add(&p, 20, 20, NVME_ANA_PERSISTENT_LOSS);
+	ana_hears(&f, &p, "");
+	ana_add(&p, 5, 5, NVME_ANA_INACCESSIBLE); /* and this is as it was */
+	ana_hears(&f, &p, "");
+	for (unsigned i = 0; i < 20; i++)
+		loop_turn(f.loop, 100 * NSEC_PER_MSEC);
+	ana_add(&p, 1, 1, NVME_ANA_INACCESSIBLE);
+	ana_hears(&f, &p,
+	          LINE("group 4: accessible again (ANA)")
+	                  LINE("group 20: this way to the namespace is lost for good (ANA)"));
+#undef LINE
+	/* The longest that a line gets. */
+	for (unsigned i = 0; i < 20; i++)
+		loop_turn(f.loop, 100 * NSEC_PER_MSEC);
+	for (uint32_t g = 22; g < 126; g += 2)
+		ana_add(&p, g, g, NVME_ANA_INACCESSIBLE);
+	host_ana_learn(f.host, &p);
+	assert_non_null(strstr(said, "22, 24, 26, "));
+	assert_non_null(strstr(said, "122, 124: the namespace is inaccessible"));
+	pst_log_set(NULL, NULL, PST_LOG_WARN);
+	fix_close(&f);
+}
+
 static void test_status_errno(void **state)
 {
 	assert_int_equal(nvme_status_errno(0), 0);
@@ -656,7 +742,7 @@ int main(void)
 	        cmocka_unit_test(test_resets_always), cmocka_unit_test(test_reset_in_reset),
 	        cmocka_unit_test(test_stuck),         cmocka_unit_test(test_gone),
 	        cmocka_unit_test(test_public),        cmocka_unit_test(test_link_in_flight),
-	        cmocka_unit_test(test_apart),
+	        cmocka_unit_test(test_apart),         cmocka_unit_test(test_ana_told),
 	};
 
 	if (getenv("PST_TEST_LOG"))
