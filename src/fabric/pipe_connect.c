@@ -320,7 +320,8 @@ void pipe_free(struct pipe *p)
 		close(p->bell.fd);
 	if (p->out_bell >= 0)
 		close(p->out_bell);
-	mem_free(p->copy);
+	/* The last message: it may have been one with a token or a session's secret. */
+	mem_free_secret(p->copy, p->copy ? p->c.msg_max : 0);
 	mem_free(p->slots_free);
 	mem_free(p);
 	pipe_loop_put(pl);

@@ -176,7 +176,8 @@ bool tcp_end(struct tcp *t)
 		mem_free(list_entry(n, struct tcp_job, link));
 	mem_free(t->windows);
 	mem_free(t->xfers);
-	mem_free(t->copy);
+	/* The last message: it may have been one with a token or a session's secret. */
+	mem_free_secret(t->copy, t->copy ? t->c.msg_max : 0);
 	mem_free(t);
 	fabric_drop(loop);
 	return true;

@@ -73,6 +73,7 @@ static int handle_mac(const struct hkey *k, const struct session *s, const struc
 	    EVP_MAC_final(k->mac, full, &n, sizeof(full)) != 1)
 		return -ENOMEM;
 	memcpy(ret_mac, full, 16);
+	OPENSSL_cleanse(full, sizeof(full)); /* of a forged handle it is what the forger lacks */
 	return 0;
 }
 
@@ -139,6 +140,7 @@ static int handle_open(struct session *s, const uint8_t *bytes, uint64_t view, u
 	const struct cap *cap;
 	uint64_t expiry_ns;
 	uint8_t mac[16];
+	bool same;
 	int rc;
 
 	memcpy(&h, bytes, sizeof(h));
@@ -152,7 +154,9 @@ static int handle_open(struct session *s, const uint8_t *bytes, uint64_t view, u
 	rc = handle_mac(k, s, &h, view, mac);
 	if (rc)
 		return rc;
-	if (CRYPTO_memcmp(mac, h.mac, sizeof(mac)))
+	same = !CRYPTO_memcmp(mac, h.mac, sizeof(mac));
+	OPENSSL_cleanse(mac, sizeof(mac));
+	if (!same)
 		return -EBADF;
 	expiry_ns = (le32_get(h.expiry_s) + HANDLE_TIME_0) * NSEC_PER_SEC;
 	if (expiry_ns + grace_s * NSEC_PER_SEC <= loop_real_now(t->loop))

@@ -29,8 +29,10 @@ void sreq_free(struct sreq *r)
 {
 	struct conn *c;
 
+	pst_assert_slow(r->state != SREQ_FREE && r->conn->count);
 	if (unlikely(r->admitted || r->cold))
 		more_free(r);
+	pst_assert_slow(r->s.state == REQ_NONE); /* it is on no list any more */
 	if (r->buf) {
 		wire_bufs_put(&r->conn->l->bufs, r->buf);
 		r->buf = NULL;

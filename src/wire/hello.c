@@ -72,45 +72,55 @@ uint32_t wire_hello_put(void *buf, uint32_t cap, const struct wire_hello *h)
 	return ended(&out, buf);
 }
 
-int wire_hello_get(struct wire_hello *ret_hello, const void *msg, uint32_t len)
+/* What has a secret is read aside, and wiped there: whoever asked has the only copy. */
+static int hello_read(struct wire_hello *h, struct wire_in in)
 {
-	struct wire_in in = in_of(msg, len);
-	struct wire_hello h = {0};
 
 	if (wire_get_8(&in) != WIRE_HELLO)
 		return -EPROTO;
-	h.version = wire_get_8(&in);
+	h->version = wire_get_8(&in);
 	wire_get_zero(&in, 2);
 	if (wire_get_32(&in) != WIRE_MAGIC)
 		return -EPROTO;
 	wire_get_zero(&in, 8);
-	h.version_min = wire_get_8(&in);
+	h->version_min = wire_get_8(&in);
 	if (in.bad)
 		return -EPROTO;
-	if (h.version < WIRE_VERSION_MIN || h.version_min > WIRE_VERSION) {
+	if (h->version < WIRE_VERSION_MIN || h->version_min > WIRE_VERSION)
+		return -EPROTONOSUPPORT;
+	wire_get_zero(&in, 7);
+	wire_copy_bytes(&in, h->client, 16);
+	h->session = wire_get_64(&in);
+	wire_copy_bytes(&in, h->secret, 16);
+	wire_copy_bytes(&in, h->store, 16);
+	h->epoch = wire_get_64(&in);
+	h->slots = wire_get_32(&in);
+	h->depth = wire_get_32(&in);
+	h->cred_len = wire_get_16(&in);
+	h->name_len = wire_get_16(&in);
+	wire_get_zero(&in, 4);
+	h->cred = wire_get_bytes(&in, h->cred_len);
+	h->name = wire_get_bytes(&in, h->name_len);
+	/* A newer client may say more than is known here. */
+	if (in.bad || h->name_len > WIRE_TEXT_MAX || h->version_min > h->version ||
+	    (h->version <= WIRE_VERSION && in.at != in.end))
+		return -EPROTO;
+	return 0;
+}
+
+int wire_hello_get(struct wire_hello *ret_hello, const void *msg, uint32_t len)
+{
+	struct wire_hello h = {0};
+	int rc = hello_read(&h, in_of(msg, len));
+
+	if (rc == 0) {
+		*ret_hello = h;
+	} else if (rc == -EPROTONOSUPPORT) {
 		ret_hello->version = h.version;
 		ret_hello->version_min = h.version_min;
-		return -EPROTONOSUPPORT;
 	}
-	wire_get_zero(&in, 7);
-	wire_copy_bytes(&in, h.client, 16);
-	h.session = wire_get_64(&in);
-	wire_copy_bytes(&in, h.secret, 16);
-	wire_copy_bytes(&in, h.store, 16);
-	h.epoch = wire_get_64(&in);
-	h.slots = wire_get_32(&in);
-	h.depth = wire_get_32(&in);
-	h.cred_len = wire_get_16(&in);
-	h.name_len = wire_get_16(&in);
-	wire_get_zero(&in, 4);
-	h.cred = wire_get_bytes(&in, h.cred_len);
-	h.name = wire_get_bytes(&in, h.name_len);
-	/* A newer client may say more than is known here. */
-	if (in.bad || h.name_len > WIRE_TEXT_MAX || h.version_min > h.version ||
-	    (h.version <= WIRE_VERSION && in.at != in.end))
-		return -EPROTO;
-	*ret_hello = h;
-	return 0;
+	explicit_bzero(h.secret, sizeof(h.secret));
+	return rc;
 }
 
 uint32_t wire_welcome_put(void *buf, uint32_t cap, const struct wire_welcome *w)
@@ -136,42 +146,50 @@ uint32_t wire_welcome_put(void *buf, uint32_t cap, const struct wire_welcome *w)
 	return ended(&out, buf);
 }
 
-int wire_welcome_get(struct wire_welcome *ret_welcome, const void *msg, uint32_t len)
+static int welcome_read(struct wire_welcome *w, struct wire_in in)
 {
-	struct wire_in in = in_of(msg, len);
-	struct wire_welcome w = {0};
 	uint8_t resumed;
 
 	if (wire_get_8(&in) != WIRE_WELCOME)
 		return -EPROTO;
-	w.version = wire_get_8(&in);
+	w->version = wire_get_8(&in);
 	wire_get_zero(&in, 2);
-	w.status = (int32_t)wire_get_32(&in);
+	w->status = (int32_t)wire_get_32(&in);
 	wire_get_zero(&in, 8);
 	resumed = wire_get_8(&in);
 	wire_get_zero(&in, 7);
-	w.session = wire_get_64(&in);
-	w.generation = wire_get_64(&in);
-	wire_copy_bytes(&in, w.secret, 16);
-	wire_copy_bytes(&in, w.store, 16);
-	w.epoch = wire_get_64(&in);
-	w.caps = wire_get_64(&in);
-	w.slots = wire_get_32(&in);
-	w.depth = wire_get_32(&in);
-	w.lease_ms = wire_get_32(&in);
-	w.expiry_s = wire_get_32(&in);
-	w.text_len = wire_get_16(&in);
+	w->session = wire_get_64(&in);
+	w->generation = wire_get_64(&in);
+	wire_copy_bytes(&in, w->secret, 16);
+	wire_copy_bytes(&in, w->store, 16);
+	w->epoch = wire_get_64(&in);
+	w->caps = wire_get_64(&in);
+	w->slots = wire_get_32(&in);
+	w->depth = wire_get_32(&in);
+	w->lease_ms = wire_get_32(&in);
+	w->expiry_s = wire_get_32(&in);
+	w->text_len = wire_get_16(&in);
 	wire_get_zero(&in, 6);
-	w.text = wire_get_bytes(&in, w.text_len);
-	w.resumed = resumed == 1;
-	if (in.bad || in.at != in.end || resumed > 1 || w.status > 0 || w.status < -4095 ||
-	    w.text_len > WIRE_TEXT_MAX)
+	w->text = wire_get_bytes(&in, w->text_len);
+	w->resumed = resumed == 1;
+	if (in.bad || in.at != in.end || resumed > 1 || w->status > 0 || w->status < -4095 ||
+	    w->text_len > WIRE_TEXT_MAX)
 		return -EPROTO;
-	if (w.status == 0 &&
-	    (w.version < WIRE_VERSION_MIN || w.version > WIRE_VERSION || !w.session || !w.depth))
+	if (w->status == 0 && (w->version < WIRE_VERSION_MIN || w->version > WIRE_VERSION ||
+	                       !w->session || !w->depth))
 		return -EPROTO;
-	*ret_welcome = w;
 	return 0;
+}
+
+int wire_welcome_get(struct wire_welcome *ret_welcome, const void *msg, uint32_t len)
+{
+	struct wire_welcome w = {0};
+	int rc = welcome_read(&w, in_of(msg, len));
+
+	if (rc == 0)
+		*ret_welcome = w;
+	explicit_bzero(w.secret, sizeof(w.secret));
+	return rc;
 }
 
 /*

@@ -206,6 +206,7 @@ static void accept_client(struct conn *c, const uint8_t secret[16], bool resumed
 	log_debug("%s: session %llu is %s", c->chan->peer.addr, (unsigned long long)w.session,
 	          resumed ? "back" : "open");
 	welcome(c, &w, l->name);
+	explicit_bzero(w.secret, sizeof(w.secret));
 }
 
 /* What the client can do about it depends on how it came. */
@@ -316,13 +317,11 @@ static void hello_resume(struct conn *c, const struct wire_hello *h)
 		accept_client(c, h->secret, true);
 }
 
-static void hello(struct conn *c, const void *data, uint32_t len)
+static void greeted(struct conn *c, const struct wire_hello *h, int rc)
 {
 	static const uint8_t nobody[16];
-	struct wire_hello h = {0};
-	int rc = wire_hello_get(&h, data, len);
 
-	if (rc == 0 && h.version_min > c->l->opts.version)
+	if (rc == 0 && h->version_min > c->l->opts.version)
 		rc = -EPROTONOSUPPORT;
 	if (rc == -EPROTONOSUPPORT) {
 		char text[128];
@@ -330,7 +329,7 @@ static void hello(struct conn *c, const void *data, uint32_t len)
 		(void)snprintf(
 		        text, sizeof(text),
 		        "this server speaks version %u to %u of the protocol, the client %u to %u",
-		        WIRE_VERSION_MIN, c->l->opts.version, h.version_min, h.version);
+		        WIRE_VERSION_MIN, c->l->opts.version, h->version_min, h->version);
 		refuse(c, rc, text);
 		return;
 	}
@@ -338,16 +337,24 @@ static void hello(struct conn *c, const void *data, uint32_t len)
 		conn_bad(c, "not a Penstock client");
 		return;
 	}
-	c->version = (uint8_t)MIN(h.version, c->l->opts.version);
-	c->depth = MIN(h.depth ? h.depth : c->l->opts.depth_max, c->l->opts.depth_max);
-	if (memcmp(h.store, nobody, 16) && memcmp(h.store, c->l->uuid, 16))
+	c->version = (uint8_t)MIN(h->version, c->l->opts.version);
+	c->depth = MIN(h->depth ? h->depth : c->l->opts.depth_max, c->l->opts.depth_max);
+	if (memcmp(h->store, nobody, 16) && memcmp(h->store, c->l->uuid, 16))
 		refuse(c, -EXDEV, "another store is served here than before");
 	else if (c->chan->msg_max < WIRE_MSG_MIN)
 		refuse(c, -EMSGSIZE, "the channel's messages are too short");
-	else if (h.session)
-		hello_resume(c, &h);
+	else if (h->session)
+		hello_resume(c, h);
 	else
-		hello_new(c, &h);
+		hello_new(c, h);
+}
+
+static void hello(struct conn *c, const void *data, uint32_t len)
+{
+	struct wire_hello h = {0};
+
+	greeted(c, &h, wire_hello_get(&h, data, len));
+	explicit_bzero(h.secret, sizeof(h.secret)); /* the session's */
 }
 
 /* --- sealing: before the hello --- */

@@ -211,6 +211,7 @@ static void say_hello(struct remote *rm)
 	memcpy(h.secret, rm->secret, sizeof(h.secret));
 	memcpy(h.store, rm->uuid, sizeof(h.store));
 	iov.iov_len = wire_hello_put(rm->body, WIRE_HELLO_MAX, &h);
+	explicit_bzero(h.secret, sizeof(h.secret));
 	rc = iov.iov_len ? chan_send(rm->chan, &iov, 1) : -EMSGSIZE;
 	rm->hello_due = rc == -EAGAIN;
 	if (rc < 0 && rc != -EAGAIN)
@@ -389,40 +390,35 @@ static void refused(struct remote *rm, const struct wire_welcome *w)
 	}
 }
 
-static void welcome(struct remote *rm, const void *msg, uint32_t len)
+static void welcomed(struct remote *rm, const struct wire_welcome *w)
 {
-	struct wire_welcome w;
 	bool same, let_go;
 
-	if (wire_welcome_get(&w, msg, len) < 0) {
-		remote_bad(rm, "not a Penstock server, or one of another version");
+	if (w->status < 0) {
+		refused(rm, w);
 		return;
 	}
-	if (w.status < 0) {
-		refused(rm, &w);
-		return;
-	}
-	if (same_store(rm, &w) < 0) {
+	if (same_store(rm, w) < 0) {
 		kick(rm);
 		return;
 	}
-	same = w.resumed && rm->session;
+	same = w->resumed && rm->session;
 	if (!same)
-		session_new(rm, &w);
-	let_go = rm->known && (w.epoch > rm->epoch || loop_now(rm->loop) - rm->away_ns >=
-	                                                      rm->lease_ms * NSEC_PER_MSEC / 2);
-	if (rm->known && w.epoch > rm->epoch)
+		session_new(rm, w);
+	let_go = rm->known && (w->epoch > rm->epoch || loop_now(rm->loop) - rm->away_ns >=
+	                                                       rm->lease_ms * NSEC_PER_MSEC / 2);
+	if (rm->known && w->epoch > rm->epoch)
 		remote_volatile_lost(rm);
-	rm->version = w.version;
-	rm->session = w.session;
-	rm->generation = w.generation;
-	memcpy(rm->secret, w.secret, sizeof(rm->secret));
-	memcpy(rm->uuid, w.store, sizeof(rm->uuid));
-	rm->epoch = w.epoch;
+	rm->version = w->version;
+	rm->session = w->session;
+	rm->generation = w->generation;
+	memcpy(rm->secret, w->secret, sizeof(rm->secret));
+	memcpy(rm->uuid, w->store, sizeof(rm->uuid));
+	rm->epoch = w->epoch;
 	rm->known = true;
-	rm->depth = MIN(w.depth, rm->opts.ops_max);
+	rm->depth = MIN(w->depth, rm->opts.ops_max);
 	/* Tokens are given here, and watches are not told of yet. */
-	rm->store.caps = w.caps & ~PST_CAP_REPLAY;
+	rm->store.caps = w->caps & ~PST_CAP_REPLAY;
 	if (!rm->opts.volatile_ok)
 		rm->store.caps &= ~PST_CAP_VOLATILE;
 	rm->state = REMOTE_UP;
@@ -436,10 +432,22 @@ static void welcome(struct remote *rm, const void *msg, uint32_t len)
 	rm->fig.fallbacks += strcmp(rm->opts.at[rm->at].provider, rm->opts.at[0].provider) != 0;
 	log_info("%s: connected over %s, session %016llx", where(rm), rm->opts.at[rm->at].provider,
 	         (unsigned long long)rm->session);
-	rm->lease_ms = w.lease_ms ? w.lease_ms : rm->lease_ms; /* a new session's */
+	rm->lease_ms = w->lease_ms ? w->lease_ms : rm->lease_ms; /* a new session's */
 	remote_probe(rm);
 	handles_resumed(rm, same, let_go);
 	remote_pump(rm);
+}
+
+static void welcome(struct remote *rm, const void *msg, uint32_t len)
+{
+	struct wire_welcome w;
+
+	if (wire_welcome_get(&w, msg, len) < 0) {
+		remote_bad(rm, "not a Penstock server, or one of another version");
+		return;
+	}
+	welcomed(rm, &w);
+	explicit_bzero(w.secret, sizeof(w.secret)); /* the session's */
 }
 
 /* --- messages --- */

@@ -167,11 +167,15 @@ const uint8_t *seal_token_head(const void *begin)
 int seal_begin_proved(const uint8_t begin[SEAL_BEGIN_LEN], const uint8_t secret[TOKEN_SECRET_BYTES])
 {
 	uint8_t early[32], proof[32];
+	int rc;
 
 	early_make(early, secret);
 	begin_proof(proof, early, begin);
 	OPENSSL_cleanse(early, sizeof(early));
-	return CRYPTO_memcmp(proof, begin + SEAL_BEGIN_LEN - 32, sizeof(proof)) ? -EBADF : 0;
+	rc = CRYPTO_memcmp(proof, begin + SEAL_BEGIN_LEN - 32, sizeof(proof)) ? -EBADF : 0;
+	OPENSSL_cleanse(proof,
+	                sizeof(proof)); /* if it is wrong: the one that would have been good */
+	return rc;
 }
 
 /*
@@ -237,6 +241,7 @@ int seal_answer_take(struct seal_secrets *ret_s, const uint8_t begin[SEAL_BEGIN_
 		*ret_s = s;
 	OPENSSL_cleanse(&s, sizeof(s));
 	OPENSSL_cleanse(early, sizeof(early));
+	OPENSSL_cleanse(proof, sizeof(proof));
 	return rc;
 }
 

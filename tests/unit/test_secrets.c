@@ -3,6 +3,7 @@
  * Secrets are gone when they are not needed any more: from memory that is given back, and from the stack of who
  * worked with them.
  */
+#include <openssl/crypto.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,6 +14,7 @@
 
 #include "served.h"
 #include "session/session_int.h"
+#include "wire/remote_int.h"
 
 #define STACK_BYTES (8 * MIB)
 
@@ -38,8 +40,10 @@ static void options_are_wiped(void **state)
 /* A thread whose stack can be looked at when it has ended. What it found out lies elsewhere. */
 struct worker {
 	void (*run)(struct worker *w);
+	uint8_t *stack;
 	uint8_t secret[2][64];
 	size_t len[2];
+	unsigned left; /* found before the end */
 	int rc;
 };
 
@@ -71,6 +75,7 @@ static void work(struct worker *w)
 	pthread_t thread;
 
 	assert_ptr_not_equal(stack, MAP_FAILED);
+	w->stack = stack;
 	assert_int_equal(pthread_attr_init(&attr), 0);
 	assert_int_equal(pthread_attr_setstack(&attr, stack, STACK_BYTES), 0);
 	assert_int_equal(pthread_create(&thread, &attr, worker_main, w), 0);
@@ -143,12 +148,82 @@ static void keys_are_no_more_on_the_stack(void **state)
 	free(w);
 }
 
+/* What calls that have returned left below the caller's frame, which later ones may write over. */
+static __attribute__((noinline)) unsigned left_on(const struct worker *w, const void *secret,
+                                                  size_t len)
+{
+	const uint8_t *here = __builtin_frame_address(0);
+
+	return times_in(w->stack, (size_t)(here - w->stack), secret, len);
+}
+
+static __attribute__((noinline)) void clean_below(const struct worker *w)
+{
+	uint8_t *here = __builtin_frame_address(0);
+
+	memset(w->stack, 0, (size_t)(here - w->stack) - 1024);
+}
+
+/* The client is cut, and comes back by its session's secret. Returns how often that was left on the stack. */
+static unsigned cut_and_back(const struct worker *w, struct remote *rm)
+{
+	unsigned left = 0, turns = 0;
+
+	remote_cut(served.remote);
+	for (; rm->state == REMOTE_UP && turns < 10000; turns++)
+		(void)loop_turn(served.loop, NSEC_PER_MSEC);
+	for (; rm->state != REMOTE_UP && turns < 10000; turns++) {
+		(void)loop_turn(served.loop, NSEC_PER_MSEC);
+		left += left_on(w, rm->secret, sizeof(rm->secret));
+	}
+	return turns < 10000 ? left : 10000;
+}
+
+static void run_session(struct worker *w)
+{
+	uint8_t bytes[TOKEN_HEAD_BYTES + TOKEN_SECRET_BYTES];
+	struct remote *rm;
+
+	memset(&served, 0, sizeof(served));
+	served_start(&served, NSEC_PER_SEC);
+	served_grant(&served, &(struct cap_info){.rights = RIGHTS_ALL});
+	w->rc = served_client(&served, served.op.token);
+	if (w->rc)
+		return;
+	rm = remote_of(served.remote);
+	/* At a function's first call the loader saves all registers, whatever is in them. */
+	(void)cut_and_back(w, rm);
+	clean_below(w);
+	w->left = cut_and_back(w, rm);
+	w->len[0] = sizeof(rm->secret);
+	memcpy(w->secret[0], rm->secret, w->len[0]);
+	w->rc = cap_token_bytes(served.op.token, strlen(served.op.token), bytes);
+	w->len[1] = TOKEN_SECRET_BYTES;
+	memcpy(w->secret[1], bytes + TOKEN_HEAD_BYTES, w->len[1]);
+	OPENSSL_cleanse(bytes, sizeof(bytes));
+	served_end(&served);
+}
+
+/* Nor is the session's secret, of which hello and welcome have copies on both sides, nor the token's. */
+static void sessions_are_no_more_on_the_stack(void **state)
+{
+	struct worker *w = calloc(1, sizeof(*w));
+
+	assert_non_null(w);
+	w->run = run_session;
+	work(w);
+	assert_int_equal(w->rc, 0);
+	assert_int_equal(w->left, 0);
+	free(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(options_are_wiped),
 	        cmocka_unit_test(token_is_no_more_on_the_stack),
 	        cmocka_unit_test(keys_are_no_more_on_the_stack),
+	        cmocka_unit_test(sessions_are_no_more_on_the_stack),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
