@@ -313,6 +313,9 @@ int session_auth_open(struct session_table *t, struct ident *id)
 {
 	int err = t->opts.open_access ? ident_add(id, cap_find(t, OWNER_CAP), RIGHTS_ALL) : -EACCES;
 
+	/* Who has a name was told of with it: that nothing is open to everybody refuses nobody more. */
+	if (!t->opts.open_access && id->who[0])
+		return err;
 	name_ident(id, "open", "access");
 	tell(t, id->who, err ? 0 : OWNER_CAP, err);
 	return err;

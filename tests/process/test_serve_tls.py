@@ -3,6 +3,7 @@
 """test_serve_tls.py PENSTOCK: who is let in over TLS, who is not, and that both sides say why: plaintext to a TLS port
 and TLS to a plain one, certificates of nobody, of the wrong authority, expired, for another name; and which addresses
 a server takes at all."""
+import json
 import os
 import socket
 import subprocess
@@ -275,6 +276,20 @@ def test_first_choice():
     assert s.wait(LIMIT_S) == 0
     s.stdout.close()
     assert "channel     pipe " in done.stdout and "FIRST CHOICE" not in done.stdout, (done.stdout, done.stderr)
+
+
+def test_audit_of_the_owner():
+    """Who is let in was refused nothing; a stranger is refused once."""
+    audit = tmp + "/owner.log"
+    s = Server("--audit-log", audit)
+    owner = "pst://127.0.0.1:%d?socket=%s/sock" % (s.port, tmp)
+    assert pst(owner, "status").returncode == 0
+    events = [json.loads(line) for line in open(audit)]
+    assert [(e["event"], e["result"]) for e in events[:2]] == [("authenticate", "granted"), ("session-open", "granted")], events
+    assert pst("pst://127.0.0.1:%d?channel=tcp" % s.port, "status").returncode == 1
+    refused = [e for e in map(json.loads, open(audit)) if e["result"] == "refused"]
+    assert [e["event"] for e in refused if e["event"] == "authenticate"] == ["authenticate"], refused
+    assert s.end()[0] == 0
 
 
 tmp = tempfile.mkdtemp(prefix="pst-tls-")
