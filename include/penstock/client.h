@@ -181,6 +181,8 @@ struct pst_store_status {
 	/* That the store is parted among; the first has what is not parted. 0: a server that doesn't say. */
 	uint32_t reactors;
 	struct pst_reactor_status reactor[PST_REACTORS_MAX];
+	/* Why the channel is not the first choice; "": it is, or the store is in this process. */
+	char fallback_why[200];
 };
 
 /*

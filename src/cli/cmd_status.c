@@ -115,6 +115,7 @@ static json_t *to_json(const struct pst_store_status *s)
 	json_object_set_new(o, "reactors", reactors_json(s));
 	json_set_text(o, "label", s->label);
 	json_set_text(o, "channel", s->channel);
+	json_set_text(o, "fallback_why", s->fallback_why);
 	json_set_text(o, "sealed", s->sealed);
 	return o;
 }
@@ -160,7 +161,7 @@ static void print_index(const struct pst_store_status *s)
 
 static void print_status(const struct pst_store_status *s)
 {
-	char uuid[37], text[128];
+	char uuid[37], text[128], why[sizeof(s->fallback_why)];
 
 	cli_uuid(s->uuid, uuid);
 	/* The first epoch is format's own. */
@@ -172,7 +173,9 @@ static void print_status(const struct pst_store_status *s)
 	if (s->channel[0])
 		printf("channel     %s, connected %" PRIu64 " time%s%s\n",
 		       cli_name(s->channel, text, sizeof(text)), s->connects, PLURAL(s->connects),
-		       s->fallbacks ? ", NOT THE FIRST CHOICE" : "");
+		       s->fallback_why[0] ? ", NOT THE FIRST CHOICE" : "");
+	if (s->fallback_why[0])
+		printf("            %s\n", cli_name(s->fallback_why, why, sizeof(why)));
 	if (s->sealed[0])
 		printf("sealed      %s\n", cli_name(s->sealed, text, sizeof(text)));
 	if (s->stopped)

@@ -633,7 +633,13 @@ int remote_open(struct store **ret_store, struct loop *loop, const struct remote
 		return 0;
 	}
 	rc = rm->error ? rm->error : -ETIMEDOUT;
-	if (rm->text[0])
+	if (rm->state == REMOTE_HELLO)
+		(void)err_set(
+		        err, rc,
+		        "%s: somebody is there over %s, and says no welcome: a server that is "
+		        "stopped or too busy, or no Penstock server",
+		        rm->opts.at[rm->at].addr, rm->opts.at[rm->at].provider);
+	else if (rm->text[0])
 		(void)err_set(err, rc, "%s", rm->text);
 	else
 		(void)err_set(err, rc, "%s: the server does not answer", rm->opts.at[rm->at].addr);

@@ -170,22 +170,39 @@ static bool is_final(int status)
 	return status == -EKEYREJECTED || status == -EKEYEXPIRED || status == -ENOKEY;
 }
 
+static void first_place(struct remote *rm)
+{
+	rm->at = 0;
+	rm->passed_over[0] = 0;
+	rm->passed_there = false;
+}
+
+/* Of several places, that which is there and takes nobody says more than one that is not there. */
+static void pass_over(struct remote *rm, int status, const char *text)
+{
+	if (rm->passed_there && status == -ENOENT)
+		return;
+	(void)snprintf(rm->passed_over, sizeof(rm->passed_over), "%s", text);
+	rm->passed_there = status != -ENOENT;
+}
+
 /* One place was no good: the next, or all of them again later. */
 static void place_failed(struct remote *rm, int status, const char *text)
 {
 	struct chan *ch = rm->chan;
 
-	(void)snprintf(rm->text, sizeof(rm->text), "%s", text);
 	rm->chan = NULL;
 	chan_close(ch);
 	rm->state = REMOTE_DOWN;
 	if (rm->at + 1 < rm->opts.at_count) {
 		log_info("%s; trying the next channel", text);
+		pass_over(rm, status, text);
 		rm->at++;
 		try_connect(rm);
 		return;
 	}
-	rm->at = 0;
+	(void)snprintf(rm->text, sizeof(rm->text), "%s", text);
+	first_place(rm);
 	if (!rm->known && (!rm->opts.connect_wait || is_final(status)))
 		dead(rm, status, text);
 	else
@@ -372,10 +389,19 @@ static int same_store(struct remote *rm, const struct wire_welcome *w)
 	return 0;
 }
 
+/* Several places of one channel (sockets of the user and of the system) are one choice. */
+static bool second_choice(const struct remote *rm)
+{
+	return strcmp(rm->opts.at[rm->at].provider, rm->opts.at[0].provider) != 0;
+}
+
 static void refused(struct remote *rm, const struct wire_welcome *w)
 {
-	(void)snprintf(rm->text, sizeof(rm->text), "%s: refused: %.*s", where(rm), (int)w->text_len,
-	               w->text);
+	bool second = second_choice(rm) && !rm->known; /* the first may have been let in */
+
+	(void)snprintf(rm->text, sizeof(rm->text), "%s: refused: %.*s%s%s%s", where(rm),
+	               (int)w->text_len, w->text, second ? " (" : "", second ? rm->passed_over : "",
+	               second ? ")" : "");
 	if (w->status == -ESTALE && rm->session) {
 		session_lost(rm);
 		rm->state = REMOTE_DOWN;
@@ -388,6 +414,23 @@ static void refused(struct remote *rm, const struct wire_welcome *w)
 		dead(rm, w->status == -EXDEV ? -ESTALE : w->status, rm->text);
 		kick(rm);
 	}
+}
+
+/* A slower path is never taken without a word. */
+static void tell_choice(struct remote *rm)
+{
+	const char *how = rm->opts.at[rm->at].provider, *first = rm->opts.at[0].provider;
+
+	log_info("%s: connected over %s, session %016llx", where(rm), how,
+	         (unsigned long long)rm->session);
+	if (!second_choice(rm)) {
+		rm->passed_over[0] = 0;
+		return;
+	}
+	rm->fig.fallbacks++;
+	log_warn("%s: connected over %s and not over %s, which is better (channel=%s if that is "
+	         "meant): %s",
+	         where(rm), how, first, how, rm->passed_over);
 }
 
 static void welcomed(struct remote *rm, const struct wire_welcome *w)
@@ -428,10 +471,7 @@ static void welcomed(struct remote *rm, const struct wire_welcome *w)
 	rm->pinged = false;
 	rm->backoff_ns = 0;
 	rm->fig.connects++;
-	/* Several places of one channel (sockets of the user and of the system) are one choice. */
-	rm->fig.fallbacks += strcmp(rm->opts.at[rm->at].provider, rm->opts.at[0].provider) != 0;
-	log_info("%s: connected over %s, session %016llx", where(rm), rm->opts.at[rm->at].provider,
-	         (unsigned long long)rm->session);
+	tell_choice(rm);
 	rm->lease_ms = w->lease_ms ? w->lease_ms : rm->lease_ms; /* a new session's */
 	remote_probe(rm);
 	handles_resumed(rm, same, let_go);
@@ -558,7 +598,7 @@ static void retry(struct loop_timer *t)
 
 	if (rm->state != REMOTE_DOWN || rm->closing)
 		return;
-	rm->at = 0;
+	first_place(rm);
 	try_connect(rm);
 }
 

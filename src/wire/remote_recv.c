@@ -135,6 +135,7 @@ static void status_add(const struct remote *rm, struct pst_store_status *s)
 	(void)snprintf(s->sealed, sizeof(s->sealed), "%s", sealed ? SEAL_NAME : "");
 	s->connects = rm->fig.connects;
 	s->fallbacks = rm->fig.fallbacks;
+	(void)snprintf(s->fallback_why, sizeof(s->fallback_why), "%s", rm->passed_over);
 	s->resent = rm->fig.resent;
 	s->bounce_copies = rm->fig.bounced;
 }

@@ -278,6 +278,27 @@ def test_first_choice():
     assert "channel     pipe " in done.stdout and "FIRST CHOICE" not in done.stdout, (done.stdout, done.stderr)
 
 
+def test_second_choice():
+    """A slower channel is never taken without a word, and says why; asked for by name it is the first."""
+    s = Server("--insecure")
+    name = "pst://127.0.0.1:%d?socket=/nonexistent/pipe.sock" % s.port
+    done = pst(name, "status")
+    assert "NOT THE FIRST CHOICE\n            /nonexistent/pipe.sock: " in done.stdout, done.stdout
+    assert "warning: 127.0.0.1:%d: connected over tcp and not over pipe" % s.port in done.stderr, done.stderr
+    status = json.loads(pst(name, "status", "--json").stdout)
+    assert status["fallbacks"] == 1 and "No such file" in status["fallback_why"], status
+    done = pst(name + "&channel=tcp", "status")
+    assert "FIRST CHOICE" not in done.stdout and not done.stderr, (done.stdout, done.stderr)
+    assert s.end()[0] == 0
+
+
+def test_says_nothing():
+    """Who is there and says nothing is told of as such, and not as what was tried before."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        port = mute.getsockname()[1]
+        says(pst("pst://127.0.0.1:%d?connect=1" % port, "status"), "127.0.0.1:%d: the server does not answer" % port)
+
+
 def test_audit_of_the_owner():
     """Who is let in was refused nothing; a stranger is refused once."""
     audit = tmp + "/owner.log"
