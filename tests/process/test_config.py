@@ -34,6 +34,15 @@ def main():
     tap.check("an open address wants sealing, TLS or insecure", code == 1 and "--insecure" in said, said)
     code, said = check_config("devices: [mem:64m]\nseal: off\nlisten: [\"0.0.0.0:0\"]\n", "--insecure")
     tap.check("which the command line gives", code == 0, said)
+    for line, want in (("listen: [nobody.invalid]", "host 'nobody.invalid'"), ("metrics: 1.2.3.4.5:99", "host '1.2.3.4.5'"),
+                       ('listen: ["127.0.0.1:7440", "127.0.0.1:7440"]', "listens there already"),
+                       ('listen: ["127.0.0.1:7440"]\nmetrics: localhost:7440', "--listen 127.0.0.1:7440 listens there"),
+                       ("channels: [pipe, ofi]", "which ofi"), ("audit-log: /nonexistent/dir/x", "No such file"),
+                       ("audit-log: /tmp", "directory")):
+        code, said = check_config("devices: [mem:64m]\n%s\n" % line)
+        tap.check("with which no server starts: " + line.replace("\n", ", "), code == 1 and want in said, said)
+    code, said = check_config('devices: [mem:64m]\nlisten: ["127.0.0.1:0", "127.0.0.1:0"]\naudit-log: new.log\n')
+    tap.check("two ports of the kernel's choice", code == 0, said)
     code, said = check_config("devices: [mem:64m]\ncores: 0,0\n")
     tap.check("a core twice", code == 1 and "F:2: cores: " in said, said)
     code, said = check_config("devices: [mem:64m]\n", "--cores", "8190")
