@@ -58,6 +58,11 @@ static int take(struct cli *cli, struct asked *a, int opt, const char *value)
 		if (strlen(value) >= sizeof(i->subject))
 			return cli_usage(cli, "--subject: at most %zu bytes",
 			                 sizeof(i->subject) - 1);
+		if (!capability_subject(value))
+			return cli_usage(cli,
+			                 "--subject %s: write uid:N, gid:N, cert:COMMON-NAME or "
+			                 "anyone",
+			                 value);
 		(void)snprintf(i->subject, sizeof(i->subject), "%s", value);
 		break;
 	case OPT_EXPIRES:
@@ -158,6 +163,9 @@ static int by_number(struct cli *cli, struct control *c, struct asked *a, bool r
 	rc = renew ? control_renew(c, &a->info, token, &err) : control_revoke(c, &a->info, &err);
 	if (rc == -ENOENT)
 		return cli_fail(cli, 0, "%s: there is no such capability", cli->args[1]);
+	if (rc == -EPERM)
+		return cli_fail(cli, 0, "%s: the owner's: it is neither renewed nor revoked",
+		                cli->args[1]);
 	if (rc < 0)
 		return refused(cli, rc, cli->args[1], &err);
 	if (!renew)

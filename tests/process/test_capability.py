@@ -325,9 +325,11 @@ def test_words():
         for args, text in ((("grant", "nothing"), "no such container"), (("grant", "train:/nowhere"), "no such container or dir"),
                            (("grant", "train", "-r", "fly"), "--rights fly"), (("grant", "train", "-e", "soon"), "--expires soon"),
                            (("grant", "train", "--ids", "5"), "--ids 5"), (("grant",), "grant takes"), (("renew", "x"), "number"),
-                           (("revoke", "1"), "Operation not permitted"), (("list", "x"), "no operands"), (("steal",), "grant, renew"),
+                           (("revoke", "1"), "the owner's"), (("renew", "1"), "the owner's"), (("list", "x"), "no operands"), (("steal",), "grant, renew"),
                            (("revoke", "5", "-r", "ro"), "option is grant's")):
             says(pst(s.uri, "capability", *args), text)
+        for who in "bob", "uid:-1", "uid:007", "gid:x", "cert:", "uid:4294967296":
+            says(pst(s.uri, "capability", "grant", "train", "--subject", who), "--subject " + who)
         _, token = grant(s, "train", "--ids", "7:8", "-r", "rw")
         good(pst(s.tcp, "put", "-", "train:/squashed", token=token, data="x"))
         attr = json.loads(good(pst(s.uri, "stat", "--json", "train:/squashed")))
