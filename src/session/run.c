@@ -289,3 +289,8 @@ int run_poll(struct session_table *t)
 		(void)loop_timer_arm(t->loop, &t->rate, when);
 	return did;
 }
+
+bool session_run_full(const struct session_table *t)
+{
+	return t->sched.queued && !run_room(t);
+}

@@ -415,6 +415,9 @@ int cap_token(struct session_table *t, uint64_t id, uint32_t rights, char ret_te
 /* Puts a new handle key in place: the one before it still verifies. done() when it is durable. */
 int session_key_rotate(struct session_table *t, struct cap_op *o);
 
+/* As many requests run as may, and others wait for that. */
+bool session_run_full(const struct session_table *t);
+
 /* --- tenants --- */
 
 struct tenant_figures {

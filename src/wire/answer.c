@@ -206,6 +206,7 @@ static void wait_for_room(struct sreq *r)
 {
 	data_keep(r);
 	list_push(&r->conn->out, &r->wait);
+	listener_tick_arm(r->conn->l);
 }
 
 static void send_answer(struct sreq *r)
@@ -305,6 +306,7 @@ static void push(struct sreq *r)
 	}
 	r->s.op.lent = NULL; /* what has not left lies in r->buf */
 	r->pushing = true;
+	listener_tick_arm(r->conn->l);
 	r->resp.what |= ch->traits & FABRIC_SEALED ? WIRE_PUSHED | WIRE_MARKED : WIRE_PUSHED;
 	r->conn->l->fig.bytes_out += r->resp.len;
 	if (ch->traits & FABRIC_WRITE_THEN_MSG || r->x.ahead)

@@ -151,6 +151,15 @@ void conn_bad(struct conn *c, const char *what)
 	conn_doom(c, -EPROTO);
 }
 
+void conn_cut(struct conn *c, const char *why)
+{
+	if (c->state >= CONN_DOOMED)
+		return;
+	c->l->fig.cut++;
+	complain(c, PST_LOG_WARN, "cut off", why);
+	conn_doom(c, -ETIMEDOUT);
+}
+
 /* --- opening --- */
 
 static void welcome_send(struct conn *c)
@@ -545,13 +554,13 @@ static bool on_accept(struct fabric_listener *fl, struct chan *ch)
 	return true;
 }
 
-/* --- the tick: channels that don't say who they are, scrubs that go on --- */
+/* --- the tick: channels that don't say who they are, scrubs that go on, clients that hold on --- */
 
 static void tick(struct loop_timer *t)
 {
 	struct wire_listener *l = container_of(t, struct wire_listener, tick);
 	uint64_t now = loop_now(l->loop);
-	bool again = false;
+	bool again = hold_check(l, now);
 	struct conn *c;
 
 	list_for_each (c, &l->conns, link) {

@@ -84,7 +84,9 @@ struct sreq {
 	struct chan_xfer x;
 	struct iovec xiov;
 	struct { /* by the loop's clock: figures.c */
-		uint64_t born, admitted, run, done;
+		uint64_t born, admitted;
+		uint64_t run; /* or, until then, when its payload began to be pulled */
+		uint64_t done;
 		uint64_t sent; /* or tried to be: its answer */
 	} mark;
 };
@@ -121,6 +123,11 @@ struct conn {
 	struct sreq *free;
 	struct list out;
 	unsigned count; /* under way */
+	/* for hold.c */
+	bool lacks;       /* when it was looked at last: something of it waits for memory */
+	uint64_t held_ns; /* and since when its client lets something wait; UINT64_MAX: nothing */
+	uint64_t
+	        again_ns; /* when a payload that came along last found no memory; 0: since then one did */
 };
 
 struct door {
@@ -162,7 +169,9 @@ struct wire_listener {
 
 void conn_doom(struct conn *c, int why);
 void conn_bad(struct conn *c, const char *what); /* it broke the rules: log, count, doom */
-void conn_req_gone(struct conn *c);              /* one request less: maybe the last */
+/* No fault of the protocol's: its session may come again. */
+void conn_cut(struct conn *c, const char *why);
+void conn_req_gone(struct conn *c); /* one request less: maybe the last */
 
 void listener_tick_arm(struct wire_listener *l);
 void listener_drain_soon(struct wire_listener *l); /* serve_drain() from a turn */
@@ -182,6 +191,11 @@ static inline struct sreq *conn_req_get(struct conn *c)
 	c->count++;
 	return r;
 }
+
+/* --- hold.c --- */
+
+/* Cuts off who holds what others wait for; true: something waits for its client, look again. */
+bool hold_check(struct wire_listener *l, uint64_t now);
 
 /* --- serve.c --- */
 

@@ -162,8 +162,11 @@ static int inline_take(struct sreq *r, const struct wire_op *w, const uint8_t *a
 	if (!payload)
 		return 0;
 	r->buf = wire_bufs_get(&l->bufs, payload);
-	if (!r->buf)
+	if (unlikely(!r->buf)) {
+		r->conn->again_ns = loop_now(l->loop);
 		return -EAGAIN;
+	}
+	r->conn->again_ns = 0;
 	memcpy(r->buf, at + r->body_len, payload);
 	l->fig.bytes_in += payload;
 	return 0;
@@ -195,6 +198,8 @@ static void pull(struct sreq *r, void *to, uint64_t off, uint64_t len,
 	                          .off = off,
 	                          .len = len,
 	                          .mark = r->mark_of[r->state == SREQ_PULL]};
+	r->mark.run = loop_now(r->conn->l->loop);
+	listener_tick_arm(r->conn->l);
 	rc = chan_read(sreq_chan(r), &r->x);
 	r->pushing = rc == 0;
 	if (rc == -EAGAIN)

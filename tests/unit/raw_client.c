@@ -78,9 +78,11 @@ void raw_connect(struct raw_client *r, struct loop *loop)
 	struct fabric_opts opts = {.seed = 5, .sim = &knobs};
 	struct pst_err err = {0};
 
-	memset(r, 0, sizeof(*r));
+	memset(r, 0, offsetof(struct raw_client, xfer_ns));
 	r->loop = loop;
 	sim_knobs_draw(&knobs, 5);
+	if (r->xfer_ns)
+		knobs.xfer_max_ns = r->xfer_ns;
 	knobs.traits |= FABRIC_ANY_MEMORY;
 	assert_int_equal(fabric_connect(&r->c, loop, "sim", "here", &opts, &handlers, r, &err), 0);
 	while (!r->up)
@@ -260,7 +262,7 @@ static void payload_put(struct wire_out *out, const struct pst_op *op)
 		wire_put_bytes(out, iov[i].iov_base, iov[i].iov_len);
 }
 
-int raw_run(struct raw_client *r, const struct raw_req *q)
+void raw_ask(struct raw_client *r, const struct raw_req *q)
 {
 	static uint8_t msg[16 * KIB];
 	struct wire_out out = {.at = msg + sizeof(struct wire_req),
@@ -290,5 +292,10 @@ int raw_run(struct raw_client *r, const struct raw_req *q)
 		payload_put(&out, &op);
 	assert_false(out.full);
 	say(r, msg, (uint32_t)(out.at - msg));
+}
+
+int raw_run(struct raw_client *r, const struct raw_req *q)
+{
+	raw_ask(r, q);
 	return raw_wait(r) ? answer_take(r, q) : -ECONNRESET;
 }

@@ -27,6 +27,8 @@ struct raw_client {
 	uint8_t begin[SEAL_BEGIN_LEN];
 	uint8_t first[512]; /* what was sent first behind that */
 	uint32_t first_len;
+	/* read when it connects */
+	uint64_t xfer_ns; /* a piece of a transfer takes up to so long; 0: microseconds */
 };
 
 /* A request, and what comes with it. */
@@ -60,6 +62,8 @@ void raw_seal(struct raw_client *r, const char *token);
 void raw_send(struct raw_client *r, const void *bytes, uint32_t len);
 /* Turns until there is a message (true), or the channel is down. */
 bool raw_wait(struct raw_client *r);
+/* A request whose answer nobody waits for. */
+void raw_ask(struct raw_client *r, const struct raw_req *q);
 /* A request, and its answer's status; -ECONNRESET: the server hung up instead. */
 int raw_run(struct raw_client *r, const struct raw_req *q);
 

@@ -57,12 +57,14 @@ static void grant(struct rig *g, uint32_t rights, uint32_t tenant, uint64_t expi
 	g->cap = g->s.op.info.id;
 }
 
-static int setup(void **state)
+static int setup_with(void **state, const unsigned *bufs)
 {
 	struct rig *g = calloc(1, sizeof(*g));
 
 	assert_non_null(g);
 	*state = g;
+	if (bufs)
+		memcpy(g->s.lo.bufs, bufs, sizeof(g->s.lo.bufs));
 	served_start(&g->s, NOW_NS);
 	assert_int_equal(ops_cont_create(g->s.store, "c", &g->cont), 0);
 	(void)make(g, PST_OP_MKDIR, "in", "");
@@ -71,6 +73,11 @@ static int setup(void **state)
 	grant(g, RIGHTS_ALL, 2, 0, g->other);
 	grant(g, RIGHTS_ALL, 1, 0, g->token);
 	return 0;
+}
+
+static int setup(void **state)
+{
+	return setup_with(state, NULL);
 }
 
 static int teardown(void **state)
@@ -384,6 +391,32 @@ static void closed(struct chan_window *w)
 {
 }
 
+static bool waiting(const struct rig *g)
+{
+	struct wire_figures f;
+
+	wire_listener_figures(g->s.listener, &f);
+	return f.mem_waiting != 0;
+}
+
+/* By the client that has done nothing. */
+static void read_all(struct rig *g)
+{
+	static char data[LONG];
+	struct iovec iov = {data, sizeof(data)};
+	struct pst_op op = names_op(PST_OP_LOOKUP, g->cont, "f");
+
+	assert_int_equal(ops_run(g->s.remote, &op), 0);
+	op = (struct pst_op){.opcode = PST_OP_FILE_READ,
+	                     .cont = g->cont,
+	                     .ino = op.ino,
+	                     .iov = &iov,
+	                     .iov_count = 1,
+	                     .len = sizeof(data)};
+	assert_int_equal(ops_run(g->s.remote, &op), 0);
+	assert_int_equal(op.ret_len, sizeof(data));
+}
+
 /* Another tenant's window, by its key: neither read from nor written to. */
 static void anothers_window(void **state)
 {
@@ -429,6 +462,62 @@ static void anothers_window(void **state)
 	g->two.loop = g->raw.loop = NULL;
 }
 
+/*
+ * A client that lets the server wait for its payloads has all payload memory of that size; another one's reads
+ * and writes go on within seconds nevertheless. As long as nobody else needs it, it may be as slow as it likes.
+ */
+static void held_memory(void **state)
+{
+	struct rig *g = *state;
+
+	for (unsigned i = 0; i < 4; i++) {
+		bool pull = i & 1, needed = i & 2;
+		static char memory[LONG];
+		struct iovec iov = {memory, sizeof(memory)};
+		struct chan_window w = {.iov = &iov,
+		                        .iov_count = 1,
+		                        .rights = pull ? FABRIC_PEER_READS : FABRIC_PEER_WRITES,
+		                        .closed = closed};
+		struct raw_req q;
+		uint64_t begun;
+
+		g->raw.xfer_ns = 300 * NSEC_PER_SEC;
+		come(g, g->token);
+		assert_int_equal(served_client(&g->s, g->other), 0);
+		assert_int_equal(chan_window_open(g->raw.c, &w), 0);
+		q = with_handle(g, pull ? PST_OP_FILE_WRITE : PST_OP_FILE_READ, g->handle);
+		q.window = &w.desc;
+		q.pull = pull;
+		q.len = sizeof(memory);
+		for (unsigned j = 0; j < 4; j++) {
+			q.slot = pull ? j : 0;
+			q.seq = pull;
+			raw_ask(&g->raw, &q);
+		}
+		served_sleep(&g->s, NSEC_PER_SEC / 2);
+		assert_true(waiting(g));
+		begun = loop_now(g->s.loop);
+		if (needed)
+			read_all(g);
+		assert_true(loop_now(g->s.loop) - begun < 7 * NSEC_PER_SEC);
+		served_sleep(&g->s, 30 * NSEC_PER_SEC);
+		assert_int_equal(g->raw.down, needed);
+		if (!needed)
+			chan_window_close(g->raw.c, &w);
+		served_sleep(&g->s, NSEC_PER_SEC);
+		raw_hang_up(&g->raw);
+		served_hang_up(&g->s);
+	}
+	g->raw.loop = NULL;
+}
+
+static int setup_small(void **state)
+{
+	static const unsigned bufs[] = {64, 2, 1, 1, 1};
+
+	return setup_with(state, bufs);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -445,6 +534,7 @@ int main(void)
 	        T(replayed_beginning),
 	        T(anothers_session),
 	        T(anothers_window),
+	        cmocka_unit_test_setup_teardown(held_memory, setup_small, teardown),
 	};
 
 	pst_log_set(NULL, NULL, PST_LOG_ERROR);
