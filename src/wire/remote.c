@@ -32,7 +32,7 @@ static void slot_give(struct rreq *r)
 /* Is there a free one? The next of those that were never used comes when the others are under way. */
 static bool rreq_left(struct remote *rm)
 {
-	if (unlikely(!rm->free) && rm->req_used < rm->req_count)
+	if (unlikely(!rm->free) && rm->req_used < rm->opts.ops_max)
 		rm->free = &rm->reqs[rm->req_used++];
 	return rm->free;
 }
@@ -380,13 +380,19 @@ static void listen_for_life(struct remote *rm, uint64_t now)
 	}
 }
 
+/* The first from @i on that ever was used, or is reserved: those are behind all others. */
+static uint32_t used_from(const struct remote *rm, uint32_t i)
+{
+	return i < rm->req_used ? i : MAX(i, rm->opts.ops_max);
+}
+
 static uint64_t next_tick(const struct remote *rm, uint64_t now)
 {
-	const struct rreq *r, *last = rm->reqs + rm->req_used;
 	uint64_t at = now + TICK_NS;
 
-	for (r = rm->reqs; r < last; r++) {
-		uint64_t end = r->op ? r->op->deadline_ns : 0;
+	for (uint32_t i = 0; (i = used_from(rm, i)) < rm->req_count; i++) {
+		const struct pst_op *op = rm->reqs[i].op;
+		uint64_t end = op ? op->deadline_ns : 0;
 
 		if (!end)
 			continue;
@@ -404,9 +410,9 @@ static void tick(struct loop_timer *t)
 	uint64_t now = loop_now(rm->loop);
 
 	/* Whatever their ends do to others: more may come into use, too. */
-	for (struct rreq *r = rm->reqs; r < rm->reqs + rm->req_used; r++)
-		if (r->op)
-			rreq_tick(r, now);
+	for (uint32_t i = 0; (i = used_from(rm, i)) < rm->req_count; i++)
+		if (rm->reqs[i].op)
+			rreq_tick(&rm->reqs[i], now);
 	(void)loop_timer_arm(rm->loop, t, next_tick(rm, now));
 	listen_for_life(rm, now);
 	remote_probe(rm);
@@ -516,11 +522,10 @@ static int remote_alloc(struct remote *rm)
 		r->id = i;
 		r->win.closed = closed;
 		list_init(&r->wait);
-		r->reserved = i < REMOTE_TASKS;
+		r->reserved = i >= rm->opts.ops_max;
 		if (r->reserved)
-			rm->h.task[i].r = r;
+			rm->h.task[i - rm->opts.ops_max].r = r;
 	}
-	rm->req_used = REMOTE_TASKS;
 	return 0;
 }
 

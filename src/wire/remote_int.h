@@ -124,7 +124,8 @@ struct remote {
 	uint32_t flags_ok;   /* those of an op that are passed on */
 	struct rreq *reqs;
 	uint32_t req_count;
-	uint32_t req_used; /* the first of them, reserved ones before others; the rest never was */
+	uint32_t
+	        req_used; /* the first of them; the rest never was, but for reserved ones at the end */
 	struct rreq *free; /* but for those that are reserved */
 	struct list wait;
 	struct wire_bufs bufs;
