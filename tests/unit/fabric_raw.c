@@ -108,13 +108,14 @@ static bool on_accept(struct fabric_listener *l, struct chan *c)
 	return true;
 }
 
-void raw_server_open(struct raw_server *s, const char *provider, const char *addr, bool offer)
+void raw_server_open(struct raw_server *s, const char *provider, const char *addr, bool offer,
+                     uint64_t connect_ns)
 {
 	struct fabric_opts opts = {.msg_max = 4096,
 	                           .msg_credits = 8,
 	                           .windows_max = 16,
 	                           .xfers_max = 4,
-	                           .connect_ns = 300 * NSEC_PER_MSEC,
+	                           .connect_ns = connect_ns,
 	                           .provider = "tcp"}; /* ofi's */
 	struct loop_opts lo;
 	int rc;

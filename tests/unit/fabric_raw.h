@@ -26,7 +26,10 @@ struct raw_server {
 	struct raw_xfer *xfer;
 };
 
-void raw_server_open(struct raw_server *s, const char *provider, const char *addr, bool offer);
+/* @connect_ns: who has not said all of its first words by then is hung up on. Those who do say them have to be
+ * faster, also on a machine that does other things. */
+void raw_server_open(struct raw_server *s, const char *provider, const char *addr, bool offer,
+                     uint64_t connect_ns);
 void raw_server_close(struct raw_server *s);
 /* Turns the loop @n times, or until the channel has gone down. */
 void raw_turns(struct raw_server *s, unsigned n);

@@ -18,14 +18,22 @@
 
 static char addr[64];
 
-static struct raw_server *server(const char *provider, bool offer)
+#define SILENCE_NS (1 * NSEC_PER_SEC)
+#define LONG_NS    (60 * NSEC_PER_SEC)
+
+static struct raw_server *server_for(const char *provider, bool offer, uint64_t connect_ns)
 {
 	static unsigned n;
 	struct raw_server *s = calloc(1, sizeof(*s));
 
 	snprintf(addr, sizeof(addr), "unix-abstract:penstock-hostile-%d-%u", (int)getpid(), ++n);
-	raw_server_open(s, provider, addr, offer);
+	raw_server_open(s, provider, addr, offer, connect_ns);
 	return s;
+}
+
+static struct raw_server *server(const char *provider, bool offer)
+{
+	return server_for(provider, offer, SILENCE_NS);
 }
 
 static void server_end(struct raw_server *s)
@@ -121,7 +129,7 @@ static void test_tcp_first_words(void **state)
 static void test_tcp_crowd(void **state)
 {
 	enum { MORE = 40 };
-	struct raw_server *s = server("tcp", false);
+	struct raw_server *s = server_for("tcp", false, LONG_NS);
 	int fd[FABRIC_CROWD_MAX + MORE];
 	char byte;
 
