@@ -4,6 +4,7 @@
 import importlib.machinery
 import importlib.util
 import io
+import json
 import pathlib
 import subprocess
 import sys
@@ -35,6 +36,32 @@ def test_tap_is_counted():
     assert plan == 4
     assert [t[0] for t in tap] == ["pass", "fail", "skip"], tap
     assert tap[2][2] == "no device"
+
+
+def collected(result, returncode, stdout):
+    """The rows of a test of which meson says that, and how many failed in its opinion."""
+    module = load("test-summary")
+    module.suites_of = lambda builddir: {"t": "unit"}
+    with tempfile.TemporaryDirectory() as folder:
+        tree(folder, {"meson-logs/testlog.json": json.dumps(
+            {"name": "p:unit / t", "result": result, "returncode": returncode, "duration": 1, "stdout": stdout}) + "\n"})
+        out, count = io.StringIO(), io.StringIO()
+        with redirect_stdout(out):
+            module.collect("s", folder)
+        with redirect_stdout(count):
+            module.failed(folder)
+        return [line.split("\t")[0] for line in out.getvalue().splitlines()], int(count.getvalue())
+
+
+def test_what_is_skipped_has_not_failed():
+    """cmocka's way to say it, which meson takes for a failure."""
+    text = "1..2\nok 1 - a\nnot ok 2 # SKIP b\n"
+    assert collected("FAIL", 0, text) == (["pass", "skip"], 1)
+    assert collected("FAIL", 1, text) == (["pass", "skip", "fail"], 1)
+    assert collected("FAIL", 0, "1..1\nok 1 - a\n") == (["pass", "fail"], 1)
+    assert collected("TIMEOUT", -9, "1..2\nok 1 - a\n") == (["pass", "fail"], 1)
+    assert collected("FAIL", 1, "1..1\nnot ok 1 - a\n") == (["fail"], 1)
+    assert collected("OK", 0, "1..1\nok 1 - a\n") == (["pass"], 0)
 
 
 def summary_of(lines):
