@@ -1208,10 +1208,10 @@ def test_perf_sees_what_is_wrong():
                    "--rw", "randrw", "--verify", "--runtime", "1.5", store=False)
         perf_checks(r, 1, 1)
         assert r["verified"]["wrong"] == 0 and r["devices"][0]["queues"][0]["retries"] > 0, r
-        r = s.json("perf", "nvme+loop:mem:8m", "--rw", "randrw", "--verify", "--runtime", "1", "--reset-every", "50",
+        r = s.json("perf", "nvme+loop:mem:8m", "--rw", "randrw", "--verify", "--runtime", "3", "--reset-every", "50",
                    "--queues", "2", store=False)
         perf_checks(r, 1, 2)
-        assert r["verified"]["wrong"] == 0 and r["verified"]["reads"] > 0 and r["resets"] >= 2, r
+        assert r["verified"]["wrong"] == 0 and r["verified"]["reads"] > 100 and r["resets"] >= 10, r
         start = time.monotonic()
         s.fails("perf", "nvme+loop:mem:8m?timeout=200&faults=remove:after=2000", "--rw", "randread",
                 "--runtime", "30", say="No such device", store=False)
