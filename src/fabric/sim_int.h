@@ -115,6 +115,8 @@ struct sim_window {
 	struct list link; /* in sim_end.windows, until closed() */
 	bool closing;
 	struct sim_ev closed_ev;
+	uint32_t iov_count;
+	struct iovec iov[]; /* a device holds addresses, and does not ask again where memory lies */
 };
 
 /* sim_events.c: all that happens to a link, in order of time */

@@ -72,9 +72,11 @@ int sim_window_open(struct chan *c, struct chan_window *w)
 	}
 	if (!region_fits(e, w->region))
 		return -ENOSPC;
-	sw = mem_calloc(1, sizeof(*sw));
+	sw = mem_calloc(1, sizeof(*sw) + w->iov_count * sizeof(sw->iov[0]));
 	if (!sw)
 		return -ENOMEM;
+	sw->iov_count = w->iov_count;
+	memcpy(sw->iov, w->iov, w->iov_count * sizeof(sw->iov[0]));
 	sw->end = e;
 	sw->w = w;
 	ev_init(&sw->closed_ev, true, window_closed_fire);
@@ -131,7 +133,7 @@ void xfers_end(struct sim_end *e, int status)
 	}
 }
 
-static struct chan_window *window_for(struct sim_end *e, const struct chan_xfer *x, uint32_t right)
+static struct sim_window *window_for(struct sim_end *e, const struct chan_xfer *x, uint32_t right)
 {
 	struct sim_window *sw;
 
@@ -140,7 +142,7 @@ static struct chan_window *window_for(struct sim_end *e, const struct chan_xfer 
 
 		if (sw->w->desc.key == x->desc.key && (sw->w->rights & right) && x->off <= len &&
 		    x->len <= len - x->off)
-			return sw->w;
+			return sw;
 	}
 	return NULL;
 }
@@ -148,19 +150,19 @@ static struct chan_window *window_for(struct sim_end *e, const struct chan_xfer 
 static void piece_land(struct sim_link *l, struct sim_xfer *sx, struct sim_piece *p)
 {
 	const struct chan_xfer *x = sx->x;
-	const struct chan_window *w = window_for(
+	const struct sim_window *sw = window_for(
 	        sx->from->peer, x, sx->is_write ? FABRIC_PEER_WRITES : FABRIC_PEER_READS);
 
-	if (!w) {
+	if (!sw) {
 		sx->status = -EACCES;
 		if (l->k.bad_desc_cuts)
 			link_cut(l, -EPROTO, delay(l), delay(l));
 	} else if (sx->is_write) {
-		iov_move(w->iov, w->iov_count, x->off + p->off, x->iov, x->iov_count, p->off,
+		iov_move(sw->iov, sw->iov_count, x->off + p->off, x->iov, x->iov_count, p->off,
 		         p->len);
-		maybe_flip(l, w->iov, w->iov_count, x->off + p->off, p->len);
+		maybe_flip(l, sw->iov, sw->iov_count, x->off + p->off, p->len);
 	} else {
-		iov_move(x->iov, x->iov_count, p->off, w->iov, w->iov_count, x->off + p->off,
+		iov_move(x->iov, x->iov_count, p->off, sw->iov, sw->iov_count, x->off + p->off,
 		         p->len);
 		maybe_flip(l, x->iov, x->iov_count, p->off, p->len);
 	}
