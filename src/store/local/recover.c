@@ -731,9 +731,9 @@ static int fresh_start(struct local *l, struct pst_err *err)
 		r = err_set(err, l->stop_status, "recovery failed: %s", l->stop_why);
 	l->opening = false;
 	l->stop_told = l->stopped;
-	for (unsigned i = 0; i < l->geo.devs; i++)
-		while (l->dev[i]->inflight)
-			(void)loop_turn(l->store.loop, NSEC_PER_SEC);
+	/* Of all at once: what ends on one device may have another one asked. */
+	while (io_inflight(l))
+		(void)loop_turn(l->store.loop, NSEC_PER_SEC);
 	loop_poller_del(l->store.loop, &l->poller);
 	for (unsigned i = 0; i < l->geo.shards; i++)
 		loop_timer_disarm(l->store.loop, &l->shard[i]->log.timer);
