@@ -175,7 +175,7 @@ static void opts_choose(struct sim *sim, struct local_opts *o)
 	o->csum_cache_bytes = rng_below(rng, 2) ? MIB : 16 * MIB;
 	o->journal_cache_bytes = 16 * MIB;
 	o->ops_max = 4 + (unsigned)rng_below(rng, 60);
-	o->commits_max = 1 + (unsigned)rng_below(rng, 4);
+	o->commits_max = 1 + (unsigned)rng_below(rng, 6);
 	o->plant = of(sim)->plant;
 }
 

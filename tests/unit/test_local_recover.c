@@ -150,7 +150,7 @@ static void hole_in_the_tail(void **state)
 	bool cut = true;
 
 	for (uint64_t n = 1; cut; n++) {
-		struct eng e = {.dev_bytes = 8 * MIB, .seed = n};
+		struct eng e = {.dev_bytes = 8 * MIB, .seed = n, .opts.commits_max = 3};
 		struct pst_obj_stat st;
 		struct local *l;
 		uint64_t pos;

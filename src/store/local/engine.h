@@ -47,7 +47,7 @@
 #define SHARDS_MAX           64
 #define JOURNAL_WRITE_BLOCKS 16 /* larger writes go to new space directly */
 #define COW_GRAIN_BLOCKS     16 /* what a snapshot shares is copied in units of this */
-#define FRAMES_MAX           16
+#define FRAMES_MAX           8
 #define READ_EPOCHS          64
 
 struct local;
@@ -257,8 +257,6 @@ uint64_t log_open_frame(const struct shard *s);          /* sequence that the ne
  * queued) if they are already. */
 int log_wait(struct shard *s, uint64_t frame, struct log_wait *w);
 void log_want(struct shard *s); /* commit the open frame soon, even if nobody waits */
-/* Somebody waits for the open frame: seals it now if it carries enough to be worth a write. */
-void log_hurry(struct shard *s);
 /* No more records for the open frame; returns the newest frame that has any, or the last one. */
 uint64_t log_close_frame(struct shard *s);
 void log_want_mark(struct shard *s); /* write a frame that records what is durable */

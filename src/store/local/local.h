@@ -34,7 +34,7 @@ struct local_opts {
 	uint64_t csum_cache_bytes;    /* DRAM for checksum pages; 0: 64 MiB */
 	uint64_t journal_cache_bytes; /* DRAM for journaled blocks; 0: 256 MiB, at most the log */
 	unsigned ops_max;             /* ops in flight; 0: 1024 */
-	unsigned commits_max;         /* log frames in flight; 0: 12 */
+	unsigned commits_max;         /* log frames in flight; 0: 2 */
 	bool read_only;               /* nothing is written, recovery stays in memory */
 	enum local_plant plant;
 };

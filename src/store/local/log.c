@@ -24,9 +24,6 @@
 #define VOLATILE_DELAY_NS \
 	(5 * NSEC_PER_MSEC) /* how long a record waits when nobody waits for it \
 	                     */
-/* Devices make many small writes durable in the time of one large one, so a frame that somebody
- * waits for goes as soon as it carries this much, while others are under way. */
-#define FRAME_HURRY_BLOCKS     8
 #define FRAME_CLOSE_BYTES(log) ((log)->meta_max / 4 * 3)
 
 static struct frame *frame_of(struct log *g, uint64_t seq)
@@ -473,13 +470,6 @@ int log_step(struct shard *s)
 		run_waiters(&early, 0);
 	}
 	return 1;
-}
-
-void log_hurry(struct shard *s)
-{
-	if (frame_of(&s->log, s->log.next_seq)->data_count >= FRAME_HURRY_BLOCKS &&
-	    !PLANTED(s->l, PLANT_ACK_BEFORE_FLUSH))
-		(void)log_step(s);
 }
 
 /* --- completion --- */

@@ -39,7 +39,6 @@ enum pst_outcome op_committed(struct shard *s, struct pst_op *op, uint64_t frame
 	st->shard = s;
 	if (log_wait(s, frame, &st->wait) == 1)
 		return op_fail(op, 0);
-	log_hurry(s);
 	return PST_QUEUED;
 }
 
