@@ -8,7 +8,8 @@
  * read has ended (R4), and blocks overwritten meanwhile stay as they were on the device (jrnl.c).
  *
  * An op that takes lent data (op->lend) gets it where the device has it, if one part brings all of it; it
- * is verified there.
+ * is verified there. What was written in order lies in extents that follow one another on the device: those
+ * are one run.
  *
  * Only when requests run out in the middle does a read go on later, and then it may see a later
  * moment.
@@ -323,6 +324,40 @@ static int read_extent(struct shard *s, struct pst_op *op, const struct head *h,
 	return 0;
 }
 
+/* The extent that maps @lblk, or the first one after it; NULL: none. */
+static const struct extent *extent_at(const struct pst_op *op, const struct btree *t,
+                                      const struct head *h, bool peeked, uint64_t lblk,
+                                      struct extent *scratch)
+{
+	if (!h->exists)
+		return NULL;
+	if (peeked)
+		return extent_peek(t, h, lblk, scratch);
+	return extent_find(t, op->oid, h, lblk, scratch) ? scratch : NULL;
+}
+
+/* Where the run ends that begins with @e at r->next: with the extents that follow on the device, in its region.
+ * A first block whose checksum is the head's is none of them: it is verified by that alone. */
+static uint64_t run_end(const struct shard *s, struct pst_op *op, const struct btree *t,
+                        const struct head *h, bool peeked, const struct extent *e)
+{
+	const struct read_state *r = state(op);
+	uint64_t to = e->lblk + e->blocks, addr = e->addr + e->blocks;
+	struct extent scratch;
+
+	if (h->has_csum && !r->next)
+		return to;
+	while (to < r->end && addr % s->l->geo.region_span) {
+		const struct extent *n = extent_at(op, t, h, peeked, to, &scratch);
+
+		if (!n || n->lblk != to || n->addr != addr || n->nocsum != e->nocsum)
+			break;
+		to += n->blocks;
+		addr += n->blocks;
+	}
+	return to;
+}
+
 /* Starts parts from r->next on. PST_QUEUED: some are under way; PST_DONE: none is, and none was
  * needed any more; PST_BUSY: none could be. */
 static enum pst_outcome go_on(struct shard *s, struct pst_op *op, const struct btree *t,
@@ -335,13 +370,9 @@ static enum pst_outcome go_on(struct shard *s, struct pst_op *op, const struct b
 	r->pending++; /* ours, while parts may not end yet */
 	while (r->next < r->end && !err) {
 		struct extent scratch;
-		const struct extent *e = NULL;
+		const struct extent *e = extent_at(op, t, h, peeked, r->next, &scratch);
 		uint64_t to = r->end;
 
-		if (h->exists && peeked)
-			e = extent_peek(t, h, r->next, &scratch);
-		else if (h->exists && extent_find(t, op->oid, h, r->next, &scratch))
-			e = &scratch;
 		if (!e || e->lblk > r->next) {
 			to = e ? MIN(to, e->lblk) : to;
 			op->csum_made = false; /* of nothing there are none */
@@ -350,7 +381,7 @@ static enum pst_outcome go_on(struct shard *s, struct pst_op *op, const struct b
 			r->next = to;
 			continue;
 		}
-		to = MIN(to, e->lblk + e->blocks);
+		to = MIN(to, run_end(s, op, t, h, peeked, e));
 		err = read_extent(s, op, h, r->next, e->addr + (r->next - e->lblk),
 		                  (uint32_t)(to - r->next), e->nocsum);
 	}
