@@ -217,6 +217,8 @@ static int chunk_send(struct tcp_job *j, unsigned type, const struct iovec *iov,
 
 	tcp_head_fill(j->t, &j->head, type);
 	chunk_head(j, &j->head, len, wire_off);
+	/* The head of one that was cut had left in part. */
+	j->iov[0] = (struct iovec){&j->head, sizeof(j->head)};
 	j->at += len;
 	return tcp_job_send(j, 1 + n);
 }

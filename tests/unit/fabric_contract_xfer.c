@@ -359,6 +359,43 @@ static void test_lent_memory(void **state)
 	free(lent);
 }
 
+#define CUT_BYTES (1 * MIB)
+#define CUT_XFERS 64
+
+/* The kernel takes some of it, and not to the end of a chunk: the rest follows, whole chunks too. */
+static void test_lent_cut(void **state)
+{
+	struct fix *f = *state;
+	struct txfer *t = calloc(CUT_XFERS, sizeof(*t));
+	uint8_t *lent = malloc(CUT_BYTES), *keep;
+	struct twindow w;
+
+	fix_pair(f);
+	open_one(f, &w, CUT_BYTES, RW);
+	keep = mem_at(f->mem[0], 0);
+	for (unsigned round = 0; f->a.c->traits & FABRIC_LENT && round < 8; round++) {
+		uint64_t len = 1 + round * 37777;
+		unsigned n = 0;
+
+		fill(lent, CUT_BYTES, round);
+		memset(keep, 0xcc, CUT_BYTES);
+		do { /* until it is cut */
+			txfer_make(&t[n], f->mem[0], 0, len, &w.w.desc, 0);
+			t[n].x.keep = keep;
+			t[n].x.region = NULL;
+			t[n].iov[0].iov_base = lent;
+			txfer_must(f, &t[n++], true);
+			len = CUT_BYTES;
+		} while (keep[CUT_BYTES - 1] == 0xcc && n < CUT_XFERS);
+		for (unsigned i = 0; i < n; i++)
+			assert_int_equal(txfer_wait(f, &t[i]), 0);
+		assert_true(filled(mem_at(f->mem[1], 64 * KIB), CUT_BYTES, round));
+	}
+	twindow_end(f, f->b.c, &w);
+	free(lent);
+	free(t);
+}
+
 #define TURN_BYTES (2 * MIB)
 
 struct turned {
@@ -765,12 +802,25 @@ const struct fabric_contract_test fabric_contract_xfer[] = {
 	{                          \
 #name, test_##name \
 	}
-        T(write_and_read),        T(many_pieces),          T(big),
-        T(many_at_once),          T(write_then_message),   T(lent_memory),
-        T(big_ones_in_turn),      T(bad_arguments),        T(rights),
-        T(stale_descriptor),      T(forged_descriptor),    T(other_channels_window),
-        T(windows_max),           T(windows_come_and_go),  T(close_window_under_transfers),
-        T(close_under_transfers), T(dies_under_transfers), T(regions_come_and_go),
+        T(write_and_read),
+        T(many_pieces),
+        T(big),
+        T(many_at_once),
+        T(write_then_message),
+        T(lent_memory),
+        T(lent_cut),
+        T(big_ones_in_turn),
+        T(bad_arguments),
+        T(rights),
+        T(stale_descriptor),
+        T(forged_descriptor),
+        T(other_channels_window),
+        T(windows_max),
+        T(windows_come_and_go),
+        T(close_window_under_transfers),
+        T(close_under_transfers),
+        T(dies_under_transfers),
+        T(regions_come_and_go),
 #undef T
 };
 const size_t fabric_contract_xfer_count = ARRAY_LEN(fabric_contract_xfer);
