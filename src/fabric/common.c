@@ -12,6 +12,11 @@ void fabric_flush_none(struct chan *c)
 {
 }
 
+bool fabric_room_always(struct chan *c)
+{
+	return true;
+}
+
 /* --- what lives on a loop --- */
 
 struct fabric_part {

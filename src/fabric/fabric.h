@@ -49,6 +49,7 @@
 #define FABRIC_SAME_HOST      (1u << 3)
 #define FABRIC_SEALED         (1u << 4) /* what passes is sealed by a channel on this one: see below */
 #define FABRIC_LENT           (1u << 5) /* writes take lent memory: chan_xfer.keep */
+#define FABRIC_ROOM           (1u << 6) /* and don't copy it while there is room: chan_room() */
 
 struct chan;
 struct fabric_listener;
@@ -89,7 +90,8 @@ struct chan_handlers {
 	void (*up)(struct chan *c, int status);
 	/* A message. @data is valid, and unchanging, until the handler returns; aligned to 8. */
 	void (*msg)(struct chan *c, const void *data, uint32_t len);
-	/* There is a credit, a transfer's or a window's place again after -EAGAIN. */
+	/* There is a credit, a transfer's or a window's place again after -EAGAIN; or room, maybe, after
+	 * chan_room() said no. */
 	void (*ready)(struct chan *c);
 	/* The peer is gone, or broke the rules: -ECONNRESET, -EPIPE (it closed), -ETIMEDOUT (silence),
 	 * -EPROTO, ... Once. All transfers have ended (with this status) before; nothing comes after
@@ -174,6 +176,7 @@ struct chan_ops {
 	void (*window_close)(struct chan *c, struct chan_window *w);
 	void (*close)(struct chan *c);
 	void (*flush)(struct chan *c); /* fabric_flush_none: it does not hold anything back */
+	bool (*room)(struct chan *c);  /* fabric_room_always: without FABRIC_ROOM */
 };
 
 /* The head of every provider's channel. */
@@ -213,6 +216,16 @@ static inline void chan_flush(struct chan *c)
 }
 void fabric_flush_none(
         struct chan *c); /* for providers whose messages are gone when they are sent */
+/*
+ * Whether a write of lent memory would leave now, not copied but for what is too much for the room there is:
+ * who may wait before he asks somebody to lend it does. False: ready() will be called when it may be so.
+ * With FABRIC_ROOM; else true. A channel that is down has room: what is started on it says why not.
+ */
+static inline bool chan_room(struct chan *c)
+{
+	return c->ops->room(c);
+}
+bool fabric_room_always(struct chan *c);
 /*
  * Starts a transfer of x->iov into, or from, the peer's window x->desc at x->off; done() will run
  * once: 0; -EACCES (the peer has no such window, or not with this right: where that does not take

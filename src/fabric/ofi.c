@@ -640,4 +640,5 @@ const struct chan_ops ofi_ops = {
         .window_close = ofi_window_close,
         .close = ofi_close,
         .flush = fabric_flush_none,
+        .room = fabric_room_always,
 };

@@ -465,4 +465,5 @@ const struct chan_ops pipe_ops = {
         .window_close = pipe_window_close,
         .close = pipe_close,
         .flush = fabric_flush_none,
+        .room = fabric_room_always,
 };

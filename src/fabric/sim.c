@@ -275,4 +275,5 @@ const struct chan_ops sim_ops = {
         .window_close = sim_window_close,
         .close = sim_close,
         .flush = fabric_flush_none,
+        .room = fabric_room_always,
 };

@@ -409,6 +409,22 @@ static void tcp_flush(struct chan *c)
 		net_sock_flush(t->sock);
 }
 
+static bool tcp_room(struct chan *c)
+{
+	struct tcp *t = container_of(c, struct tcp, c);
+
+	loop_assert(c->loop);
+	return t->state != TCP_UP || t->status || net_sock_room(t->sock);
+}
+
+static void sock_room(struct net_sock *s)
+{
+	struct tcp *t = net_sock_user(s);
+
+	if (t->state == TCP_UP && !t->status)
+		t->c.handlers->ready(&t->c);
+}
+
 const struct chan_ops tcp_ops = {
         .send = tcp_send,
         .write = tcp_write,
@@ -417,12 +433,14 @@ const struct chan_ops tcp_ops = {
         .window_close = tcp_window_close,
         .close = tcp_close,
         .flush = tcp_flush,
+        .room = tcp_room,
 };
 
 const struct net_handlers tcp_handlers = {
         .up = tcp_sock_up,
         .data = sock_data,
         .filled = sock_filled,
+        .room = sock_room,
         .down = sock_down,
         .gone = sock_gone,
 };

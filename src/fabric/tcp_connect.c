@@ -79,7 +79,7 @@ static void identity(struct tcp *t)
 	/* Not FABRIC_WRITE_THEN_MSG: a message passes between the chunks of a long write. */
 	t->c.traits = FABRIC_ANY_MEMORY | FABRIC_LENT |
 	              (same_host ? FABRIC_SAME_HOST | FABRIC_PRIVATE : 0) |
-	              (net_sock_is_tls(t->sock) ? FABRIC_PRIVATE : 0);
+	              (net_sock_is_tls(t->sock) ? FABRIC_PRIVATE : FABRIC_ROOM);
 }
 
 int tcp_hello_came(struct tcp *t, const struct tcp_hello *h)

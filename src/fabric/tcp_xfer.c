@@ -408,7 +408,7 @@ static int write_lent(struct tcp_job *j)
 	struct tcp_head head[TCP_TRAIN] = {0};
 	struct iovec iov[2 * TCP_TRAIN];
 	struct chan_xfer *x = j->x;
-	uint64_t sent;
+	uint64_t sent = 0;
 	unsigned n, i;
 
 	for (n = 0; n < TCP_TRAIN && j->at < j->len; n++) {
@@ -420,7 +420,10 @@ static int write_lent(struct tcp_job *j)
 		iov[2 * n + 1] = (struct iovec){(uint8_t *)x->iov->iov_base + j->at, len};
 		j->at += len;
 	}
-	sent = list_empty(&j->t->turns) ? net_sock_try(j->t->sock, iov, 2 * n) : 0;
+	if (list_empty(&j->t->turns)) {     /* T4 */
+		net_sock_flush(j->t->sock); /* what waits for the turn's end would be in the way */
+		sent = net_sock_try(j->t->sock, iov, 2 * n);
+	}
 	j->at = 0;
 	for (i = 0; i < n && sent >= sizeof(head[i]) + iov[2 * i + 1].iov_len; i++) {
 		sent -= sizeof(head[i]) + iov[2 * i + 1].iov_len;

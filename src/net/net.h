@@ -137,6 +137,8 @@ struct net_handlers {
 	void (*filled)(struct net_sock *s);
 	/* After a send was refused with -EAGAIN: at most half of opts.queue_max is queued. May be NULL. */
 	void (*drained)(struct net_sock *s);
+	/* After net_sock_room() said no: there may be room now. May be NULL. */
+	void (*room)(struct net_sock *s);
 	/* The peer has ended its direction in good order, ours is still open. NULL: that is down with
 	 * -EPIPE. */
 	void (*eof)(struct net_sock *s);
@@ -242,6 +244,9 @@ void net_sock_flush(struct net_sock *s);
  * number between; the memory is the caller's again. Not with TLS or zero-copy (0). An error is met again
  * by the next send. */
 size_t net_sock_try(struct net_sock *s, const struct iovec *iov, unsigned iov_count);
+/* Whether the kernel would take more now, after all that is queued. False: room() will run. What is down, or
+ * never sends at once (TLS, zero-copy), has nothing to wait for: true. */
+bool net_sock_room(struct net_sock *s);
 size_t net_sock_queued(const struct net_sock *s); /* bytes that the kernel has not yet */
 
 struct net_count {

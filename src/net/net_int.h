@@ -139,7 +139,7 @@ struct net_sock {
 	struct sock_zc *zc; /* NULL: no zero-copy */
 	int zc_error;
 	size_t queued;
-	bool want_drained, tx_shutdown, tx_ended;
+	bool want_drained, want_room, tx_shutdown, tx_ended;
 
 	/* connecting, closing */
 	struct net_addr addrs[NET_ADDRS_MAX];

@@ -4,6 +4,8 @@
  * buffer makes them. A net_send goes from s->queue to s->ended when the kernel has all of it, or
  * never will; done() runs from there, so that no done() ever runs in the middle of the queue's work.
  */
+#include <poll.h>
+
 #include "net/net_int.h"
 
 #define SEND_ROUNDS 8 /* then it is another socket's turn */
@@ -216,6 +218,11 @@ void send_tell(struct net_sock *s)
 		if (s->handlers->drained)
 			s->handlers->drained(s);
 	}
+	if (s->want_room && s->state == NET_UP && !s->tx_blocked && list_empty(&s->queue)) {
+		s->want_room = false;
+		if (s->handlers->room)
+			s->handlers->room(s);
+	}
 }
 
 /* --- queueing --- */
@@ -359,6 +366,27 @@ size_t net_sock_try(struct net_sock *s, const struct iovec *iov, unsigned iov_co
 	s->tx_blocked = (size_t)r < iov_bytes(iov, iov_count);
 	s->count.bytes_out += (size_t)r;
 	return (size_t)r;
+}
+
+/* That it is full, the poll says to the kernel as well: from then on it tells the watch when it is not (N4). */
+static bool kernel_full(struct net_sock *s)
+{
+	struct pollfd p = {.fd = s->fd, .events = POLLOUT};
+
+	s->tx_blocked = s->tx_blocked || poll(&p, 1, 0) == 0;
+	return s->tx_blocked;
+}
+
+bool net_sock_room(struct net_sock *s)
+{
+	loop_assert(s->loop);
+	net_sock_flush(s);
+	if (s->state != NET_UP || s->tls || s->zc || s->tx_shutdown)
+		return true;
+	if (list_empty(&s->queue) && !kernel_full(s))
+		return true;
+	s->want_room = true;
+	return false;
 }
 
 size_t net_sock_queued(const struct net_sock *s)

@@ -340,10 +340,12 @@ void answer_op(struct sreq *r)
 		for (unsigned i = 0; i < r->cold->bad_count; i++)
 			(void)tell(r, &r->cold->bad[i]);
 	resp_make(r);
-	if (r->resp.len > inline_room(r) && r->what & WIRE_WINDOW && !(r->what & WIRE_PULL))
+	if (r->resp.len > inline_room(r) && r->what & WIRE_WINDOW && !(r->what & WIRE_PULL)) {
+		r->conn->lends = r->s.op.lent ? r->s.op.cont : 0; /* rule 6 */
 		push(r);
-	else
+	} else {
 		send_answer(r);
+	}
 }
 
 void answer_again(struct sreq *r, int why)

@@ -11,10 +11,13 @@
 #define LACK_NS (1 * NSEC_PER_SEC)
 #define HOLD_NS (4 * NSEC_PER_SEC)
 
-/* Since when it waits for its client; UINT64_MAX: it doesn't. */
-static uint64_t waits_since(const struct sreq *r)
+/* Since when it waits for its client, and has what others may wait for (@full: a place among those that run
+ * is); UINT64_MAX: it doesn't. */
+static uint64_t waits_since(const struct sreq *r, bool full)
 {
 	switch (r->state) {
+	case SREQ_ROOM:
+		return full ? r->mark.run : UINT64_MAX;
 	case SREQ_BODY:
 	case SREQ_PULL:
 		return r->mark.run;
@@ -29,7 +32,7 @@ static uint64_t waits_since(const struct sreq *r)
 /* It waits for memory, or (@full) for a place among those that run. */
 static bool is_short(const struct sreq *r, uint64_t now, bool full)
 {
-	return (r->state == SREQ_MEM && now - r->mark.admitted >= LACK_NS) ||
+	return (r->state == SREQ_MEM && now - r->mark.run >= LACK_NS) ||
 	       (full && r->state == SREQ_ADMIT && now - r->mark.born >= LACK_NS);
 }
 
@@ -38,7 +41,7 @@ static void look(struct conn *c, uint64_t now, bool full)
 	c->lacks = c->again_ns && now - c->again_ns < LACK_NS;
 	c->held_ns = UINT64_MAX;
 	for (const struct sreq *r = c->count ? c->all : NULL; r; r = r->next_made) {
-		c->held_ns = MIN(c->held_ns, waits_since(r));
+		c->held_ns = MIN(c->held_ns, waits_since(r, full));
 		c->lacks |= is_short(r, now, full);
 	}
 }
@@ -54,7 +57,7 @@ bool hold_check(struct wire_listener *l, uint64_t now)
 			continue;
 		look(c, now, full);
 		lack += c->lacks;
-		again |= c->held_ns != UINT64_MAX;
+		again |= c->held_ns != UINT64_MAX || !list_empty(&c->room);
 	}
 	list_for_each (c, &l->conns, link)
 		if (c->state == CONN_UP && c->held_ns < now && now - c->held_ns >= HOLD_NS &&

@@ -101,6 +101,8 @@ again: /* a close may end others, and with them their connections */
 			conn_close(c);
 			goto again;
 		}
+	list_for_each (c, &l->conns, link) /* of others only such go away meanwhile as are not up */
+		serve_room(c);
 	serve_drain(l);
 }
 
@@ -485,6 +487,7 @@ static void on_ready(struct chan *ch)
 		welcome_send(c);
 	if (c->state == CONN_UP)
 		answer_out(c);
+	serve_room(c);
 }
 
 static void on_down(struct chan *ch, int status)
@@ -541,6 +544,7 @@ static bool on_accept(struct fabric_listener *fl, struct chan *ch)
 	c->version = WIRE_VERSION;
 	list_init(&c->chunks);
 	list_init(&c->out);
+	list_init(&c->room);
 	c->private = d->tls || !strcmp(ch->provider->name, "pipe");
 	session_conn_init(&c->sc, l->table, on_cut);
 	ch->handlers = &handlers;

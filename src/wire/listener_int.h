@@ -7,6 +7,7 @@
  *
  *   message -> body pulled, if it is in the window -> decoded        serve.c
  *           -> admitted by the session                                (session room)
+ *           -> a read that would be lent waits in c->room             serve.c
  *           -> has payload memory, or waits in l->mem_wait            serve.c
  *           -> payload pulled and checked -> submitted to the store   serve.c
  *           -> payload pushed -> session_end() -> answer sent         answer.c
@@ -24,6 +25,10 @@
  *     still have (r->conn stays, conn->chan is NULL): they end without an answer, and the
  *     connection with the last of them.
  *  5. Connections are closed from the listener's kick, never from inside a handler.
+ *  6. What a store lends is lent until the op's done() returns, and what the channel has no room for by then
+ *     is copied. So a read that will likely be lent (its container's last one was) goes to the store when there
+ *     is room, and no other of its connection that waited for the same room is there. Until then it has
+ *     nothing that others wait for but its place among those that run.
  */
 #ifndef WIRE_LISTENER_INT_H
 #define WIRE_LISTENER_INT_H
@@ -51,6 +56,7 @@ enum sreq_state {
 	SREQ_FREE,
 	SREQ_BODY,  /* its body is on its way */
 	SREQ_ADMIT, /* the session has it */
+	SREQ_ROOM,  /* waits for room in the channel */
 	SREQ_MEM,   /* waits for payload memory */
 	SREQ_PULL,  /* its payload is on its way */
 	SREQ_RUN,   /* the store has it */
@@ -62,7 +68,7 @@ struct sreq {
 	struct session_req s; /* with the op */
 	struct conn *conn;
 	struct sreq *next_free, *next_made; /* conn->free or conn->spare, conn->all */
-	struct list wait;                   /* l->mem_wait or conn->out */
+	struct list wait;                   /* conn->room, l->mem_wait or conn->out */
 	uint64_t id;
 	uint8_t what, state;
 	bool admitted;  /* session_end() is due */
@@ -85,7 +91,7 @@ struct sreq {
 	struct iovec xiov;
 	struct { /* by the loop's clock: figures.c */
 		uint64_t born, admitted;
-		uint64_t run; /* or, until then, when its payload began to be pulled */
+		uint64_t run; /* or, until then, when it began to wait for its client */
 		uint64_t done;
 		uint64_t sent; /* or tried to be: its answer */
 	} mark;
@@ -122,7 +128,11 @@ struct conn {
 	struct sreq *all; /* that were made: those that are not SREQ_FREE are under way */
 	struct sreq *free;
 	struct list out;
-	unsigned count; /* under way */
+	struct list room;  /* reads that wait for it, in order: rule 6 */
+	struct sreq *lent; /* the one that waits no longer: from its submission to its done() */
+	uint32_t lends;    /* the container of the last long read, if that was lent; else 0 */
+	bool giving;       /* serve_room() is on the stack */
+	unsigned count;    /* under way */
 	/* for hold.c */
 	bool lacks;       /* when it was looked at last: something of it waits for memory */
 	uint64_t held_ns; /* and since when its client lets something wait; UINT64_MAX: nothing */
@@ -204,6 +214,8 @@ void serve_cancel(struct conn *c, uint64_t id);
 /* Of a connection that was closed: what nobody else has ends. */
 void serve_abandon(struct conn *c);
 void sreq_init(struct sreq *r, struct conn *c); /* a new one, zeroed */
+/* There is room in the channel: who waits for it goes on. And those that were stopped meanwhile end. */
+void serve_room(struct conn *c);
 /* Payload memory has come back: gives it to those that wait. */
 void serve_drain_now(struct wire_listener *l);
 static inline void serve_drain(struct wire_listener *l)

@@ -85,7 +85,8 @@ static void look_like(struct seal_chan *s, const struct chan *inner)
 	        .loop = inner->loop,
 	        .handlers = inner->handlers,
 	        .user = inner->user,
-	        .traits = (inner->traits & ~FABRIC_LENT) | FABRIC_PRIVATE | FABRIC_SEALED,
+	        .traits = (inner->traits & ~(FABRIC_LENT | FABRIC_ROOM)) | FABRIC_PRIVATE |
+	                  FABRIC_SEALED,
 	        .msg_max = inner->msg_max - SEAL_OVER,
 	        .inline_max = inner->inline_max,
 	        .xfers_max = MIN(inner->xfers_max, XFERS),
@@ -428,6 +429,7 @@ static const struct chan_ops seal_ops = {
         .window_close = seal_window_close,
         .close = seal_close,
         .flush = seal_flush,
+        .room = fabric_room_always,
 };
 
 /* --- beginning --- */

@@ -403,7 +403,7 @@ static void stop(struct session_req *s)
 	r->cancelled = true;
 	if (r->state == SREQ_RUN)
 		session_cancel(s);
-	else if (r->state == SREQ_MEM)
+	else if (r->state == SREQ_MEM || r->state == SREQ_ROOM)
 		listener_drain_soon(r->conn->l); /* not from inside: session.h */
 }
 
@@ -453,8 +453,22 @@ static void figures_ask(struct sreq *r)
 	}
 }
 
+/* Rule 6: of the one that is lent. The next has what room this one has left. */
+static void lent_done(struct pst_op *op)
+{
+	struct sreq *r = container_of(op, struct sreq, s.op);
+	struct conn *c = r->conn;
+	bool up = c->state == CONN_UP; /* else it may go with its last request */
+
+	c->lent = NULL;
+	answer_op(r);
+	if (up)
+		serve_room(c);
+}
+
 /* @is: of the op, to which go_on_short() knows the answer. */
-static inline __attribute__((always_inline)) void submit(struct sreq *r, uint16_t is)
+static inline __attribute__((always_inline)) void submit(struct sreq *r, uint16_t is,
+                                                         void (*done)(struct pst_op *op))
 {
 	struct pst_op *op = &r->s.op;
 
@@ -478,7 +492,7 @@ static inline __attribute__((always_inline)) void submit(struct sreq *r, uint16_
 		r->page.full = false;
 		r->page.version = r->conn->version;
 	}
-	op->done = op_done;
+	op->done = done;
 	r->state = SREQ_RUN;
 	if (!(is & WIRE_OP_HOT) && op->opcode == PST_OP_FIGURES)
 		figures_ask(r);
@@ -514,7 +528,7 @@ static void arrived(struct sreq *r, const struct wire_op *w)
 		r->conn->l->fig.bad_crc++;
 		answer_again(r, -EBADMSG);
 	} else {
-		submit(r, w->is);
+		submit(r, w->is, op_done);
 	}
 }
 
@@ -541,11 +555,21 @@ static bool data_comes(const struct wire_op *w)
 	return w->is & (WIRE_OP_DATA_IN | WIRE_OP_VAL_IN | WIRE_OP_BATCH);
 }
 
+/* Will it be lent, as far as can be told, to a channel that takes it as it is while there is room? */
+static bool wants_room(const struct sreq *r, const struct wire_op *w)
+{
+	return w->is & WIRE_OP_DATA_OUT && r->what & WIRE_WINDOW && r->conn->lends &&
+	       r->conn->lends == r->s.op.cont && sreq_chan(r)->traits & FABRIC_ROOM;
+}
+
 /* Has memory, if it needs any. */
 static void with_memory(struct sreq *r, const struct wire_op *w)
 {
-	if (!data_comes(w) || !r->len) {
-		submit(r, w->is);
+	if (!r->conn->lent && wants_room(r, w)) {
+		r->conn->lent = r;
+		submit(r, w->is, lent_done);
+	} else if (!data_comes(w) || !r->len) {
+		submit(r, w->is, op_done);
 	} else if (!(r->what & WIRE_PULL)) {
 		arrived(r, w);
 	} else {
@@ -554,17 +578,12 @@ static void with_memory(struct sreq *r, const struct wire_op *w)
 	}
 }
 
-/* Admitted. */
-static void go_on(struct sreq *r)
+/* Nothing of the channel's is in its way any more. */
+static void with_room(struct sreq *r, const struct wire_op *w)
 {
 	struct wire_listener *l = r->conn->l;
-	const struct wire_op *w = wire_op_of(r->s.op.opcode);
 	uint32_t need = mem_needed(r, w);
 
-	if (unlikely(r->cancelled)) {
-		end_with(r, -ECANCELED);
-		return;
-	}
 	if (!r->buf && need) {
 		r->buf = list_empty(&l->mem_wait) ? wire_bufs_get(&l->bufs, need) : NULL;
 		if (!r->buf) {
@@ -577,6 +596,47 @@ static void go_on(struct sreq *r)
 	with_memory(r, w);
 }
 
+/* Admitted. */
+static void go_on(struct sreq *r)
+{
+	const struct wire_op *w = wire_op_of(r->s.op.opcode);
+	struct conn *c = r->conn;
+
+	if (unlikely(r->cancelled)) {
+		end_with(r, -ECANCELED);
+	} else if (wants_room(r, w) && (c->lent || !list_empty(&c->room) || !chan_room(c->chan))) {
+		r->state = SREQ_ROOM;
+		r->mark.run = loop_now(c->l->loop); /* hold.c */
+		list_push(&c->room, &r->wait);
+		listener_tick_arm(c->l);
+	} else {
+		with_room(r, w);
+	}
+}
+
+void serve_room(struct conn *c)
+{
+	struct sreq *r;
+
+	if (c->giving)
+		return;
+	c->giving = true;
+again: /* ends of some may be the turn of others */
+	list_for_each (r, &c->room, wait)
+		if (r->cancelled && c->state == CONN_UP) {
+			list_del(&r->wait);
+			end_with(r, -ECANCELED);
+			goto again;
+		}
+	while (c->state == CONN_UP && !c->lent && !list_empty(&c->room) && chan_room(c->chan)) {
+		r = list_first(&c->room, struct sreq, wait);
+		list_del(&r->wait);
+		r->mark.run = loop_now(c->l->loop);
+		with_room(r, wire_op_of(r->s.op.opcode));
+	}
+	c->giving = false;
+}
+
 /* The same for a short read, which takes a buffer and goes: if there is one. */
 static void go_on_short(struct sreq *r)
 {
@@ -585,7 +645,7 @@ static void go_on_short(struct sreq *r)
 	r->admitted = true;
 	r->buf = likely(list_empty(&l->mem_wait)) ? wire_bufs_get(&l->bufs, r->len) : NULL;
 	if (likely(r->buf))
-		submit(r, WIRE_OP_HOT | WIRE_OP_DATA_OUT);
+		submit(r, WIRE_OP_HOT | WIRE_OP_DATA_OUT, op_done);
 	else
 		go_on(r);
 }
@@ -631,6 +691,8 @@ void serve_cancel(struct conn *c, uint64_t id)
 			session_cancel(&r->s);
 		else if (r->state == SREQ_MEM)
 			serve_drain(c->l);
+		else if (r->state == SREQ_ROOM)
+			serve_room(c);
 		return;
 	}
 }

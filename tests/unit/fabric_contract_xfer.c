@@ -396,6 +396,77 @@ static void test_lent_cut(void **state)
 	free(t);
 }
 
+#define ROOM_BYTES (64 * KIB)
+#define ROOM_XFERS 1000
+
+/* One that should leave at once, not copied to @keep. */
+static void room_write(struct fix *f, struct txfer *t, const struct twindow *w, void *lent)
+{
+	txfer_make(t, f->mem[0], 0, ROOM_BYTES, &w->w.desc, 0);
+	t->x.keep = t->iov[0].iov_base;
+	t->x.region = NULL;
+	t->iov[0].iov_base = lent;
+	txfer_must(f, t, true);
+}
+
+static bool untouched(const struct fix *f)
+{
+	const uint8_t *keep = mem_at(f->mem[0], 0);
+
+	for (unsigned i = 0; i < ROOM_BYTES; i++)
+		if (keep[i] != 0xcc)
+			return false;
+	return true;
+}
+
+/* While there is room lent memory leaves as it is, also behind messages of the same turn; when there is none that is
+ * told, and when there is again, too. */
+static void test_room(void **state)
+{
+	struct fix *f = *state;
+	struct txfer *t = calloc(ROOM_XFERS, sizeof(*t));
+	uint8_t *lent = malloc(ROOM_BYTES);
+	unsigned n = 0, readies;
+	struct twindow w;
+
+	f->opts.xfers_max = ROOM_XFERS;
+	fix_pair(f);
+	open_one(f, &w, ROOM_BYTES, RW);
+	fill(lent, ROOM_BYTES, 1);
+	memset(mem_at(f->mem[0], 0), 0xcc, ROOM_BYTES);
+	assert_true(chan_room(f->a.c));
+	if (f->a.c->traits & FABRIC_ROOM) {
+		readies = f->a.readies;
+		assert_int_equal(side_send(&f->a, 99), 0);
+		do { /* nobody reads meanwhile */
+			assert_true(n < ROOM_XFERS);
+			room_write(f, &t[n++], &w, lent);
+			assert_true(untouched(f));
+		} while (chan_room(f->a.c));
+		assert_int_equal(f->a.readies, readies);
+		WAIT(f, f->a.readies > readies);
+		assert_true(chan_room(f->a.c));
+		for (unsigned i = 0; i < n; i++)
+			assert_int_equal(txfer_wait(f, &t[i]), 0);
+		assert_true(filled(mem_at(f->mem[1], 64 * KIB), ROOM_BYTES, 1));
+		WAIT(f, f->b.got == f->a.sent);
+	}
+	twindow_end(f, f->b.c, &w);
+	free(lent);
+	free(t);
+}
+
+/* One that is down has nothing to wait for. */
+static void test_room_down(void **state)
+{
+	struct fix *f = *state;
+
+	fix_pair(f);
+	side_close(&f->b);
+	WAIT(f, f->a.downs);
+	assert_true(chan_room(f->a.c));
+}
+
 #define TURN_BYTES (2 * MIB)
 
 struct turned {
@@ -809,6 +880,8 @@ const struct fabric_contract_test fabric_contract_xfer[] = {
         T(write_then_message),
         T(lent_memory),
         T(lent_cut),
+        T(room),
+        T(room_down),
         T(big_ones_in_turn),
         T(bad_arguments),
         T(rights),

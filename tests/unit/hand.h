@@ -113,6 +113,7 @@ static const struct chan_ops hand_ops = {
         .window_close = hand_window_close,
         .close = hand_close,
         .flush = fabric_flush_none,
+        .room = fabric_room_always,
 };
 
 static inline void hand_init(struct hand *h, struct hand *peer, struct loop *loop)

@@ -57,6 +57,11 @@ static int start(struct chan *c, struct chan_xfer *x, bool write)
 			memcpy(x->iov[i].iov_base, t->mem + at, x->iov[i].iov_len);
 		at += x->iov[i].iov_len;
 	}
+	if (x->keep) {
+		t->lent++;
+		t->crammed += t->full;
+		t->full |= t->fills;
+	}
 	list_push(&t->xfers, &x->link);
 	return 0;
 }
@@ -69,6 +74,11 @@ static int tape_write(struct chan *c, struct chan_xfer *x)
 static int tape_read(struct chan *c, struct chan_xfer *x)
 {
 	return start(c, x, false);
+}
+
+static bool tape_room(struct chan *c)
+{
+	return !tape_of(c)->full;
 }
 
 static int window_open(struct chan *c, struct chan_window *w)
@@ -163,6 +173,7 @@ static const struct chan_ops ops = {
         .window_close = window_close,
         .close = tape_close,
         .flush = fabric_flush_none,
+        .room = tape_room,
 };
 
 static struct tape *tape_new(struct loop *loop)

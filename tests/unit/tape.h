@@ -24,6 +24,9 @@ struct tape {
 	size_t mem_len;
 	bool hold_close;            /* the peer may still be in a window that is being closed: */
 	struct chan_window *held;   /* this one */
+	bool full;                  /* chan_room(): no, until the test calls ready() */
+	bool fills;                 /* each write of lent memory makes it so, */
+	unsigned lent, crammed;     /* of which there were so many, and so many into a full one */
 	struct chan_window *window; /* the last that was opened and is open still */
 };
 
