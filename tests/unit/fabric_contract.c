@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What every provider of channels must do: connecting, messages, credits, ends; see
- * fabric_contract.h. Windows and transfers are in fabric_contract_xfer.c.
+ * fabric_contract.h. Windows and transfers are in fabric_contract_xfer.c, lent memory in fabric_contract_lent.c.
  */
 #include "fabric_contract.h"
 
@@ -724,13 +724,15 @@ size_t fabric_contract_add(struct CMUnitTest *tests, struct fabric_case *c)
 	};
 	static char names[16 * FABRIC_CONTRACT_TESTS][64];
 	static size_t used;
-	const size_t count = ARRAY_LEN(suite) + fabric_contract_xfer_count;
+	const size_t xfers = ARRAY_LEN(suite) + fabric_contract_xfer_count;
+	const size_t count = xfers + fabric_contract_lent_count;
 
 	pst_assert(count <= FABRIC_CONTRACT_TESTS && used + count <= ARRAY_LEN(names));
 	for (size_t i = 0; i < count; i++, used++) {
 		const struct fabric_contract_test *t =
 		        i < ARRAY_LEN(suite) ? &suite[i]
-		                             : &fabric_contract_xfer[i - ARRAY_LEN(suite)];
+		        : i < xfers          ? &fabric_contract_xfer[i - ARRAY_LEN(suite)]
+		                             : &fabric_contract_lent[i - xfers];
 
 		snprintf(names[used], sizeof(names[used]), "%s %s", c->label, t->name);
 		tests[i] = (struct CMUnitTest){names[used], t->fn, setup, teardown, c};

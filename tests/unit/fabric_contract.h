@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The contract of fabric/fabric.h as tests: one suite, run on every provider. A provider joins with
- * a struct fabric_case and nothing else. What the two files of the suite share is here, too.
+ * a struct fabric_case and nothing else. What the files of the suite share is here, too.
  */
 #ifndef TESTS_FABRIC_CONTRACT_H
 #define TESTS_FABRIC_CONTRACT_H
@@ -105,16 +105,24 @@ struct twindow {
 void txfer_make(struct txfer *t, struct mem_region *r, uint64_t at, uint64_t len,
                 const struct fabric_desc *d, uint64_t off);
 void txfer_must(struct fix *f, struct txfer *t, bool write); /* starts, -EAGAIN waited out */
+int txfer_wait(struct fix *f, struct txfer *t);              /* its status */
 void twindow_make(struct twindow *w, struct mem_region *r, uint64_t at, uint64_t len,
                   uint32_t rights);
 void twindow_end(struct fix *f, struct chan *c, struct twindow *w); /* closes, and waits */
+#define RW (FABRIC_PEER_READS | FABRIC_PEER_WRITES)
+/* f->b's window of @len bytes at 64 KiB of its memory. */
+void open_one(struct fix *f, struct twindow *w, uint64_t len, uint32_t rights);
+static inline uint8_t *mem_at(struct mem_region *r, uint64_t at)
+{
+	return (uint8_t *)r->addr + at;
+}
 void fill(void *buf, size_t len, uint64_t tag);
 bool filled(const void *buf, size_t len, uint64_t tag);
 
 extern const struct fabric_contract_test {
 	const char *name;
 	CMUnitTestFunction fn;
-} fabric_contract_xfer[];
-extern const size_t fabric_contract_xfer_count;
+} fabric_contract_xfer[], fabric_contract_lent[];
+extern const size_t fabric_contract_xfer_count, fabric_contract_lent_count;
 
 #endif
