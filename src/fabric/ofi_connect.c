@@ -415,6 +415,8 @@ static int ofi_connect(struct chan **ret_c, struct loop *loop, const char *addr,
 	struct ofi *o;
 	int rc = check_opts(provider, opts, err);
 
+	if (rc == 0)
+		rc = ofi_start(loop, provider, err);
 	if (rc < 0)
 		return rc;
 	rc = ofi_new(&o, loop, opts, provider);

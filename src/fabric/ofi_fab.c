@@ -10,6 +10,7 @@
 
 #include <netdb.h>
 #include <netinet/in.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -189,6 +190,21 @@ static int look(struct fi_info **ret_info, const char *provider, const char *nod
 		ofi_lib.freeinfo(hints);
 	}
 	return rc;
+}
+
+int ofi_start(struct loop *loop, const char *provider, struct pst_err *err)
+{
+	static atomic_bool started;
+	struct fi_info *info = NULL;
+	int rc = ofi_lib_load(err);
+
+	if (rc < 0 || atomic_exchange(&started, true))
+		return rc;
+	/* What it finds is asked again, for the address of a connection. */
+	if (look(&info, provider, NULL) == 0)
+		ofi_lib.freeinfo(info);
+	loop_clock_read(loop);
+	return 0;
 }
 
 static bool local_text(char *buf, size_t len, const struct net_addr *local)

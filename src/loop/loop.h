@@ -49,6 +49,9 @@ void loop_free(struct loop *loop);
 /* Monotonic and real time in ns, as of this turn (cached: no system call). */
 uint64_t loop_now(const struct loop *loop);
 uint64_t loop_real_now(const struct loop *loop);
+/* Both anew, in the middle of a turn: what took long doesn't count against deadlines that are set after it.
+ * On the loop's thread. */
+void loop_clock_read(struct loop *loop);
 
 /*
  * Runs one turn; sleeps at most @timeout_ns if there was nothing to do (0: don't; UINT64_MAX: until

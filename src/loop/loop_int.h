@@ -81,6 +81,5 @@ int fds_run(struct loop *loop);
 
 /* loop.c: true when other threads left something to look at, so that sleeping would be wrong. */
 bool loop_called(struct loop *loop);
-void loop_clock_read(struct loop *loop);
 
 #endif

@@ -628,9 +628,9 @@ int remote_open(struct store **ret_store, struct loop *loop, const struct remote
 
 	if (!rm)
 		return err_set(err, -ENOMEM, "no memory for a connection");
-	until = loop_now(loop) + rm->opts.connect_ns;
 	(void)loop_timer_arm(loop, &rm->tick, loop_now(loop) + TICK_NS);
 	remote_start(rm);
+	until = loop_now(loop) + rm->opts.connect_ns; /* starting libfabric doesn't count */
 	while (rm->state != REMOTE_UP && rm->state != REMOTE_DEAD && loop_now(loop) < until)
 		(void)loop_turn(loop, MIN(until - loop_now(loop), 100 * NSEC_PER_MSEC));
 	if (rm->state == REMOTE_UP) {

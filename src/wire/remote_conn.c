@@ -164,10 +164,11 @@ void remote_bad(struct remote *rm, const char *what)
 
 /* --- connecting --- */
 
-/* What is wrong with a certificate is not better a moment later. */
+/* Somebody is there, and what is wrong with a certificate or a token is not better a moment later. */
 static bool is_final(int status)
 {
-	return status == -EKEYREJECTED || status == -EKEYEXPIRED || status == -ENOKEY;
+	return status == -EKEYREJECTED || status == -EKEYEXPIRED || status == -EKEYREVOKED ||
+	       status == -ENOKEY || status == -EBADF;
 }
 
 static void first_place(struct remote *rm)

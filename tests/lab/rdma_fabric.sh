@@ -22,7 +22,8 @@ say "a store, served and used over RDMA"
 "$PENSTOCK" serve mem:192m --listen "$RDMA_ADDR:7440" --channels tcp,ofi:verbs --insecure >server 2>&1 &
 server=$!
 wait_for "the server" grep -q serving server
-at="pst://$RDMA_ADDR:7440?channel=ofi:verbs"
+there="pst://$RDMA_ADDR:7440?channel=ofi:verbs"
+at="$there&connect=$PATIENCE"
 "$PENSTOCK" -s "$at" status | tee status
 grep -q "channel *ofi" status || fail "another channel"
 "$PENSTOCK" -s "$at" bench --container a --create --rw randrw --bs 4k --iodepth 32 --size 8m --runtime 3 --verify
@@ -31,4 +32,4 @@ grep -q "channel *ofi" status || fail "another channel"
 
 say "a server that is killed is noticed"
 kill -9 "$server"
-refused "connect" "$PENSTOCK" -s "$at" status
+refused "connect" "$PENSTOCK" -s "$there" status

@@ -18,7 +18,7 @@ owner="pst://localhost:7440?channel=pipe&socket=/tmp/seal.sock"
 "$PENSTOCK" -s "$owner" container create a --layout object
 token=$("$PENSTOCK" -q -s "$owner" capability grant a --rights all --control unix:/tmp/seal.control)
 [[ $token == pst1* ]] || skip "this build has no gRPC: $token"
-at="pst://$RDMA_ADDR:7440?channel=ofi:verbs"
+at="pst://$RDMA_ADDR:7440?channel=ofi:verbs&connect=$PATIENCE"
 
 say "used by who has the token"
 export PENSTOCK_TOKEN=$token

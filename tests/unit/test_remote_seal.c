@@ -164,6 +164,7 @@ static void refusals_are_told_in_measure(void **state)
 static void revoked(void **state)
 {
 	struct served *g = *state;
+	uint64_t start;
 
 	serve(g, SEAL_REQUIRED);
 	assert_int_equal(client(g, g->op.token, SEAL_REQUIRED), 0);
@@ -172,6 +173,12 @@ static void revoked(void **state)
 	assert_int_equal(client(g, g->op.token, SEAL_REQUIRED), -EKEYREVOKED);
 	assert_non_null(strstr(g->err.text, "was revoked"));
 	assert_int_equal(g->refused_last, -EKEYREVOKED);
+	/* Who waits for a server that is not there doesn't wait for one that refuses. */
+	g->ro.connect_wait = true;
+	g->ro.connect_ns = 60 * NSEC_PER_SEC;
+	start = loop_now(g->loop);
+	assert_int_equal(client(g, g->op.token, SEAL_REQUIRED), -EKEYREVOKED);
+	assert_true(loop_now(g->loop) - start < 10 * NSEC_PER_SEC);
 }
 
 static void plain_to_sealing(void **state)
