@@ -158,20 +158,27 @@ static struct fi_info *hints_make(const char *provider, bool hmem, bool inject)
 }
 
 /*
- * Two things that libfabric is told by the environment, before it is asked for the first time, because
+ * Three things that libfabric is told by the environment, before it is asked for the first time, because
  * there is no other way.
  *
  * ofi_rxm sizes its completion queue for as many peers as a job has processes, 256 unless told
  * otherwise, which is more than the queues of small devices hold (soft-RoCE: 32767 entries). An
  * endpoint here has one peer. Who has set it keeps what was set.
  *
+ * ofi_rxm 1.17 takes its receives from each connection's own queue. Who closes while a message has just come
+ * crashes: it frees the queue, then works off that message, and gives the receive back to the queue (seen at the
+ * deadline of a connection over verbs; a peer that sends could do it to a server that closes). From a queue
+ * that all connections share, which ends with the endpoint, that is no harm. Whose device has none sets it to 0.
+ *
  * verbs keeps registrations in a cache: what was closed stays registered, and with all rights (seen: a
  * window to write was read). That would break the contract, whoever wishes it.
  */
 static void environment(const char *provider)
 {
-	if (strncmp(provider, "verbs", 5) == 0)
+	if (strncmp(provider, "verbs", 5) == 0) {
 		(void)setenv("FI_UNIVERSE_SIZE", "2", 0);
+		(void)setenv("FI_OFI_RXM_USE_SRX", "1", 0);
+	}
 	(void)setenv("FI_MR_CACHE_MAX_COUNT", "0", 1);
 }
 

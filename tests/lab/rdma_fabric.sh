@@ -5,7 +5,7 @@
 # that a user would not set. What it measures is whether it is right, not how fast.
 "$PENSTOCK" serve --check --channels ofi:verbs mem:64m || skip "this build has no libfabric"
 rdma_up
-unset FI_UNIVERSE_SIZE
+unset FI_UNIVERSE_SIZE FI_OFI_RXM_USE_SRX
 export PST_OFI_PROVIDER=verbs PST_OFI_HOST=$RDMA_ADDR
 tests=$LAB_REPO/$LAB_BUILD/tests/unit
 fi_info -p 'verbs;ofi_rxm' -t FI_EP_RDM >/dev/null || fail "no verbs;ofi_rxm"

@@ -5,7 +5,7 @@
 # moves included; who has none, a wrong one, or one that was revoked is refused.
 "$PENSTOCK" serve --check --channels ofi:verbs mem:64m || skip "this build has no libfabric"
 rdma_up
-unset FI_UNIVERSE_SIZE PENSTOCK_TOKEN
+unset FI_UNIVERSE_SIZE FI_OFI_RXM_USE_SRX PENSTOCK_TOKEN
 fi_info -p 'verbs;ofi_rxm' -t FI_EP_RDM >/dev/null || fail "no verbs;ofi_rxm"
 
 say "a server that takes sealed channels only"
