@@ -63,6 +63,28 @@ static void test_crc32c_lengths_and_pieces(void **state)
 	assert_int_equal(crc32c(0, buf, sizeof(buf)), crc32c_slow(0, buf, sizeof(buf)));
 }
 
+/* What is longer than a piece is worked off in pieces. */
+static void test_crc32c_long(void **state)
+{
+	static uint8_t buf[3 * CRC_PIECE + 40];
+	static const size_t around[] = {CRC_PIECE, 2 * CRC_PIECE, 3 * CRC_PIECE};
+	struct rng r;
+
+	rng_seed(&r, 3);
+	for (size_t i = 0; i < sizeof(buf); i++)
+		buf[i] = (uint8_t)rng_next(&r);
+	for (unsigned i = 0; i < ARRAY_LEN(around); i++) {
+		for (size_t len = around[i] - 9; len <= around[i] + 9; len++) {
+			size_t at = rng_below(&r, 16), cut = rng_below(&r, len + 1);
+			uint32_t want = crc32c_slow(0, buf + at, len);
+
+			assert_int_equal(crc32c(0, buf + at, len), want);
+			assert_int_equal(crc32c(crc32c(0, buf + at, cut), buf + at + cut, len - cut), want);
+		}
+	}
+	assert_int_equal(crc32c_piece(buf + 3), crc32c_slow(0, buf + 3, CRC_PIECE));
+}
+
 static void test_crc32c_join(void **state)
 {
 	static uint8_t buf[1000 + 2 * CRC_PIECE];
@@ -531,6 +553,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_crc32c_vectors),
 	        cmocka_unit_test(test_crc32c_lengths_and_pieces),
+	        cmocka_unit_test(test_crc32c_long),
 	        cmocka_unit_test(test_crc32c_join),
 	        cmocka_unit_test(test_rng_is_fixed),
 	        cmocka_unit_test(test_rng_below),

@@ -102,28 +102,37 @@ static void bad_block(struct part *p, uint32_t i, int status, const char *what)
 	p->status = status;
 }
 
-static inline bool block_good(const struct part *p, uint32_t i)
+static void bad_csum(struct part *p, uint32_t i)
 {
-	return crc32c(0, p->buf + (size_t)i * BLOCK_BYTES, BLOCK_BYTES) == p->csum[i];
+	p->shard->l->stat.csum_errors++;
+	bad_block(p, i, -EIO, "the checksum does not match");
+}
+
+static __attribute__((noinline)) void verify_run(struct part *p)
+{
+	struct pst_op *op = p->op;
+	uint32_t i, n = p->blocks;
+
+	if (op->csum_made)
+		memcpy(op->csum + (p->lblk - state(op)->first), p->csum, n * sizeof(*p->csum));
+	for (i = 0; i < n && crc32c_piece(p->buf + (size_t)i * BLOCK_BYTES) == p->csum[i]; i++)
+		;
+	if (unlikely(i < n))
+		bad_csum(p, i);
 }
 
 static inline void verify(struct part *p)
 {
 	struct pst_op *op = p->op;
-	uint32_t i = 0, n = p->blocks;
 
-	if (op->csum_made) {
-		uint32_t *keep = op->csum + (p->lblk - state(op)->first);
-
-		keep[0] = p->csum[0];
-		for (i = 1; i < n; i++)
-			keep[i] = p->csum[i];
+	if (unlikely(p->blocks > 1)) {
+		verify_run(p);
+		return;
 	}
-	for (i = 0; likely(block_good(p, i)); i++)
-		if (likely(i + 1 == n))
-			return;
-	p->shard->l->stat.csum_errors++;
-	bad_block(p, i, -EIO, "the checksum does not match");
+	if (op->csum_made)
+		op->csum[p->lblk - state(op)->first] = p->csum[0];
+	if (unlikely(crc32c(0, p->buf, BLOCK_BYTES) != p->csum[0]))
+		bad_csum(p, 0);
 }
 
 static inline __attribute__((always_inline)) void part_put(struct part *p)
