@@ -20,6 +20,11 @@ CHANNELS = ("pipe", "tcp")
 JOURNAL = 244 * MIB  # of the store that takes bursts, as in the rows of the engine alone
 # What a 4 KiB read is on the wire beside its data: docs/wire-format.md, sections 3 and 6.
 REQUEST, REPLY = 96, 64
+# From memory, for rows about the way: as much as stays in the processor's caches, as what iperf3, UCX and the
+# other baselines send again and again does. FAR is what no cache holds.
+NEAR = ["--rw", "randread", "--bs", "4k", "--size", str(MIB)]
+FAR = ["--rw", "randread", "--bs", "4k", "--size", str(256 * MIB)]
+LARGE = ["--rw", "read", "--bs", "1m", "--iodepth", "8", "--size", str(32 * MIB)]
 
 
 class Served:
@@ -215,42 +220,42 @@ def ofi_bare(setup, depth):
 
 
 def ofi(setup):
-    small = ["--rw", "randread", "--bs", "4k", "--size", str(256 * MIB)]
     if not os.path.exists(os.path.join(setup.build, "bench/ofi_bare")):
         say("  this build has no libfabric: the channel ofi is not measured")
         return
     with Served(setup, "mem:1g", "--channels", "pipe,tcp,ofi:tcp") as s:
-        pairs(setup, "served_deep_ofi",
-              "served over ofi (tcp;ofi_rxm): 4 KiB read, in memory, depth 32",
-              "bare libfabric, same sizes, depth 32", 0.8,
-              lambda: s.bench("ofi:tcp", *small, "--iodepth", "32"), lambda: ofi_bare(setup, 32),
-              "iops")
+        for key, where, data, wanted in (("", "in memory", NEAR, 0.8),
+                                         ("_far", "in memory, 256 MiB", FAR, None)):
+            pairs(setup, "served_deep_ofi" + key,
+                  "served over ofi (tcp;ofi_rxm): 4 KiB read, %s, depth 32" % where,
+                  "bare libfabric, same sizes, depth 32", wanted,
+                  lambda data=data: s.bench("ofi:tcp", *data, "--iodepth", "32"), lambda: ofi_bare(setup, 32),
+                  "iops")
 
 
 def memory(setup):
-    size = 256 * MIB
-    small = ["--rw", "randread", "--bs", "4k", "--size", str(size)]
-    # As much as stays in the processor's cache, as what iperf3 sends does: this is about the way.
-    large = ["--rw", "read", "--bs", "1m", "--iodepth", "8", "--size", str(32 * MIB)]
     say("served, in memory: what the way costs")
 
-    def median(channel):
-        r = s.bench(channel, *small, "--iodepth", "1", "--poll")
+    def median(channel, data=NEAR):
+        r = s.bench(channel, *data, "--iodepth", "1", "--poll")
         return dict(r, latency_us=r["latency_us"]["p50"])
 
     with Served(setup, "mem:1g") as s:
         pairs(setup, "served_1m_tcp", "served over tcp: 1 MiB read, in memory, depth 8",
-              "iperf3, one stream, loopback", 0.75, lambda: s.bench("tcp", *large),
+              "iperf3, one stream, loopback", 0.75, lambda: s.bench("tcp", *LARGE),
               lambda: iperf(setup), "bytes_per_s")
         pairs(setup, "served_1m_tcp_plain", "the same without checksums",
               "iperf3, one stream, loopback", 0.9,
-              lambda: s.bench("tcp", *large, "--no-checksum"), lambda: iperf(setup), "bytes_per_s")
+              lambda: s.bench("tcp", *LARGE, "--no-checksum"), lambda: iperf(setup), "bytes_per_s")
         pairs(setup, "served_deep_tcp", "served over tcp: 4 KiB read, in memory, depth 32",
               "blocking sockets, same sizes, pipelined", 1.0,
-              lambda: s.bench("tcp", *small, "--iodepth", "32"), lambda: bare(setup, 32), "iops")
+              lambda: s.bench("tcp", *NEAR, "--iodepth", "32"), lambda: bare(setup, 32), "iops")
     with Served(setup, "mem:1g", "--poll") as s:
         pairs(setup, "served_one_pipe", "served over pipe: 4 KiB read, in memory, depth 1, median latency",
               "ucx_perftest tag_lat 4 KiB, posix and cma, both ways", 1.2, lambda: median("pipe"),
+              lambda: ucx(setup, "posix,cma,self"), "latency_us", at_least=False)
+        pairs(setup, "served_one_pipe_far", "the same from 256 MiB, which no cache holds",
+              "ucx_perftest tag_lat 4 KiB, posix and cma, both ways", None, lambda: median("pipe", FAR),
               lambda: ucx(setup, "posix,cma,self"), "latency_us", at_least=False)
         pairs(setup, "served_one_tcp", "served over tcp: 4 KiB read, in memory, depth 1, median latency",
               "ucx_perftest tag_lat 4 KiB, tcp, both ways", 1.3, lambda: median("tcp"),
@@ -284,8 +289,7 @@ def over(server, token, options, sealed):
 def sealed(setup):
     """The same reads of the same sizes from memory, in the same minute: in the clear, sealed, and over TLS."""
     from rows import ratios, side
-    work = [("1m", "1 MiB read, in memory, depth 8", "bytes_per_s",
-             ["--rw", "read", "--bs", "1m", "--iodepth", "8", "--size", str(32 * MIB)]),
+    work = [("1m", "1 MiB read, in memory, depth 8", "bytes_per_s", LARGE),
             ("4k", "4 KiB read, in memory, depth 32", "iops",
              ["--rw", "randread", "--bs", "4k", "--iodepth", "32", "--size", str(32 * MIB)])]
     say("served over tcp, in memory: in the clear, sealed, and over TLS")
