@@ -598,6 +598,30 @@ static void test_both_close(void **state)
 	assert_int_equal(f->b.got + f->a.got, 0);
 }
 
+/* What has come and was not looked at yet, and what comes still, is nobody's. */
+static void test_close_while_the_peer_sends(void **state)
+{
+	struct fix *f = *state;
+
+	for (unsigned turns = 0; turns < 10; turns++) {
+		f->accepted = 0;
+		memset(&f->b, 0, sizeof(f->b));
+		fix_pair(f);
+		for (unsigned i = 0; i <= turns; i++) {
+			for (unsigned n = 0; n < 8; n++) {
+				(void)side_send(&f->a, 900);
+				(void)side_send(&f->b, 900);
+			}
+			if (i < turns)
+				assert_true(loop_turn(f->loop, 0) >= 0);
+		}
+		side_close(&f->b);
+		WAIT(f, ((void)side_send(&f->a, 900), f->a.downs));
+		assert_int_equal(side_send(&f->a, 900), f->a.down_status);
+		side_close(&f->a);
+	}
+}
+
 static void test_many_channels(void **state)
 {
 	struct fix *f = *state;
@@ -717,6 +741,7 @@ size_t fabric_contract_add(struct CMUnitTest *tests, struct fabric_case *c)
 	        T(close_in_each_handler),
 	        T(close_at_once),
 	        T(both_close),
+	        T(close_while_the_peer_sends),
 	        T(many_channels),
 	        T(peer_dies),
 	        T(without_memory),

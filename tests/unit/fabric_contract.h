@@ -14,7 +14,7 @@
 
 #include "fabric/fabric.h"
 
-#define FABRIC_CONTRACT_TESTS 44
+#define FABRIC_CONTRACT_TESTS 45
 
 struct fabric_case {
 	const char *label; /* before the test's name */
