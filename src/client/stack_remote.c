@@ -38,9 +38,12 @@ static void add_pipe(struct remote_name *n, const char *socket)
 		add(n, "pipe", socket);
 		return;
 	}
-	for (int i = 0; i < 2; i++)
-		if (wire_place_socket(n->socket[i], sizeof(n->socket[i]), i == 1, n->port))
-			add(n, "pipe", n->socket[i]);
+	for (int i = 0; i < 2; i++) {
+		if (!wire_place_socket(n->socket[i], sizeof(n->socket[i]), i == 1, n->port))
+			continue;
+		add(n, "pipe", n->socket[i]);
+		n->opts.at[n->opts.at_count - 1].own = i == 0;
+	}
 }
 
 static int add_ofi(struct remote_name *n, struct pst_err *err)

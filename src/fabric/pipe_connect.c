@@ -502,8 +502,11 @@ static void pipe_unlisten(struct fabric_listener *fl)
 static int pipe_listen(struct fabric_listener **ret_l, struct loop *loop, const char *text,
                        const struct fabric_opts *opts, struct pst_err *err)
 {
-	const struct net_opts net = {
-	        .connect_ns = opts->connect_ns, .fds_max = 4, .conns_max = opts->conns_max};
+	/* Who may do what is decided by whom the kernel says they are, not by whose the socket is. */
+	const struct net_opts net = {.connect_ns = opts->connect_ns,
+	                             .fds_max = 4,
+	                             .conns_max = opts->conns_max,
+	                             .unix_mode = 0666};
 	char addr[256 + 8];
 	struct pipe_listener *l;
 	int rc = opts_check(addr, text, opts, err);

@@ -37,7 +37,18 @@ bool wire_place_control(char *buf, size_t len, const char *socket)
 	return n > 0 && (size_t)n < len && n < WIRE_PLACE_MAX;
 }
 
-/* A folder in /tmp that somebody else made is none to put a socket in. */
+static int folder_of(char *dir, size_t len, const char *socket)
+{
+	const char *slash = strrchr(socket, '/');
+
+	if (!slash || slash == socket || (size_t)(slash - socket) >= len)
+		return -EINVAL;
+	memcpy(dir, socket, (size_t)(slash - socket));
+	dir[slash - socket] = 0;
+	return 0;
+}
+
+/* A folder in /tmp that somebody else made is none to put a socket in, or to look for one. */
 static int folder_check(const char *dir)
 {
 	struct stat st;
@@ -52,15 +63,21 @@ static int folder_check(const char *dir)
 int wire_place_folder(const char *socket, bool system)
 {
 	char dir[WIRE_PLACE_MAX];
-	const char *slash = strrchr(socket, '/');
+	int rc = folder_of(dir, sizeof(dir), socket);
 
-	if (!slash || slash == socket || (size_t)(slash - socket) >= sizeof(dir))
-		return -EINVAL;
-	memcpy(dir, socket, (size_t)(slash - socket));
-	dir[slash - socket] = 0;
+	if (rc < 0)
+		return rc;
 	if (mkdir(dir, system ? 0755 : 0700) < 0 && errno != EEXIST)
 		return -errno;
 	return folder_check(dir);
+}
+
+int wire_place_trust(const char *socket)
+{
+	char dir[WIRE_PLACE_MAX];
+	int rc = folder_of(dir, sizeof(dir), socket);
+
+	return rc < 0 ? rc : folder_check(dir);
 }
 
 bool wire_place_is_loopback(const char *host)

@@ -20,6 +20,12 @@ bool wire_place_control(char *buf, size_t len, const char *socket);
 /* Makes the folder that the socket lies in, for us alone (the system's: for all to enter). 0 or
  * -errno. */
 int wire_place_folder(const char *socket, bool system);
+/*
+ * May what listens at @socket be shown secrets? For the user's own socket (wire_place_socket(), not the
+ * system's, whose folder only root can make): 0 if its folder is ours and nobody else can put anything there.
+ * -EPERM: it is another's, who got there first; -ENOENT: there is none; another -errno.
+ */
+int wire_place_trust(const char *socket);
 /* Does @host name this machine's loopback? */
 bool wire_place_is_loopback(const char *host);
 /*

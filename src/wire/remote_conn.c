@@ -16,6 +16,7 @@
  */
 #include <stdio.h>
 
+#include "wire/place.h"
 #include "wire/remote_int.h"
 
 #define BACKOFF_MIN_NS (20 * NSEC_PER_MSEC)
@@ -185,6 +186,7 @@ static void pass_over(struct remote *rm, int status, const char *text)
 		return;
 	(void)snprintf(rm->passed_over, sizeof(rm->passed_over), "%s", text);
 	rm->passed_there = status != -ENOENT;
+	rm->passed_status = status;
 }
 
 /* One place was no good: the next, or all of them again later. */
@@ -202,10 +204,14 @@ static void place_failed(struct remote *rm, int status, const char *text)
 		try_connect(rm);
 		return;
 	}
+	if (rm->passed_there && status == -ENOENT) {
+		text = rm->passed_over;
+		status = rm->passed_status;
+	}
 	(void)snprintf(rm->text, sizeof(rm->text), "%s", text);
 	first_place(rm);
 	if (!rm->known && (!rm->opts.connect_wait || is_final(status)))
-		dead(rm, status, text);
+		dead(rm, status, rm->text);
 	else
 		lost(rm, status);
 }
@@ -585,8 +591,14 @@ static void try_connect(struct remote *rm)
 	rm->opts.fabric.tls = rm->opts.at[rm->at].tls ? rm->opts.tls : NULL;
 	if (rm->opts.fabric.seed) /* simulation: no two channels have the same fate */
 		rm->opts.fabric.seed = rng_next(&rm->rng);
-	rc = fabric_connect(&rm->chan, rm->loop, rm->opts.at[rm->at].provider, where(rm),
-	                    &rm->opts.fabric, &handlers, rm, &err);
+	if (rm->opts.at[rm->at].own && wire_place_trust(where(rm)) == -EPERM)
+		rc = err_set(&err, -EPERM,
+		             "%s: its folder is another user's, or others can write there: whoever "
+		             "listens is not trusted",
+		             where(rm));
+	else
+		rc = fabric_connect(&rm->chan, rm->loop, rm->opts.at[rm->at].provider, where(rm),
+		                    &rm->opts.fabric, &handlers, rm, &err);
 	if (rc < 0) {
 		rm->chan = NULL;
 		place_failed(rm, rc, err.text);

@@ -171,6 +171,7 @@ struct remote {
 	char passed_over
 	        [200];     /* why a better place than opts.at[at] is not used; "": there is none */
 	bool passed_there; /* and that place is there */
+	int passed_status;
 	uint64_t lost_ns, backoff_ns, heard_ns, again_ns;
 	uint64_t
 	        away_ns; /* what was heard last before it was lost: from then on the lease may run */

@@ -135,6 +135,7 @@ struct remote_opts {
 	struct {
 		const char *provider, *addr;
 		bool tls; /* by @tls */
+		bool own; /* a socket of this user's: only if wire_place_trust() agrees */
 	} at[4];
 	unsigned at_count;
 	struct net_tls *tls; /* the store's own when remote_open() has returned 0 */

@@ -79,7 +79,8 @@ static void test_crc32c_long(void **state)
 			uint32_t want = crc32c_slow(0, buf + at, len);
 
 			assert_int_equal(crc32c(0, buf + at, len), want);
-			assert_int_equal(crc32c(crc32c(0, buf + at, cut), buf + at + cut, len - cut), want);
+			assert_int_equal(
+			        crc32c(crc32c(0, buf + at, cut), buf + at + cut, len - cut), want);
 		}
 	}
 	assert_int_equal(crc32c_piece(buf + 3), crc32c_slow(0, buf + 3, CRC_PIECE));

@@ -50,7 +50,8 @@ static int target_beside(struct control *c, const struct remote_name *n, struct 
 
 	for (unsigned i = 0; i < n->opts.at_count; i++) {
 		if (strcmp(n->opts.at[i].provider, "pipe") ||
-		    !wire_place_control(path, sizeof(path), n->opts.at[i].addr) || !listens(path))
+		    !wire_place_control(path, sizeof(path), n->opts.at[i].addr) ||
+		    (n->opts.at[i].own && wire_place_trust(path) < 0) || !listens(path))
 			continue;
 		(void)snprintf(c->target, sizeof(c->target), "unix:%s", path);
 		return 0;
