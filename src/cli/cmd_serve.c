@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <jansson.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -87,20 +88,58 @@ static void fds_raise(void)
 }
 
 static struct loop *running;
+static struct server *serving;
 
-static void on_signal(int sig)
+static void on_end(int sig)
 {
+	int was = errno;
+
 	loop_stop(running);
+	errno = was;
 }
 
-static void catch_signals(struct loop *loop)
+/* The message that on_hup() posts: it is the inbox's while hup_posted. */
+static atomic_bool hup_posted;
+
+static void hup_run(struct loop_msg *m)
 {
-	struct sigaction act = {.sa_handler = on_signal};
+	atomic_store(&hup_posted, false); /* first: one that comes from here on is another one */
+	server_reopen(serving);
+}
+
+static struct loop_msg hup = {.run = hup_run};
+
+static void on_hup(int sig)
+{
+	int was = errno;
+
+	if (!atomic_exchange(&hup_posted, true))
+		loop_post(running, &hup);
+	errno = was;
+}
+
+/* Also while the store is recovered: nothing but INT and TERM ends a server. USR1 and USR2 mean nothing here,
+ * and would kill it. */
+static void catch_signals(struct loop *loop, struct server *s)
+{
+	struct sigaction end = {.sa_handler = on_end}, reopen = {.sa_handler = on_hup};
 
 	running = loop;
-	sigaction(SIGINT, &act, NULL);
-	sigaction(SIGTERM, &act, NULL);
+	serving = s;
+	sigaction(SIGINT, &end, NULL);
+	sigaction(SIGTERM, &end, NULL);
+	sigaction(SIGHUP, &reopen, NULL);
+	(void)signal(SIGUSR1, SIG_IGN);
+	(void)signal(SIGUSR2, SIG_IGN);
 	(void)signal(SIGPIPE, SIG_IGN);
+}
+
+/* The loop is about to go. The process ends now: who asks for that has it. */
+static void ignore_signals(void)
+{
+	(void)signal(SIGINT, SIG_IGN);
+	(void)signal(SIGTERM, SIG_IGN);
+	(void)signal(SIGHUP, SIG_IGN);
 }
 
 /* "local:" and the devices, or a store's name as it is. */
@@ -156,7 +195,7 @@ static int serve(struct cli *cli, struct server_opts *o, bool poll)
 	struct pst_err err = {0};
 	struct loop_opts lo;
 	struct notify notify;
-	struct server s;
+	struct server s = {.audit = NULL};
 	struct loop *loop;
 	int rc, status;
 
@@ -166,9 +205,10 @@ static int serve(struct cli *cli, struct server_opts *o, bool poll)
 	if (rc < 0)
 		return cli_fail(cli, 0, "%s", err.text);
 	fds_raise();
-	catch_signals(loop);
+	catch_signals(loop, &s);
 	rc = server_open(&s, loop, o, &err);
 	if (rc < 0) {
+		ignore_signals();
 		loop_free(loop);
 		return cli_fail(cli, 0, "%s", err.text[0] ? err.text : cli_why(rc));
 	}
@@ -184,7 +224,7 @@ static int serve(struct cli *cli, struct server_opts *o, bool poll)
 	rc = server_close(&s, END_NS);
 	if (rc < 0)
 		status = cli_fail(cli, rc, "closing the store");
-	running = NULL;
+	ignore_signals();
 	loop_free(loop);
 	return status;
 }
@@ -302,7 +342,8 @@ const struct cli_command cmd_serve = {
                 "FILE [--tls-ca FILE] | --insecure] [--config FILE] [--check]",
         .summary = "Serve a store to other processes and hosts",
         .help = "Opens the store on DEV... and serves it until it is told to end (SIGTERM or\n"
-                "SIGINT), with one line on stdout when it is ready. Clients name it\n"
+                "SIGINT), with one line on stdout when it is ready. SIGHUP opens the audit log\n"
+                "anew, after it was renamed. Clients name it\n"
                 "pst://HOST[:PORT]. On this host they come over shared memory (the channel\n"
                 "pipe), as the user that they are: the server's own may do everything. An\n"
                 "address that other hosts can reach wants TLS; without it the channels there are\n"

@@ -314,6 +314,18 @@ int server_open(struct server *s, struct loop *loop, const struct server_opts *o
 	return rc;
 }
 
+void server_reopen(struct server *s)
+{
+	struct pst_err err = {0};
+
+	if (!s->audit)
+		log_info("there is no audit log to open anew");
+	else if (audit_file_reopen(s->audit, &err) < 0)
+		log_error("%s: the old one is written to still", err.text);
+	else
+		log_info("the audit log is opened anew");
+}
+
 const char *server_door_cover(const struct server_door *d)
 {
 	return d->tls ? "+tls" : d->sealed ? "+sealed" : "";

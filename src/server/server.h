@@ -111,6 +111,9 @@ int server_check(const struct server_opts *opts, const char *const *devices, uns
  */
 int server_open(struct server *s, struct loop *loop, const struct server_opts *opts,
                 struct pst_err *err);
+/* The files that somebody renamed to have them anew: of these there is the audit log. What can't be opened goes on as
+ * it was. The log says which it is. On the loop's thread, at any time from server_open()'s begin. */
+void server_reopen(struct server *s);
 const char *server_metrics_addr(const struct server *s); /* NULL: none */
 /* Ends what is under way (for up to @wait_ns) and closes everything. Turns the loop. 0, or what
  * store_close() says. */
