@@ -279,39 +279,54 @@ static void refused(int r, const char *name, struct pst_err *err)
 		err_set(err, r, "cannot listen at %s: %s", name, strerror(-r));
 }
 
-static int open_at(struct net_listener *l, const struct net_addr *a, struct pst_err *err)
+/* A socket that has @a, and does not listen yet. *@ret_path: of a unix socket with a file. */
+static int take_addr(int *ret_fd, struct unix_path **ret_path, const struct net_addr *a,
+                     const struct net_opts *o, unsigned *waited, struct pst_err *err)
 {
 	const bool is_unix = net_addr_is_unix(a);
 	const int one = 1;
 	char name[NET_ADDR_TEXT_MAX];
-	unsigned waited = 0;
-	int fd, r = 0;
+	int fd, r;
 
 	net_addr_print(a, name, sizeof(name));
-	if (is_unix && l->opts.zerocopy_min)
-		return err_set(err, -EINVAL, "%s: a unix socket copies: no zero-copy", name);
 	fd = socket(a->sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return err_set(err, -errno, "cannot make a socket for %s: %s", name,
 		               strerror(errno));
-	sock_tune(fd, &l->opts, is_unix);
+	sock_tune(fd, o, is_unix);
 	if (is_unix && ((const struct sockaddr *)&a->sa)->sa_data[0]) {
 		do
-			r = unix_path_bind(&l->path, fd, a, l->opts.unix_mode, err);
-		while (in_use_wait(r, &waited));
+			r = unix_path_bind(ret_path, fd, a, o->unix_mode, err);
+		while (in_use_wait(r, waited));
 	} else {
 		if (!is_unix)
 			(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-		r = bind_at(fd, a, &waited);
+		r = bind_at(fd, a, waited);
 		if (r)
 			refused(r, name, err);
 	}
-	if (!r) {
-		r = listen_at(fd, (int)MIN(l->opts.backlog, INT32_MAX), &waited);
-		if (r)
-			refused(r, name, err);
-	}
+	if (r)
+		close(fd);
+	else
+		*ret_fd = fd;
+	return r;
+}
+
+static int open_at(struct net_listener *l, const struct net_addr *a, struct pst_err *err)
+{
+	char name[NET_ADDR_TEXT_MAX];
+	unsigned waited = 0;
+	int fd, r;
+
+	net_addr_print(a, name, sizeof(name));
+	if (net_addr_is_unix(a) && l->opts.zerocopy_min)
+		return err_set(err, -EINVAL, "%s: a unix socket copies: no zero-copy", name);
+	r = take_addr(&fd, &l->path, a, &l->opts, &waited, err);
+	if (r)
+		return r;
+	r = listen_at(fd, (int)MIN(l->opts.backlog, INT32_MAX), &waited);
 	if (r) {
+		refused(r, name, err);
 		close(fd);
 		return r;
 	}
@@ -320,6 +335,46 @@ static int open_at(struct net_listener *l, const struct net_addr *a, struct pst_
 	(void)getsockname(fd, (struct sockaddr *)&l->addr.sa, &l->addr.len);
 	return 0;
 }
+
+/* --- held addresses --- */
+
+struct net_hold {
+	int fd;
+	struct unix_path *path;
+};
+
+int net_hold(struct net_hold **ret_h, const char *addr, uint16_t default_port, struct pst_err *err)
+{
+	struct net_addr addrs[NET_ADDRS_MAX];
+	struct net_opts opts;
+	struct net_hold *h;
+	unsigned count, waited = 0;
+	int r = net_resolve(addrs, &count, addr, default_port, err);
+
+	if (r)
+		return r;
+	h = mem_calloc(1, sizeof(*h));
+	if (!h)
+		return err_set(err, -ENOMEM, "no memory to hold an address");
+	opts_fill(&opts, NULL);
+	r = take_addr(&h->fd, &h->path, &addrs[0], &opts, &waited, err);
+	if (r)
+		mem_free(h);
+	else
+		*ret_h = h;
+	return r;
+}
+
+void net_hold_free(struct net_hold *h)
+{
+	if (!h)
+		return;
+	unix_path_remove(h->path);
+	close(h->fd);
+	mem_free(h);
+}
+
+/* --- opening and closing --- */
 
 /* Connections that are not given out yet go with their listener. */
 static void abort_accepting(struct net_listener *l)

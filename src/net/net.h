@@ -318,6 +318,16 @@ const struct net_addr *net_listener_addr(const struct net_listener *l);
 unsigned net_listener_conns(const struct net_listener *l);   /* open now */
 uint64_t net_listener_refused(const struct net_listener *l); /* above conns_max, since it began */
 
+/*
+ * Takes @addr as net_listen() does, and does not listen: whoever connects is refused, the kernel gives
+ * the port to nobody who has no wish of his own, and where somebody listens already this fails as
+ * net_listen() would. For who has something long to do before he can listen. Free it, then listen: until then it
+ * is in the way of one's own unix socket, too. Any thread. BLOCKS, and fails, as net_listen() does.
+ */
+struct net_hold;
+int net_hold(struct net_hold **ret_h, const char *addr, uint16_t default_port, struct pst_err *err);
+void net_hold_free(struct net_hold *h); /* accepts NULL */
+
 /* --- the loop's share --- */
 
 /* Sockets and listeners that this loop has, those that are on their way out included. */

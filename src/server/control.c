@@ -13,6 +13,8 @@
 
 #define PORT_MAX 65535
 
+const bool server_control_built = true;
+
 /* The first door over tcp; NULL: none. */
 static const struct server_door *data_door(const struct server *s)
 {

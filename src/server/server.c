@@ -13,23 +13,6 @@
 #include "session/audit.h"
 #include "wire/place.h"
 
-/* Is @name in "a,b,c"? Without a list all are, but those that have to be asked for. */
-static bool wanted(const struct server_opts *o, const char *name)
-{
-	size_t len = strlen(name);
-	const char *at = o->channels;
-
-	if (!at)
-		return strcmp(name, "pipe") == 0 || strcmp(name, "tcp") == 0;
-	for (;; at++) {
-		if (strncmp(at, name, len) == 0 && (at[len] == ',' || !at[len] || at[len] == ':'))
-			return true;
-		at = strchr(at, ',');
-		if (!at)
-			return false;
-	}
-}
-
 /* Of an address without TLS: do all who come there have to seal? */
 static bool must_seal(const struct server *s, const char *addr)
 {
@@ -80,13 +63,28 @@ static int place_socket(struct server *s, const struct server_opts *o, const cha
 	return 0;
 }
 
+/* The same before there is a door: it lies beside a port that is known. Where the kernel is to choose that, s->socket
+ * stays empty. */
+static int place_early(struct server *s, const struct server_opts *o, struct pst_err *err)
+{
+	char host[256], text[8];
+	unsigned port = 0;
+	int rc = server_host_port(host, sizeof(host), &port, "--listen",
+	                          o->listen_count ? o->listen[0] : SERVER_LISTEN_DEFAULT, err);
+
+	if (rc < 0 || (!port && !o->socket && server_channel(o, "tcp")))
+		return rc;
+	(void)snprintf(text, sizeof(text), "%u", port);
+	return place_socket(s, o, text, err);
+}
+
 /* "ofi:PROVIDER" of the list: its provider. */
 static int ofi_provider(struct server *s, const struct server_opts *o, struct pst_err *err)
 {
-	const char *at = o->channels;
+	const char *at = server_channel(o, "ofi");
 
-	while (strncmp(at, "ofi", 3) != 0 || (at[3] != ':' && at[3] != ',' && at[3]))
-		at = strchr(at, ',') + 1;
+	if (!at)
+		return 0;
 	if (at[3] != ':' || !at[4] || at[4] == ',')
 		return err_set(
 		        err, -EINVAL,
@@ -99,70 +97,70 @@ static int ofi_provider(struct server *s, const struct server_opts *o, struct ps
 	return 0;
 }
 
-/* @port: of the data channels at this address, "0" if there are none. */
-static int open_ofi(struct server *s, const struct server_opts *o, const char *text,
-                    const char *host, const char *port, struct pst_err *err)
+static int open_kind(struct server *s, const struct server_opts *o, const struct server_addrs *a,
+                     enum server_addr_kind kind, struct pst_err *err)
 {
-	char addr[300], mine[8];
-	int rc = ofi_provider(s, o, err);
-
-	if (rc < 0)
-		return rc;
-	if (s->seal == SEAL_OFF && !o->insecure && !wire_place_is_loopback(host))
-		return err_set(err, -EPERM,
-		               "--listen %s: others can reach that address, and ofi has no TLS: it "
-		               "wants sealing (no --seal off), or --insecure",
-		               text);
-	if (wire_place_ofi_port(mine, sizeof(mine), port) < 0)
-		return err_set(err, -EINVAL,
-		               "--listen %s: ofi is two ports above, and there is no such port",
-		               text);
-	(void)snprintf(addr, sizeof(addr), strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, mine);
-	return door(s, o, "ofi", addr, err);
-}
-
-static int open_address(struct server *s, const struct server_opts *o, const char *text, bool first,
-                        struct pst_err *err)
-{
-	char host[256], port[16], addr[300];
-	int rc = wire_place_split(text, host, sizeof(host), port, sizeof(port));
-
-	if (rc < 0)
-		return err_set(err, rc, "--listen %s: write HOST:PORT", text);
-	rc = server_may_listen(o, "--listen", text, host, true, err);
-	if (rc < 0)
-		return rc;
-	(void)snprintf(addr, sizeof(addr), strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
-	if (wanted(o, "tcp")) {
-		rc = door(s, o, "tcp", addr, err);
-		if (rc < 0)
-			return rc;
-		/* The socket lies beside the port that it became. */
-		if (!strcmp(port, "0")) {
-			const char *colon = strrchr(s->door[s->door_count - 1].addr, ':');
-
-			(void)snprintf(port, sizeof(port), "%s", colon ? colon + 1 : "0");
-		}
-	}
-	if (wanted(o, "ofi"))
-		rc = open_ofi(s, o, text, host, port, err);
-	if (rc == 0 && first)
-		rc = place_socket(s, o, port, err);
-	return rc == 0 && first && wanted(o, "pipe") ? door(s, o, "pipe", s->socket, err) : rc;
-}
-
-static int open_doors(struct server *s, const struct server_opts *o, struct pst_err *err)
-{
+	const char *name = kind == SERVER_ADDR_TCP ? "tcp" : "ofi";
 	int rc = 0;
 
-	if (!o->listen_count)
-		rc = open_address(s, o, "127.0.0.1:" WIRE_PORT, true, err);
-	for (unsigned i = 0; rc == 0 && i < o->listen_count; i++)
-		rc = open_address(s, o, o->listen[i], i == 0, err);
+	for (unsigned i = 0; rc == 0 && i < a->count; i++)
+		if (a->at[i].kind == kind)
+			rc = door(s, o, name, a->at[i].addr, err);
+	return rc;
+}
+
+static int open_pipe(struct server *s, const struct server_opts *o, struct pst_err *err)
+{
+	return server_channel(o, "pipe") ? door(s, o, "pipe", s->socket, err) : 0;
+}
+
+/* The port that the socket lies beside became one only now. */
+static int open_pipe_late(struct server *s, const struct server_opts *o, struct pst_err *err)
+{
+	const char *colon = strrchr(s->door[0].addr, ':');
+	int rc = place_socket(s, o, colon ? colon + 1 : "0", err);
+
+	return rc == 0 ? open_pipe(s, o, err) : rc;
+}
+
+/*
+ * The pipe goes before tcp: who finds no pipe takes tcp, and stays there. Only a port that was not known before,
+ * which nobody waits for, comes first. What is slow to open (libfabric starts) comes last.
+ */
+static int open_doors(struct server *s, const struct server_opts *o, struct pst_err *err)
+{
+	struct server_addrs a;
+	bool early = s->socket[0];
+	int rc = server_addrs(&a, o, err);
+
+	if (rc == 0)
+		rc = ofi_provider(s, o, err);
+	if (rc == 0 && early)
+		rc = open_pipe(s, o, err);
+	if (rc == 0)
+		rc = open_kind(s, o, &a, SERVER_ADDR_TCP, err);
+	if (rc == 0 && !early)
+		rc = open_pipe_late(s, o, err);
+	if (rc == 0)
+		rc = open_kind(s, o, &a, SERVER_ADDR_OFI, err);
 	if (rc == 0 && !s->door_count)
 		rc = err_set(err, -EINVAL, "--channels %s: there is none to listen on",
 		             o->channels ? o->channels : "");
 	return rc;
+}
+
+/* In the order in which people look for them: tcp, pipe, ofi. */
+static void sort_doors(struct server *s)
+{
+	struct server_door pipe;
+	unsigned i = 0;
+
+	if (!s->door_count || strcmp(s->door[0].provider, "pipe") != 0)
+		return;
+	pipe = s->door[0];
+	for (; i + 1 < s->door_count && !strcmp(s->door[i + 1].provider, "tcp"); i++)
+		s->door[i] = s->door[i + 1];
+	s->door[i] = pipe;
 }
 
 /* --- what the configuration says of tenants, and the audit log --- */
@@ -270,6 +268,7 @@ int server_open(struct server *s, struct loop *loop, const struct server_opts *o
 {
 	struct session_opts so = o->session;
 	struct wire_listener_opts lo = o->listener;
+	struct server_hold hold = {.count = 0};
 	int rc;
 
 	memset(s, 0, sizeof(*s));
@@ -277,10 +276,14 @@ int server_open(struct server *s, struct loop *loop, const struct server_opts *o
 	rc = server_seal(&s->seal, o, err);
 	if (rc == 0)
 		rc = server_tls_new(&s->tls, o, err);
-	if (rc < 0)
-		return rc;
-	rc = open_store(s, o, err);
+	if (rc == 0)
+		rc = place_early(s, o, err);
+	if (rc == 0)
+		rc = server_hold(&hold, o, s->socket, err);
+	if (rc == 0)
+		rc = open_store(s, o, err);
 	if (rc < 0) {
+		server_hold_done(&hold);
 		net_tls_free(s->tls);
 		return rc;
 	}
@@ -298,10 +301,12 @@ int server_open(struct server *s, struct loop *loop, const struct server_opts *o
 		lo.figures_arg = s;
 		rc = wire_listener_new(&s->listener, s->table, &lo, err);
 	}
+	server_hold_done(&hold);
 	if (rc == 0)
 		rc = metrics_start(&s->metrics, s, o->metrics, err);
 	if (rc == 0)
 		rc = open_doors(s, o, err);
+	sort_doors(s);
 	if (rc == 0)
 		rc = server_control_open(s, o, err);
 	/* Last: the threads of the metrics and of the control plane, which began before, go elsewhere. */

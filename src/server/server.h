@@ -16,11 +16,15 @@
 
 #define SERVER_LISTEN_MAX  8
 #define SERVER_DOORS_MAX   16
-#define SERVER_TENANTS_MAX 256 /* set by the configuration */
+#define SERVER_ADDRS_MAX   (2 * SERVER_LISTEN_MAX + 2) /* the control plane's, the metrics' */
+#define SERVER_TENANTS_MAX 256                         /* set by the configuration */
+
+#define SERVER_LISTEN_DEFAULT "127.0.0.1:" WIRE_PORT
 
 struct audit_file;
 struct metrics;
 struct grpc_front;
+struct net_hold;
 
 /* A tenant's settings, made durable when the server starts. */
 struct server_tenant {
@@ -105,7 +109,7 @@ int server_check(const struct server_opts *opts, const char *const *devices, uns
                  struct pst_err *err);
 
 /*
- * Opens the store and its doors. Turns the loop. -EPERM: an address that others can reach, without
+ * Opens the store and its doors; what is in use is found out before the store is opened. Turns the loop. -EPERM: an address that others can reach, without
  * sealing, TLS or @insecure; the errors of stack_open(), session_table_open() and fabric_listen(), with a sentence.
  * On failure nothing stays open.
  */
@@ -131,7 +135,54 @@ int server_tls_new(struct net_tls **ret_tls, const struct server_opts *o, struct
 int server_may_listen(const struct server_opts *o, const char *option, const char *text,
                       const char *host, bool data, struct pst_err *err);
 
+/* --- addrs.c: where a server is to be --- */
+
+enum server_addr_kind {
+	SERVER_ADDR_TCP,
+	SERVER_ADDR_OFI,
+	SERVER_ADDR_CONTROL,
+	SERVER_ADDR_METRICS,
+};
+
+struct server_addr {
+	enum server_addr_kind kind;
+	const char *option, *text; /* of the option that it is of, or follows from */
+	char who[400];             /* for sentences: "--metrics HOST:PORT" */
+	char addr[300];            /* HOST:PORT */
+	unsigned port;             /* 0: the kernel's choice */
+	bool not_tcp;              /* a port of RDMA's: in the way of none of the others */
+};
+
+/* Those of one --listen after the other, tcp before ofi; the texts are @o's. */
+struct server_addrs {
+	struct server_addr at[SERVER_ADDRS_MAX];
+	unsigned count;
+};
+
+/* -EINVAL, -EPERM, ... with a sentence. Looks nothing up. Any thread. */
+int server_addrs(struct server_addrs *ret_a, const struct server_opts *o, struct pst_err *err);
+/* Where channel @name stands in the list of channels, or NULL. */
+const char *server_channel(const struct server_opts *o, const char *name);
+/* Splits what @option says. An absent host is 127.0.0.1, an absent port the data plane's. -EINVAL, with a sentence. */
+int server_host_port(char *host, size_t host_len, unsigned *ret_port, const char *option,
+                     const char *text, struct pst_err *err);
+
+/*
+ * All of these addresses, and the pipe's @socket ("": not known yet), are the server's from here on, and
+ * nobody is let in: what is in use is found out before a store is opened. Let go of them, then
+ * listen. BLOCKS, and fails, as net_hold() does; then none is held.
+ */
+struct server_hold {
+	struct net_hold *at[SERVER_ADDRS_MAX + 1];
+	unsigned count;
+};
+int server_hold(struct server_hold *h, const struct server_opts *o, const char *socket,
+                struct pst_err *err);
+void server_hold_done(struct server_hold *h); /* also twice */
+
 /* --- control.c --- */
+
+extern const bool server_control_built; /* or it is left out of this build */
 
 /* After the data plane's doors. With a sentence. */
 int server_control_open(struct server *s, const struct server_opts *o, struct pst_err *err);
