@@ -412,6 +412,44 @@ static void test_listen_bad(void **state)
 	loop_free(loop);
 }
 
+/* What is held listens to nobody, is free for who lets go of it, and finds out who listens there. */
+static void test_hold(void **state)
+{
+	struct loop *loop = net_loop();
+	struct pst_err err = {0};
+	struct net_hold *hold;
+	struct net_addr a;
+	char addr[NET_ADDR_TEXT_MAX];
+	struct host h;
+	int fd;
+
+	host_open(&h, loop, "127.0.0.1:0", NULL);
+	assert_int_equal(net_hold(&hold, h.addr, 0, &err), -EADDRINUSE);
+	assert_non_null(strstr(err.text, "is in use by another program"));
+	snprintf(addr, sizeof(addr), "%s", h.addr);
+	net_listener_close(h.l);
+	net_finish(loop);
+	assert_int_equal(net_hold(&hold, addr, 0, &err), 0);
+	assert_int_equal(net_addr_parse(&a, addr, 0, NULL), 0);
+	fd = socket(AF_INET, SOCK_STREAM, 0);
+	assert_int_equal(connect(fd, (struct sockaddr *)&a.sa, a.len), -1);
+	assert_int_equal(errno, ECONNREFUSED);
+	close(fd);
+	net_hold_free(hold);
+	host_open(&h, loop, addr, NULL);
+	net_listener_close(h.l);
+	path_in_dir(addr, sizeof(addr), "unix:", "hold");
+	assert_int_equal(net_hold(&hold, addr, 0, &err), 0);
+	listen_fails(loop, addr, -EADDRINUSE, "in use");
+	net_hold_free(hold);
+	host_open(&h, loop, addr, NULL);
+	assert_int_equal(net_hold(&hold, addr, 0, &err), -EADDRINUSE);
+	net_listener_close(h.l);
+	net_hold_free(NULL);
+	net_finish(loop);
+	loop_free(loop);
+}
+
 static void *closes_later(void *fd)
 {
 	const struct timespec t = {.tv_nsec = 100 * 1000000L};
@@ -628,6 +666,7 @@ int main(void)
 	        cmocka_unit_test(test_connect_deadline),
 	        cmocka_unit_test(test_connect_unix_full),
 	        cmocka_unit_test(test_listen_bad),
+	        cmocka_unit_test(test_hold),
 	        cmocka_unit_test(test_listen_again),
 	        cmocka_unit_test(test_accept_refused),
 	        cmocka_unit_test(test_unix_file),
