@@ -186,8 +186,8 @@ static int announce(struct cli *cli, const struct server *s)
 			printf(", %s (metrics)", server_metrics_addr(s));
 		printf("\n");
 	}
-	(void)fflush(stdout);
-	return CLI_OK;
+	/* Who waits for the line would wait for ever. The reason is told when the command ends. */
+	return fflush(stdout) == 0 ? CLI_OK : CLI_FAILED;
 }
 
 static int serve(struct cli *cli, struct server_opts *o, bool poll)

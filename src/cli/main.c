@@ -6,6 +6,7 @@
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -84,11 +85,28 @@ static int end(struct cli *cli, int status)
 	return cli_fail(cli, 0, "writing to the standard output: %s", strerror(cli->out_errno));
 }
 
+/* Where the standard descriptors are closed the next files that are opened would be those: a store, and messages go
+ * into it. False: there is nothing to open there. */
+static bool descriptors_open(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR); /* the lowest that is free */
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd > STDERR_FILENO)
+		close(fd);
+	return fd > STDERR_FILENO;
+}
+
 int main(int argc, char **argv)
 {
+	bool whole = descriptors_open();
 	struct cli cli = {0};
 	int at = globals(&cli, argc, argv), status;
 
+	if (!whole)
+		return CLI_FAILED;
 	if (at < 0)
 		return end(&cli, -(at + 1));
 	if (at == argc) {

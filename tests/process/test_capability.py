@@ -347,6 +347,12 @@ def test_words():
 tmp = tempfile.mkdtemp(prefix="pst-cap-")
 
 
+def test_control_address():
+    """No port is guessed, neither 443 nor another one."""
+    for at in ("", "127.0.0.1", "127.0.0.1:", "[::1]"):
+        says(pst("pst://127.0.0.1:1", "capability", "list", "--control", at), "write HOST:PORT or unix:PATH")
+
+
 def main():
     tap = Tap()
     for name, f in sorted(globals().items()):

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 
 from ops import Server, Tap
@@ -76,7 +77,7 @@ def listens(family, addr):
 
 def order():
     """libfabric takes its time to start: nobody shall find tcp without the pipe meanwhile."""
-    ofi = " ofi" in subprocess.run([P, "version"], capture_output=True, text=True).stdout
+    ofi = subprocess.run([P, "serve", "--check", "mem:64m", "--channels", "ofi:tcp"], capture_output=True).returncode == 0
     channels = "pipe,tcp,ofi:tcp" if ofi else "pipe,tcp"
     with Server(P, "--channels", channels, "--control", "none") as s:
         for _ in range(3):
@@ -93,9 +94,31 @@ def order():
             tap.check("tcp is told of first", line.startswith("serving at 127.0.0.1:%s (tcp)" % s.port), line)
 
 
+def descriptors():
+    """What is closed is no place for a store; what is full is no place for the line that it is ready."""
+    with tempfile.TemporaryDirectory() as d:
+        store, sock = os.path.join(d, "s.pst"), os.path.join(d, "s.sock")
+        subprocess.run([P, "-q", "format", store, "--size", "256m"], check=True)
+        serve = [P, "serve", store, "--listen", "127.0.0.1:0", "--socket", sock]
+        with open("/dev/full", "w") as full:
+            r = subprocess.run(serve, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        tap.check("nobody hears that it is ready: it ends", r.returncode == 1 and "standard output: No space left" in r.stderr, r)
+        p = subprocess.Popen(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *serve])
+        try:
+            until = time.monotonic() + 60
+            while not listens(socket.AF_UNIX, sock) and p.poll() is None and time.monotonic() < until:
+                time.sleep(0.01)
+            there = [os.readlink("/proc/%d/fd/%d" % (p.pid, fd)) for fd in range(3)]
+            tap.check("what was closed leads nowhere", there == ["/dev/null"] * 3, there)
+        finally:
+            p.terminate()
+            tap.check("and it serves as ever", p.wait(60) == 0)
+
+
 def main():
     in_use()
     order()
+    descriptors()
     return tap.end()
 
 

@@ -162,6 +162,13 @@ int control_open(struct control **ret_c, const char *store, const char *at, stru
 		options_done(&o);
 		return err_set(err, -ENOMEM, "no memory");
 	}
+	if (at && strncmp(at, "unix:", 5) != 0 &&
+	    (!strrchr(at, ':') || !strrchr(at, ':')[1] || strchr(at, ']') > strrchr(at, ':'))) {
+		options_done(&o);
+		mem_free(c);
+		return err_set(err, -EINVAL, "--control %s: write HOST:PORT or unix:PATH",
+		               at[0] ? at : "(nothing)");
+	}
 	/* The system's resolver knows what the system calls its hosts; c-ares, gRPC's own, does not,
 	 * and leaks. Whoever set it otherwise meant it. */
 	(void)setenv("GRPC_DNS_RESOLVER", "native", 0);
