@@ -6,6 +6,8 @@
 
 #include <systemd/sd-daemon.h>
 
+#define LOOK_NS (5 * NSEC_PER_SEC) /* without a watchdog: how often it looks at the store */
+
 static void tell(const char *state)
 {
 	int rc = sd_notify(0, state);
@@ -20,23 +22,63 @@ static void tell_status(struct notify *n, const char *also)
 	int rc;
 
 	wire_listener_figures(n->s->listener, &f);
-	rc = sd_notifyf(0, "%sSTATUS=serving at %s: %u connections, %u requests under way", also,
-	                n->s->door[0].addr, f.conns, f.inflight);
+	if (n->store.stopped)
+		rc = sd_notifyf(0, "%sSTATUS=STOPPED: the store at %s takes no changes: %s", also,
+		                n->s->door[0].addr, n->store.stopped_why);
+	else
+		rc = sd_notifyf(0, "%sSTATUS=serving at %s: %u connections, %u requests under way",
+		                also, n->s->door[0].addr, f.conns, f.inflight);
 	if (rc < 0)
 		log_warn("the service manager can't be told: %s", strerror(-rc));
 }
 
 static void arm(struct notify *n)
 {
-	if (loop_timer_arm(n->s->loop, &n->timer, loop_now(n->s->loop) + n->every_ns) < 0)
+	uint64_t wait = n->every_ns ? n->every_ns : LOOK_NS;
+
+	if (loop_timer_arm(n->s->loop, &n->timer, loop_now(n->s->loop) + wait) < 0)
 		log_error("no memory for the watchdog's timer");
+}
+
+/* It is told of at once: nobody else asks a store that has stopped. */
+static void looked(struct pst_op *op)
+{
+	struct notify *n = container_of(op, struct notify, op);
+	bool stopped = n->store.stopped;
+
+	n->asking = false;
+	if (op->status == 0)
+		n->store = n->seen;
+	if (!n->ending && n->store.stopped && !stopped)
+		tell_status(n, "");
+}
+
+/* Busy: the next time. */
+static void look(struct notify *n)
+{
+	if (n->asking)
+		return;
+	n->asking = true;
+	n->op = (struct pst_op){.opcode = PST_OP_STATUS, .status_out = &n->seen, .done = looked};
+	switch (store_submit(n->s->store, &n->op)) {
+	case PST_DONE:
+		looked(&n->op);
+		break;
+	case PST_QUEUED:
+		break;
+	case PST_BUSY:
+		n->asking = false;
+		break;
+	}
 }
 
 static void fired(struct loop_timer *t)
 {
 	struct notify *n = container_of(t, struct notify, timer);
 
-	tell_status(n, "WATCHDOG=1\n");
+	if (n->every_ns)
+		tell_status(n, "WATCHDOG=1\n");
+	look(n);
 	arm(n);
 }
 
@@ -45,15 +87,17 @@ void notify_ready(struct notify *n, struct server *s)
 	uint64_t usec = 0;
 
 	*n = (struct notify){.s = s, .timer = {.fired = fired}};
-	tell_status(n, "READY=1\n");
-	if (sd_watchdog_enabled(0, &usec) <= 0 || !usec)
+	if (!getenv("NOTIFY_SOCKET"))
 		return;
-	n->every_ns = MAX(usec * NSEC_PER_USEC / 2, NSEC_PER_MSEC);
+	tell_status(n, "READY=1\n");
+	if (sd_watchdog_enabled(0, &usec) > 0 && usec)
+		n->every_ns = MAX(usec * NSEC_PER_USEC / 2, NSEC_PER_MSEC);
 	arm(n);
 }
 
 void notify_stopping(struct notify *n)
 {
+	n->ending = true;
 	loop_timer_disarm(n->s->loop, &n->timer);
 	tell("STOPPING=1\nSTATUS=ending: requests under way have ten seconds");
 }

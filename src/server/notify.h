@@ -10,13 +10,17 @@
 
 struct notify {
 	struct server *s;
-	struct loop_timer timer;
-	uint64_t every_ns; /* 0: nobody wants to know whether it is alive */
+	struct loop_timer timer; /* when it says that it is alive, and looks whether the store is */
+	uint64_t every_ns;       /* 0: nobody wants to know whether it is alive */
+	struct pst_op
+	        op; /* asks the store how it is; it comes back before server_close() is through */
+	bool asking, ending;
+	struct pst_store_status store, seen; /* as it was last, and what op brings */
 };
 
 /* The doors are open. All on the server's loop. */
 void notify_ready(struct notify *n, struct server *s);
-/* Before server_close(). */
+/* Before server_close(). @n stays until that has returned. */
 void notify_stopping(struct notify *n);
 
 #endif

@@ -247,24 +247,78 @@ static void refuse_stranger(struct conn *c)
 	refuse(c, -EACCES, text);
 }
 
+/* Is it still there to be answered? */
+static bool still_opening(struct conn *c)
+{
+	c->opening = false;
+	if (c->state == CONN_GONE)
+		conn_req_gone(c);
+	else if (c->state == CONN_OPENING)
+		return true;
+	return false;
+}
+
+/* Why no session could be recorded: what the store says of itself. c->opening holds the connection meanwhile. */
+struct why {
+	struct pst_op op;
+	struct conn *c;
+	int status;
+	struct pst_store_status store;
+};
+
+static void why_told(struct pst_op *op)
+{
+	struct why *y = container_of(op, struct why, op);
+	struct conn *c = y->c;
+	char text[WIRE_TEXT_MAX + 1];
+
+	(void)snprintf(text, sizeof(text), "%s", strerror(-y->status));
+	if (op->status == 0 && y->store.stopped)
+		(void)snprintf(text, sizeof(text), "the store has stopped: %s",
+		               y->store.stopped_why);
+	if (still_opening(c))
+		refuse(c, y->status, text);
+	mem_free(y);
+}
+
+/* False: it can't be asked now. */
+static bool ask_why(struct conn *c, int status)
+{
+	struct why *y = mem_calloc(1, sizeof(*y));
+
+	if (!y)
+		return false;
+	y->c = c;
+	y->status = status;
+	y->op = (struct pst_op){.opcode = PST_OP_STATUS, .status_out = &y->store, .done = why_told};
+	c->opening = true;
+	switch (store_submit(c->l->store, &y->op)) {
+	case PST_DONE:
+		why_told(&y->op);
+		return true;
+	case PST_QUEUED:
+		return true;
+	case PST_BUSY:
+		break;
+	}
+	c->opening = false;
+	mem_free(y);
+	return false;
+}
+
 static void opened(struct session_open *o, int status)
 {
 	struct conn *c = container_of(o, struct conn, so);
 
-	c->opening = false;
-	if (c->state == CONN_GONE) {
-		conn_req_gone(c);
-		return;
-	}
-	if (c->state != CONN_OPENING)
+	if (!still_opening(c))
 		return;
 	if (status == -EACCES)
 		refuse_stranger(c);
 	else if (status == -EAGAIN || status == -EDQUOT)
 		refuse(c, status, "as many sessions as may be are open");
-	else if (status < 0)
+	else if (status < 0 && !ask_why(c, status))
 		refuse(c, status, strerror(-status));
-	else
+	else if (status == 0)
 		accept_client(c, o->secret, false);
 }
 

@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """test_notify.py PENSTOCK: what a service manager hears, in its order; the sockets that are left behind: none."""
 import os
+import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 
@@ -21,6 +23,40 @@ def hear(s, want, most=50):
         if want in got[-1]:
             return got
     raise AssertionError("%s was not heard in %s" % (want, got))
+
+
+def heard_line(s, begin, most=500):
+    """The first line that begins so."""
+    for _ in range(most):
+        for line in s.recv(4096).decode().split("\n"):
+            if line.startswith(begin):
+                return line
+    return None
+
+
+def stopped():
+    """A store whose device loses power: the service manager hears of it, and who wants to come in."""
+    with tempfile.TemporaryDirectory() as d, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        path, store = os.path.join(d, "notify"), os.path.join(d, "s.pst")
+        subprocess.run([P, "-q", "format", store, "--size", "256m"], check=True)
+        s.bind(path)
+        s.settimeout(60)
+        server = Server(P, device="fault:%s?cut_after=60" % store,
+                        env={"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "200000"})
+        try:
+            for i in range(100):
+                if server.run("container", "create", "c%d" % i, check=False).returncode:
+                    break
+            line = heard_line(s, "STATUS=STOPPED: ")
+            tap.check("a store that has stopped is told of, and why", line and line.endswith("error"), line)
+            r = server.run("status", check=False)
+            tap.check("who comes is told, too", r.returncode == 1 and "the store has stopped: " in r.stderr, r)
+        finally:
+            server.process.terminate()
+            tap.check("it ends, and says that it could not close the store", server.process.wait(60) in (0, 1))
+            server.log.close()
+            server.process.stdout.close()
+            shutil.rmtree(server.dir)
 
 
 def main():
@@ -68,6 +104,7 @@ def main():
             tap.check("nobody who doesn't ask hears that it is alive", said is None, said)
     with Server(P) as server:
         tap.check("without a service manager", server.end() == 0)
+    stopped()
     return tap.end()
 
 
