@@ -187,7 +187,10 @@ static int announce(struct cli *cli, const struct server *s)
 		printf("\n");
 	}
 	/* Who waits for the line would wait for ever. The reason is told when the command ends. */
-	return fflush(stdout) == 0 ? CLI_OK : CLI_FAILED;
+	if (fflush(stdout) == 0)
+		return CLI_OK;
+	cli->out_errno = errno;
+	return CLI_FAILED;
 }
 
 static int serve(struct cli *cli, struct server_opts *o, bool poll)

@@ -109,7 +109,8 @@ def descriptors():
             while not listens(socket.AF_UNIX, sock) and p.poll() is None and time.monotonic() < until:
                 time.sleep(0.01)
             there = [os.readlink("/proc/%d/fd/%d" % (p.pid, fd)) for fd in range(3)]
-            tap.check("what was closed leads nowhere", there == ["/dev/null"] * 3, there)
+            # A library may have taken the first one, for a descriptor without a file, before the command began.
+            tap.check("what was closed leads nowhere", there[1:] == ["/dev/null"] * 2 and d not in there[0], there)
         finally:
             p.terminate()
             tap.check("and it serves as ever", p.wait(60) == 0)
