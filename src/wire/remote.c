@@ -78,6 +78,7 @@ void rreq_again(struct rreq *r)
 
 	rreq_uncount(r);
 	r->state = RREQ_WAIT;
+	r->cancel_told = false; /* it was told of an id that is not used again */
 	list_del(&r->wait);
 	list_push_front(&rm->wait, &r->wait);
 	/* Its time may have passed while its window was being closed. */

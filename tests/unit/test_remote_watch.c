@@ -186,6 +186,26 @@ static void cancelled_early(void **state)
 	}
 }
 
+/* The cancel is lost with its connection, and the next one comes before anybody looks at the clock: nothing else
+ * would ever end it. */
+static void cancelled_and_cut(void **state)
+{
+	struct rig *g = *state;
+
+	for (unsigned i = 0; i < 20; i++) {
+		struct watch w;
+
+		arm(&w, g->two, g->cont, 0, now(g, g->cont, 0));
+		settle(g);
+		store_cancel(g->two, &w.op);
+		remote_cut(g->two);
+		for (unsigned n = 0; !w.ended && n < 10000; n++)
+			(void)loop_turn(g->s.loop, NSEC_PER_SEC);
+		assert_true(w.ended);
+		assert_int_equal(w.op.status, -ECANCELED);
+	}
+}
+
 /* What was changed between two watches is heard of by the second one. */
 static void misses_nothing(void **state)
 {
@@ -347,7 +367,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	        T(hears_of_changes), T(misses_nothing), T(files),        T(no_such_container),
 	        T(cancelled_early),  T(what_counts),    T(far_deadline), T(deadline),
-	        T(restart),          T(limits),         T(client_goes)};
+	        T(restart),          T(limits),         T(client_goes),  T(cancelled_and_cut)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
