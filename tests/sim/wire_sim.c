@@ -236,6 +236,8 @@ static void world_up(struct world *w)
 static void world_down(struct world *w)
 {
 	clients_down(w);
+	if (w->wrong[0])
+		return; /* with clients that are not down */
 	wire_listener_close(w->listener, NSEC_PER_SEC);
 	session_table_close(w->table);
 	pst_assert(!store_close(w->names));
@@ -255,8 +257,10 @@ static bool seed_run(struct world *w)
 	if (!w->wrong[0])
 		judge(w);
 	good = !w->wrong[0];
-	if (good)
+	if (good) {
 		world_down(w);
+		good = !w->wrong[0];
+	}
 	if (!good || verbose)
 		(void)printf("seed %llu: %s (%u ops, %llu timed out, %u crashes, %u stops, %u "
 		             "cuts, %u stalls, %u revoked, %llu told%s)\n",
