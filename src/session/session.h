@@ -141,6 +141,14 @@ struct store *session_table_store(const struct session_table *t);
 /* Of the store, as it was when the table was opened: what clients check on reconnect. */
 void session_table_identity(const struct session_table *t, uint8_t ret_uuid[16],
                             uint64_t *ret_epoch);
+/*
+ * The number that was drawn when this store was opened for the @epoch-th time: two copies of a store that were
+ * opened equally often have different ones. Kept in the store. OPENING_UNKNOWN: too long ago, or there was
+ * no space to keep it; OPENING_NONE: no table was opened in that epoch.
+ */
+#define OPENING_UNKNOWN 0u
+#define OPENING_NONE    1u
+uint32_t session_table_opening(const struct session_table *t, uint64_t epoch);
 
 /* --- authentication: an identity is gathered before the session is opened --- */
 

@@ -12,6 +12,7 @@
  *   'S' number(8)   struct session_rec
  *   'T' id(4)       struct tenant_rec
  *   'n'             le64: the next capability's id; ids are never used again
+ *   'O' epoch(8)    struct opening_rec: of the last OPENINGS_MAX openings
  */
 #ifndef SESSION_SESSION_INT_H
 #define SESSION_SESSION_INT_H
@@ -29,6 +30,7 @@
 
 #define OWNER_CAP     1u /* made at each start: all containers, all rights */
 #define TENANTS_MAX   4096
+#define OPENINGS_MAX  256 /* numbers of the store's openings that are kept */
 #define SESSION_HASH  1024
 #define CONN_HANDLES  128  /* cached by a connection; a power of two */
 #define AUDIT_PER_S   1000 /* refusals told one by one */
@@ -69,6 +71,10 @@ struct tenant_rec {
 	le64 bytes_max, bytes_per_s, ops_per_s;
 	le32 sessions_max, zero2;
 };
+struct opening_rec {
+	le32 number; /* random, above OPENING_NONE */
+};
+_Static_assert(sizeof(struct opening_rec) == 4, "an opening's record is 4 bytes");
 _Static_assert(sizeof(struct key_rec) == 40, "a key's record is 40 bytes");
 _Static_assert(sizeof(struct tenant_rec) == 112, "a tenant's record is 112 bytes");
 
@@ -309,6 +315,11 @@ struct session_table {
 	struct session_opts opts;
 	uint8_t uuid[16];
 	uint64_t epoch;
+	struct {
+		uint64_t epoch;
+		uint32_t number;
+	} opening[OPENINGS_MAX]; /* in order of epochs */
+	unsigned opening_count;
 	uint32_t sys_cont;
 	EVP_MAC *hmac;
 	EVP_MAC_CTX *scratch; /* for keys of capabilities */
@@ -341,6 +352,14 @@ struct session_table {
 	struct audit_budget audit_strangers, audit_known;
 	struct table_figures fig;
 };
+
+/* --- opening.c --- */
+
+int opening_load(struct session_table *t, uint64_t epoch,
+                 const struct opening_rec *r); /* -EBADMSG */
+/* Draws this one's number and keeps it, once the others are loaded. Turns the loop. A store without space is
+ * no error: then this one has none. */
+int opening_begin(struct session_table *t, struct pst_err *err);
 
 /* --- sys.c: ops of the table's own --- */
 

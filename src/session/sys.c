@@ -195,6 +195,9 @@ static int load_one(struct session_table *t, const struct pst_entry *e)
 	case 'T':
 		return fits(e, 4, sizeof(*n)) && le32_get(n->id) == number ? tenant_load(t, n)
 		                                                           : -EBADMSG;
+	case 'O':
+		return fits(e, 8, sizeof(struct opening_rec)) ? opening_load(t, number, e->val)
+		                                              : -EBADMSG;
 	case 'n':
 		if (!fits(e, 0, sizeof(next)))
 			return -EBADMSG;
@@ -315,7 +318,7 @@ static int first_key(struct session_table *t)
 
 int sys_load(struct session_table *t, struct pst_err *err)
 {
-	static const char kinds[] = {'K', 'n', 'T', 'C', 'S'};
+	static const char kinds[] = {'K', 'n', 'T', 'C', 'S', 'O'};
 	struct pst_store_status *st = mem_calloc(1, sizeof(*st));
 	struct pst_op op = {.opcode = PST_OP_STATUS, .status_out = st};
 	int rc;

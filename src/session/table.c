@@ -454,6 +454,8 @@ int session_table_open(struct session_table **ret_t, struct store *store,
 		err_set(err, rc, "no memory for the session table");
 	else
 		rc = sys_load(t, err);
+	if (!rc)
+		rc = opening_begin(t, err);
 	if (rc) {
 		table_free(t);
 		return rc;

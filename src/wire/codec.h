@@ -180,14 +180,17 @@ struct wire_hello {
 };
 struct wire_welcome {
 	uint8_t version;
-	bool resumed;   /* the session was known */
-	int32_t status; /* not 0: refused, text says why; what follows is zero */
+	bool resumed; /* the session was known */
+	int32_t status; /* not 0: refused, text says why; what follows is zero, but that a client which
+	                   knows the store is told store, epoch and openings */
 	const char *text;
 	uint32_t text_len;
-	uint64_t session, generation;
+	uint64_t session;
 	uint8_t secret[16];
 	uint8_t store[16];
 	uint64_t epoch, caps;
+	uint32_t opening;      /* number of this opening of the store; 0: not known */
+	uint32_t opening_seen; /* of the one that the hello's epoch is of; 0: not known */
 	uint32_t slots, depth;
 	uint32_t lease_ms, expiry_s;
 };

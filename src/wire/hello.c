@@ -8,16 +8,17 @@
  *       16    1 oldest version spoken             16    1 1: the session was known
  *       17    7 zero                              17    7 zero
  *       24   16 which client                      24    8 session
- *       40    8 session                           32    8 its generation
- *       48   16 its secret                        40   16 its secret
- *       64   16 store                             56   16 store
- *       80    8 epoch                             72    8 epoch
- *       88    4 slots                             80    8 capability bits of the store
- *       92    4 depth                             88    4 slots
- *       96    2 length of the credential          92    4 depth
- *       98    2 length of the name                96    4 lease, ms
- *      100    4 zero                             100    4 expiry, s
- *      104      credential, name                 104    2 length of the text
+ *       40    8 session                           32    4 number of this opening
+ *       48   16 its secret                        36    4 of the one that HELLO's epoch is of
+ *       64   16 store                             40   16 its secret
+ *       80    8 epoch                             56   16 store
+ *       88    4 slots                             72    8 epoch
+ *       92    4 depth                             80    8 capability bits of the store
+ *       96    2 length of the credential          88    4 slots
+ *       98    2 length of the name                92    4 depth
+ *      100    4 zero                              96    4 lease, ms
+ *      104      credential, name                 100    4 expiry, s
+ *                                               104    2 length of the text
  *                                                106    6 zero
  *                                                112      text: why not, or the server's name
  */
@@ -131,7 +132,8 @@ uint32_t wire_welcome_put(void *buf, uint32_t cap, const struct wire_welcome *w)
 	wire_put_8(&out, w->resumed);
 	wire_put_bytes(&out, (uint8_t[7]){0}, 7);
 	wire_put_64(&out, w->session);
-	wire_put_64(&out, w->generation);
+	wire_put_32(&out, w->opening);
+	wire_put_32(&out, w->opening_seen);
 	wire_put_bytes(&out, w->secret, 16);
 	wire_put_bytes(&out, w->store, 16);
 	wire_put_64(&out, w->epoch);
@@ -159,7 +161,8 @@ static int welcome_read(struct wire_welcome *w, struct wire_in in)
 	resumed = wire_get_8(&in);
 	wire_get_zero(&in, 7);
 	w->session = wire_get_64(&in);
-	w->generation = wire_get_64(&in);
+	w->opening = wire_get_32(&in);
+	w->opening_seen = wire_get_32(&in);
 	wire_copy_bytes(&in, w->secret, 16);
 	wire_copy_bytes(&in, w->store, 16);
 	w->epoch = wire_get_64(&in);

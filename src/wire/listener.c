@@ -185,10 +185,26 @@ static void welcome(struct conn *c, struct wire_welcome *w, const char *text)
 	welcome_send(c);
 }
 
+/* Which store this is, and which opening of it. */
+static void introduce(const struct conn *c, struct wire_welcome *w)
+{
+	const struct wire_listener *l = c->l;
+
+	memcpy(w->store, l->uuid, sizeof(w->store));
+	w->epoch = l->epoch;
+	w->opening = session_table_opening(l->table, l->epoch);
+	if (c->knows_store)
+		w->opening_seen = session_table_opening(l->table, c->epoch_seen);
+}
+
 static void refuse(struct conn *c, int status, const char *text)
 {
 	struct wire_welcome w = {.status = status, .version = c->version};
 
+	/* An older copy knows less of sessions and capabilities: the client has to see that first. Whoever does
+	 * not know the store is not told. */
+	if (c->knows_store)
+		introduce(c, &w);
 	c->l->fig.refused++;
 	complain(c, PST_LOG_INFO, "refused", text);
 	c->refused = true;
@@ -203,7 +219,6 @@ static void accept_client(struct conn *c, const uint8_t secret[16], bool resumed
 	        .version = c->version,
 	        .resumed = resumed,
 	        .session = session_number(c->sc.session),
-	        .epoch = l->epoch,
 	        .caps = l->store->caps | PST_CAP_WATCH, /* the sessions see to it */
 	        .slots = session_slots(c->sc.session),
 	        .depth = c->depth,
@@ -212,7 +227,7 @@ static void accept_client(struct conn *c, const uint8_t secret[16], bool resumed
 	};
 
 	memcpy(w.secret, secret, sizeof(w.secret));
-	memcpy(w.store, l->uuid, sizeof(w.store));
+	introduce(c, &w);
 	c->state = CONN_UP;
 	log_debug("%s: session %llu is %s", c->chan->peer.addr, (unsigned long long)w.session,
 	          resumed ? "back" : "open");
@@ -404,7 +419,9 @@ static void greeted(struct conn *c, const struct wire_hello *h, int rc)
 	}
 	c->version = (uint8_t)MIN(h->version, c->l->opts.version);
 	c->depth = MIN(h->depth ? h->depth : c->l->opts.depth_max, c->l->opts.depth_max);
-	if (memcmp(h->store, nobody, 16) && memcmp(h->store, c->l->uuid, 16))
+	c->knows_store = !memcmp(h->store, c->l->uuid, 16);
+	c->epoch_seen = h->epoch;
+	if (memcmp(h->store, nobody, 16) && !c->knows_store)
 		refuse(c, -EXDEV, "another store is served here than before");
 	else if (c->chan->msg_max < WIRE_MSG_MIN)
 		refuse(c, -EMSGSIZE, "the channel's messages are too short");

@@ -120,6 +120,8 @@ struct conn {
 	uint32_t welcome_len; /* to be sent when there is a credit */
 	uint8_t welcome[512];
 	uint32_t depth;
+	bool knows_store;    /* its hello named this one */
+	uint64_t epoch_seen; /* and the highest epoch that it had seen */
 	uint64_t since_ns, pong_id;
 	struct list chunks; /* of requests: as many as were ever needed at once */
 	unsigned made; /* free ones, and those under way that are not answered: at most depth */

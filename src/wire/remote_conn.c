@@ -367,6 +367,16 @@ static void session_lost(struct remote *rm)
 	rm->session = 0;
 }
 
+static void went_back(struct remote *rm, const char *why)
+{
+	char text[300];
+
+	(void)snprintf(text, sizeof(text),
+	               "%s: the store went back in time: %s: it was restored from an older copy",
+	               where(rm), why);
+	dead(rm, -ESTALE, text);
+}
+
 /* Is it the store that we knew? 0, or -ESTALE, and says why. */
 static int same_store(struct remote *rm, const struct wire_welcome *w)
 {
@@ -385,12 +395,18 @@ static int same_store(struct remote *rm, const struct wire_welcome *w)
 		return 0;
 #endif
 	if (w->epoch < rm->epoch) {
-		(void)snprintf(
-		        text, sizeof(text),
-		        "%s: the store went back in time: it was opened %llu times, and %llu "
-		        "when it was last seen: it was restored from an older copy",
-		        where(rm), (unsigned long long)w->epoch, (unsigned long long)rm->epoch);
-		dead(rm, -ESTALE, text);
+		(void)snprintf(text, sizeof(text),
+		               "it was opened %llu times, and %llu when it was last seen",
+		               (unsigned long long)w->epoch, (unsigned long long)rm->epoch);
+		went_back(rm, text);
+		return -ESTALE;
+	}
+	if (rm->opening && w->opening_seen && w->opening_seen != rm->opening) {
+		(void)snprintf(text, sizeof(text),
+		               "of the %llu times that it was opened, the %lluth is not the one "
+		               "that was seen",
+		               (unsigned long long)w->epoch, (unsigned long long)rm->epoch);
+		went_back(rm, text);
 		return -ESTALE;
 	}
 	return 0;
@@ -442,14 +458,16 @@ static void tell_choice(struct remote *rm)
 
 static void welcomed(struct remote *rm, const struct wire_welcome *w)
 {
+	static const uint8_t untold[16];
 	bool same, let_go;
 
-	if (w->status < 0) {
-		refused(rm, w);
+	/* First of all: an older copy refuses a client for what it does not know any more. */
+	if ((w->status == 0 || memcmp(w->store, untold, sizeof(untold))) && same_store(rm, w) < 0) {
+		kick(rm);
 		return;
 	}
-	if (same_store(rm, w) < 0) {
-		kick(rm);
+	if (w->status < 0) {
+		refused(rm, w);
 		return;
 	}
 	same = w->resumed && rm->session;
@@ -461,10 +479,10 @@ static void welcomed(struct remote *rm, const struct wire_welcome *w)
 		remote_volatile_lost(rm);
 	rm->version = w->version;
 	rm->session = w->session;
-	rm->generation = w->generation;
 	memcpy(rm->secret, w->secret, sizeof(rm->secret));
 	memcpy(rm->uuid, w->store, sizeof(rm->uuid));
 	rm->epoch = w->epoch;
+	rm->opening = w->opening;
 	rm->known = true;
 	rm->depth = MIN(w->depth, rm->opts.ops_max);
 	/* Tokens are given here, and watches are not told of yet. */

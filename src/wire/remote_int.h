@@ -132,10 +132,11 @@ struct remote {
 	struct wire_bufs seal_bufs; /* of channels that are sealed: made with the first */
 
 	/* the session */
-	uint64_t session, generation;
+	uint64_t session;
 	uint8_t secret[16], client[16], uuid[16];
-	bool known; /* uuid and epoch are the store's */
+	bool known; /* uuid, epoch and opening are the store's */
 	uint64_t epoch;
+	uint32_t opening; /* the number that goes with the epoch; 0: it was not told */
 	uint32_t slot_count, slots_free, slots_lost;
 	uint32_t *slot_stack;
 	struct remote_slot {

@@ -20,7 +20,8 @@ enum ask {
 	ASK_FIRST = 0xf0,
 	ASK_LATER = ASK_FIRST, /* time passes: byte 1 (mod 12) + 1 times ten minutes */
 	ASK_RETURN, /* the channel is cut, and the client comes back on another one. To a client:
-	                          byte 1: 1 its session is known, 2 the server was started anew */
+	                          byte 1: 1 its session is known, 2 the server was started anew,
+	                          4 from an older copy of its store */
 	ASK_REVOKE, /* server: the capability is revoked */
 	ASK_ROTATE, /* server: the key of handles is another one */
 	ASK_OP,     /* client: an op with the opcode in byte 1, of the inode in bytes 4 to 11 */

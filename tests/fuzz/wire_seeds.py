@@ -346,6 +346,16 @@ def client_lost():
     return c.out
 
 
+def client_older_copy():
+    c = Client()
+    c.inode(FILE_OPEN, FILE, 1)
+    c.op(FILE_READ, FILE)
+    c.ask(RETURN, 4 | 1)
+    c.op(FILE_READ, FILE)
+    c.ask(LATER, 0)
+    return c.out
+
+
 def client_crossed():
     """A FILE_CLOSE of what a FILE_OPEN by name turns out to be: it is opened once more, by its number."""
     c = Client()
@@ -410,7 +420,7 @@ SEEDS = {"server2-handles": server_handles, "server2-open": server_open, "server
          "server2-hello": server_hello, "client2-open": client_open, "client2-expired": client_expired,
          "client2-restart": lambda: client_restart(1), "client2-session-lost": lambda: client_restart(0),
          "client2-lost": client_lost, "client2-crossed": client_crossed, "client2-lists": client_lists,
-         "client2-watch": client_watch, "client2-pushed": client_pushed}
+         "client2-watch": client_watch, "client2-pushed": client_pushed, "client2-older-copy": client_older_copy}
 
 folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "corpus/wire")
 for name, make in SEEDS.items():

@@ -22,14 +22,15 @@ static struct {
 static unsigned ids;
 static unsigned ended;
 static uint8_t memory[PST_OP_FIGURES + 1][8192];
-static bool resumed;
+static bool resumed, older;
 static uint64_t epoch;
 
 /* What inputs of version 2 have reached, since the program began. */
 static struct {
 	unsigned done[256];    /* ops that ended with 0 */
 	unsigned shown[256];   /* requests with a handle */
-	unsigned resent, gone; /* opens by number after a return; ops that ended with -ESTALE */
+	unsigned resent, gone; /* opens by number after a return; ops that ended with -ESTALE, */
+	unsigned older;        /* and those that did because the store is an older copy */
 } reached;
 
 static void welcome(struct tape *t)
@@ -39,6 +40,8 @@ static void welcome(struct tape *t)
 
 	w.resumed = resumed;
 	w.epoch = epoch;
+	w.opening = 7;
+	w.opening_seen = older ? 8 : 7;
 	w.slots = 64;
 	w.depth = OPS;
 	w.text = "";
@@ -56,7 +59,7 @@ static void heard(struct tape *t, const void *msg, uint32_t len)
 		return;
 	pst_assert(len >= sizeof(r));
 	wire_req_get(&r, msg);
-	pst_assert(wire_req_sane(&r, len));
+	pst_assert(wire_req_sane(&r, len) && !older);
 	reached.shown[r.opcode] += r.what & WIRE_HANDLE ? 1 : 0;
 	reached.resent += epoch > 2 && r.opcode == PST_OP_FILE_OPEN && r.oid_lo;
 	if (ids == IDS)
@@ -87,7 +90,8 @@ static void done(struct pst_op *op)
 	if (ends.version < 2)
 		return;
 	reached.done[op->opcode] += op->status == 0;
-	reached.gone += op->status == -ESTALE;
+	reached.gone += op->status == -ESTALE && !older;
+	reached.older += op->status == -ESTALE && older;
 }
 
 static bool entry(struct pst_op *op, const struct pst_entry *e)
@@ -170,6 +174,7 @@ static void come_back(uint8_t how)
 	epoch += how >> 1 & 1;
 	if (ends.tape && !ends.tape->is_down)
 		tape_down(ends.tape, -ECONNRESET);
+	older |= how >> 2 & 1;
 	ends_turns(BACK_TURN);
 }
 
@@ -231,7 +236,7 @@ void to_client(struct input *in)
 	memset(&c, 0, sizeof(c));
 	ids = ended = 0;
 	epoch = 2;
-	resumed = false;
+	resumed = older = false;
 	o.reconnect_ns = NSEC_PER_SEC;
 	tape_made = made;
 	if (remote_open(&c.s, ends.loop, &o, NULL))
@@ -277,6 +282,7 @@ const char *client_missing(void)
 	        {"client: a handle shown by an xattr's op", &reached.shown[PST_OP_GETXATTR]},
 	        {"client: what was open is opened again", &reached.resent},
 	        {"client: what was open is lost", &reached.gone},
+	        {"client: an older copy is found out", &reached.older},
 	};
 
 	for (unsigned i = 0; i < ARRAY_LEN(want); i++)

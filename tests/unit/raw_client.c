@@ -185,6 +185,7 @@ int raw_hello(struct raw_client *r, const char *token, const struct wire_welcome
 		h.session = resume->session;
 		memcpy(h.secret, resume->secret, sizeof(h.secret));
 		memcpy(h.store, resume->store, sizeof(h.store));
+		h.epoch = resume->epoch;
 	}
 	say(r, msg, wire_hello_put(msg, sizeof(msg), &h));
 	if (!raw_wait(r))

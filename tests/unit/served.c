@@ -68,6 +68,7 @@ void served_up(struct served *g)
 	struct pst_err err = {0};
 
 	open_store(g);
+	g->so.sim_seed++; /* another process draws other numbers */
 	assert_int_equal(session_table_open(&g->table, g->store, &g->so, &err), 0);
 	assert_int_equal(wire_listener_new(&g->listener, g->table, &g->lo, &err), 0);
 	assert_int_equal(wire_listener_add(g->listener, "sim", "here", NULL, NULL, &err), 0);

@@ -679,6 +679,52 @@ static void hello_strict(void **state)
 	assert_int_equal(wire_hello_put(msg, 50, &h), 0);
 }
 
+/* Of either version, since a server that knows no numbers of openings says 0; of the welcome that is played, the number
+ * is in the golden line of version 1. */
+static void welcome_openings(void **state)
+{
+	struct wire_welcome w = {.version = 2,
+	                         .resumed = true,
+	                         .session = 0x5e5510,
+	                         .epoch = 9,
+	                         .opening = 0x11223344,
+	                         .opening_seen = 0x55667788,
+	                         .caps = 0x1ff,
+	                         .slots = 64,
+	                         .depth = 32,
+	                         .lease_ms = 60000,
+	                         .expiry_s = 3600,
+	                         .text = "golden",
+	                         .text_len = 6},
+	                    got;
+	uint8_t msg[512];
+	uint32_t len;
+
+	memset(w.secret, 0x5e, 16);
+	memset(w.store, 0x51, 16);
+	len = wire_welcome_put(msg, sizeof(msg), &w);
+	golden("WELCOME-2", msg, len);
+	assert_int_equal(wire_welcome_get(&got, msg, len), 0);
+	assert_int_equal(got.opening, 0x11223344);
+	assert_int_equal(got.opening_seen, 0x55667788);
+	for (uint32_t i = 0; i < len; i++)
+		assert_int_equal(wire_welcome_get(&got, msg, i), -EPROTO);
+
+	w = (struct wire_welcome){.version = 2,
+	                          .status = -ESTALE,
+	                          .epoch = 9,
+	                          .opening = 7,
+	                          .opening_seen = 1,
+	                          .text = "no",
+	                          .text_len = 2};
+	memset(w.store, 0x51, 16);
+	len = wire_welcome_put(msg, sizeof(msg), &w);
+	golden("WELCOME-REFUSES-2", msg, len);
+	assert_int_equal(wire_welcome_get(&got, msg, len), 0);
+	assert_int_equal(got.status, -ESTALE);
+	assert_int_equal(got.opening_seen, 1);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct CMUnitTest tests[] = {
@@ -699,6 +745,7 @@ int main(int argc, char **argv)
 	        cmocka_unit_test(status_reactors),
 	        cmocka_unit_test(handles),
 	        cmocka_unit_test(hello_strict),
+	        cmocka_unit_test(welcome_openings),
 	};
 
 	golden_print = argc > 1 && !strcmp(argv[1], "--print");

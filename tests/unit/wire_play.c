@@ -42,7 +42,7 @@ static void welcome_it(struct tape *t)
 	uint8_t msg[512];
 	struct wire_welcome w = {.version = 1,
 	                         .session = 0x5e5510,
-	                         .generation = 3,
+	                         .opening = 3,
 	                         .epoch = 9,
 	                         .caps = 0x1ff,
 	                         .slots = 64,
