@@ -22,6 +22,7 @@ static const char *const paths[] = {
         "/penstock.v1.Capabilities/ListCapabilities",
         "/penstock.v1.Tenants/SetTenant",
         "/grpc.health.v1.Health/Check",
+        "/grpc.health.v1.Health/Watch",
 };
 
 static void message(const struct method *m, const uint8_t *data, size_t len)

@@ -116,6 +116,8 @@ class Api:
             if s.startswith("grpc.reflection"):
                 continue
             for m in pool.FindServiceByName(s).methods:
+                if m.server_streaming:
+                    continue
                 self.calls[m.name] = (
                     channel.unary_unary("/%s/%s" % (s, m.name), request_serializer=lambda x: x.SerializeToString(),
                                         response_deserializer=self.type(m.output_type.full_name).FromString), m.input_type)
@@ -220,6 +222,134 @@ def test_everything():
     api("CloseSession", session=me)
     api.fails("FAILED_PRECONDITION", "ESTALE", "KeepAlive", session=me)
     s.stop()
+
+
+SERVING, NOT_SERVING, SERVICE_UNKNOWN = 1, 2, 3
+
+
+class Watch:
+    """What one watcher hears."""
+
+    def __init__(self, api, service=""):
+        answer = api.type("grpc.health.v1.HealthCheckResponse")
+        self.call = api.channel.unary_stream("/grpc.health.v1.Health/Watch", request_serializer=lambda x: x.SerializeToString(),
+                                             response_deserializer=answer.FromString)(
+            api.type("grpc.health.v1.HealthCheckRequest")(service=service), timeout=60)
+
+    def hears(self):
+        return next(self.call).status
+
+    def ends(self, code, text=""):
+        try:
+            heard = next(self.call)
+        except grpc.RpcError as e:
+            assert e.code() == getattr(grpc.StatusCode, code) and text in e.details(), (e.code(), e.details())
+            return
+        raise AssertionError("%s instead of the end" % heard)
+
+
+def test_health():
+    """Check and Watch, of services that are here and are not, and when the server ends."""
+    s = Server()
+    api = connect("unix:" + SOCK)
+    services = [""] + list(api.services)
+    for name in services:
+        assert api("Check", service=name).status == SERVING, name
+    for name in "other", "penstock.v1", "penstock.v1.Nothing", "penstock.v1.Server/GetStatus", "grpc.health.v1.Health/":
+        api.fails("NOT_FOUND", "ENOENT", "Check", service=name)
+    known = [Watch(api, name) for name in services]
+    assert [w.hears() for w in known] == [SERVING] * len(known)
+    unknown = Watch(api, "penstock.v1.Nothing")
+    assert unknown.hears() == SERVICE_UNKNOWN
+    # Far more than calls at a time: those who watch keep nobody out; and there is an end to them.
+    room = 256 - len(known) - 1
+    apis = [connect("127.0.0.1:%d" % s.port) for _ in range(3)]  # a connection takes 100 streams
+    more = [Watch(apis[i % 3]) for i in range(room)]
+    assert [w.hears() for w in more] == [SERVING] * room
+    Watch(apis[0]).ends("RESOURCE_EXHAUSTED", "EAGAIN: as many watch")
+    assert api("Check").status == SERVING
+    for w in more[:100]:
+        w.call.cancel()
+    deadline = time.time() + 30
+    while True:  # a place is free when the server has heard of the cancel
+        again = Watch(apis[0])
+        try:
+            assert again.hears() == SERVING
+            break
+        except grpc.RpcError as e:
+            assert e.code() == grpc.StatusCode.RESOURCE_EXHAUSTED and time.time() < deadline, e
+    began = time.time()
+    s.stop()
+    assert time.time() - began < 20
+    for w in known + more[100:] + [again]:
+        assert w.hears() == NOT_SERVING
+        w.ends("UNAVAILABLE", "ESHUTDOWN: this server ends")
+    unknown.ends("UNAVAILABLE", "ESHUTDOWN: this server ends")
+
+
+def stopped_store():
+    """A server whose device fails under it, who watched it before, and the client."""
+    path = tmp + "/failing"
+    subprocess.run([PENSTOCK, "format", "--force", "--size", "64M", path], check=True, stdout=subprocess.DEVNULL)
+    s = Server(store="local:fault:%s?cut_after=200" % path)
+    api = connect("unix:" + SOCK)
+    w, other = Watch(api), Watch(api, "other")
+    assert w.hears() == SERVING and other.hears() == SERVICE_UNKNOWN
+    me = api("OpenSession").session
+    c = api("CreateContainer", session=me, container=dict(name="a")).container
+    written = 0
+    while not api("GetStatus").stopped:  # a write that fails may be answered before
+        assert written < 1000
+        try:
+            api("Create", session=me, container=c.id, path=b"f%d" % written, data=b"x")
+        except grpc.RpcError as e:
+            assert e.code() == grpc.StatusCode.DATA_LOSS, e
+        written += 1
+    return s, api, w, other
+
+
+def test_health_of_the_store():
+    """A store that stops serves no more; who watches hears it, and once."""
+    s, api, w, other = stopped_store()
+    assert w.hears() == NOT_SERVING  # though nobody asks
+    assert api("Check").status == NOT_SERVING and api("GetStatus").stopped
+    s.p.terminate()
+    for watch in w, other:
+        watch.ends("UNAVAILABLE", "ESHUTDOWN")
+    s.p.communicate(timeout=60)
+
+
+def test_health_at_first():
+    """Who begins to watch hears first how it is now, and not how it was when somebody asked last."""
+    s, api, w, other = stopped_store()
+    late = Watch(api)
+    assert late.hears() == NOT_SERVING and w.hears() == NOT_SERVING
+    s.p.terminate()
+    for watch in w, other, late:
+        watch.ends("UNAVAILABLE", "ESHUTDOWN")
+    s.p.communicate(timeout=60)
+
+
+def test_health_unheard():
+    """Who watches and takes nothing does not keep a server from ending."""
+    s = Server()
+    frame = lambda kind, flags, stream, body: len(body).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + body
+    header = lambda k, v: b"\0" + bytes([len(k)]) + k + bytes([len(v)]) + v
+    path = b"/grpc.health.v1.Health/Watch"
+    head = b"".join(header(*kv) for kv in ((b":method", b"POST"), (b":scheme", b"http"), (b":path", path), (b":authority", b"x"),
+                                            (b"content-type", b"application/grpc"), (b"te", b"trailers")))
+    with socket.create_connection(("127.0.0.1", s.port)) as raw:
+        # Its window of each stream is 0 bytes: no message ever fits.
+        raw.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"\0\4" + bytes(4)) + frame(1, 4, 1, head) +
+                    frame(0, 1, 1, bytes(5)))
+        raw.settimeout(30)
+        assert raw.recv(9)  # its settings: we are connected
+        api = connect("unix:" + SOCK)
+        w = Watch(api)
+        assert w.hears() == SERVING
+        s.stop()
+        assert w.hears() == NOT_SERVING
+        w.ends("UNAVAILABLE", "ESHUTDOWN")
 
 
 def test_capabilities():
@@ -440,6 +570,7 @@ def test_hostile():
     good = api.make("NameRequest", session=me, path=b"x", container=3).SerializeToString()
     paths = ["/%s/%s" % (svc, m.name) for svc in api.services if not svc.startswith("grpc.refl")
              for m in api.pool.FindServiceByName(svc).methods]
+    streams = ["/grpc.health.v1.Health/Watch"]
     for i in range(1500):
         if i % 3:
             data = bytearray(good)
@@ -448,8 +579,14 @@ def test_hostile():
             data = bytes(data) + bytes(rng.randrange(256) for _ in range(rng.randrange(8)))
         else:
             data = bytes(rng.randrange(256) for _ in range(rng.randrange(200)))
+        path = rng.choice(paths)
         try:
-            channel.unary_unary(rng.choice(paths))(data, timeout=10)
+            if path in streams:  # it has no end by itself
+                answers = channel.unary_stream(path)(data, timeout=10)
+                assert next(answers) in (b"\x08\1", b"\x08\3"), data
+                answers.cancel()
+            else:
+                channel.unary_unary(path)(data, timeout=10)
         except grpc.RpcError as e:
             assert e.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED), e
     for path in "/penstock.v1.Server/Nothing", "/x", "/penstock.v1.Server/":

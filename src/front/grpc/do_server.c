@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * do_server - the methods of the services Server, Capabilities, Tenants and Health.
+ * do_server - the methods of the services Server, Capabilities and Tenants.
  */
 #include "front/grpc/grpc_int.h"
 
@@ -477,19 +477,4 @@ void do_list_tenants(struct gcall *c)
 	r.n_tenants = c->count;
 	page_end(c, rc, &r.base, list);
 	mem_free(p.figures);
-}
-
-/* --- health --- */
-
-void do_health(struct gcall *c)
-{
-	const Grpc__Health__V1__HealthCheckRequest *in = (const void *)c->in;
-	Grpc__Health__V1__HealthCheckResponse r = GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__INIT;
-
-	if (in->service[0] && strncmp(in->service, "penstock.v1.", 12) != 0) {
-		call_end(c, -ENOENT, NULL);
-		return;
-	}
-	r.status = GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVING;
-	call_end(c, 0, &r.base);
 }

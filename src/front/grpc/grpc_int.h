@@ -10,6 +10,10 @@
  *   gone      when the answer has gone out (or can't) and the call is closed   whoever is last
  *
  * References: one for the closing of the call, one for the way from WAITING to the end of SENDING.
+ *
+ * Two methods are streams. Reflection's stays on the front's thread, which reads and sends in turn. One of
+ * Health/Watch (health.c) is the loop's once its message has come; it counts apart from other calls, which it
+ * would keep out, and both its references are given back on the loop.
  */
 #ifndef FRONT_GRPC_GRPC_INT_H
 #define FRONT_GRPC_GRPC_INT_H
@@ -31,10 +35,16 @@
 #include "health.pb-c.h"
 #include "reflection.pb-c.h"
 
+#define HEALTH_SERVING GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVING
+#define HEALTH_NOT     GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__NOT_SERVING
+#define HEALTH_UNKNOWN GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVICE_UNKNOWN
+
 #define CALLS_WAITING 16        /* asked of gRPC at a time */
 #define READ_S        20        /* a call whose message does not come */
 #define MESSAGE_MAX   (5 << 20) /* bytes of a request: content of a file, and its names */
 #define PAGE_MAX      1000      /* entries of one answer */
+#define WATCHERS_MAX  256       /* of the health; they don't count as calls */
+#define STOP_S        1         /* for watchers to hear of the end */
 
 struct gcall;
 
@@ -45,10 +55,17 @@ void front_log(gpr_log_func_args *args); /* gRPC's own lines, into our log */
 /* Runs on the loop. Ends by call_end(), now or later. */
 typedef void call_handler(struct gcall *c);
 
+enum method_kind {
+	METHOD_CALL,      /* one message, one answer */
+	METHOD_WATCH,     /* one message, answers as they come: health.c */
+	METHOD_QUESTIONS, /* as many messages as answers: reflect.c */
+};
+
 struct method {
 	char path[96]; /* "/penstock.v1.Server/OpenSession" */
 	const ProtobufCMessageDescriptor *in;
-	call_handler *handler; /* NULL: a stream, see reflect.c */
+	call_handler *handler; /* NULL of METHOD_QUESTIONS */
+	enum method_kind kind;
 };
 
 enum call_step {
@@ -85,6 +102,8 @@ struct gcall {
 	_Atomic int refs;
 	int cancelled;
 	bool reading;
+	bool begun;    /* a stream: its initial metadata has gone out */
+	bool watching; /* counts among the watchers */
 	gpr_timespec since;
 	struct call_tag tag[5];
 	const struct method *method;
@@ -94,6 +113,8 @@ struct gcall {
 	char bearer[128];
 	size_t bearer_len; /* 0: none; above sizeof(bearer): too long */
 	struct loop_msg msg;
+	struct loop_msg closed_msg; /* a watcher's */
+	bool sent_ok;               /* for msg: of its last answer */
 
 	/* the loop's, while RUNNING */
 	struct fsession *session;
@@ -115,6 +136,12 @@ struct gcall {
 	char text[PST_PATH_MAX];
 	uint8_t handle[SESSION_HANDLE_BYTES];
 	bool has_handle;
+	/* a watcher's */
+	struct list watcher;
+	bool known;   /* its service is served here */
+	bool sending; /* an answer is on its way: no other one goes until CALL_STREAM */
+	bool ending, closed;
+	int told; /* the status that its client heard last; -1: none */
 };
 
 struct peer_cred {
@@ -137,12 +164,16 @@ struct grpc_front {
 
 	/* the front's thread's */
 	struct list calls;
-	unsigned live, waiting;
+	unsigned live, waiting, watching;
 
 	/* the loop's */
-	struct list sessions;
+	struct list sessions, watchers;
 	struct loop_msg over; /* the thread's last word */
 	struct loop_timer sweep;
+	int health; /* of all services */
+	struct pst_op health_op;
+	struct pst_store_status *health_status;
+	bool health_asked;
 	struct loop_fd listener;
 	bool listening, listener_gone;
 	struct peer_cred *peers; /* by file descriptor */
@@ -155,11 +186,18 @@ struct grpc_front {
  * that is done with @c: the front's thread may have freed it by then. */
 void call_end(struct gcall *c, int status, const ProtobufCMessage *out);
 void call_unref(struct gcall *c);
+/* The last thing that is sent, after c->reply if there is one. Any thread. */
+void call_send(struct gcall *c, grpc_status_code code, const char *text);
+/* A stream's: c->reply goes out, and when it has, CALL_STREAM comes. Any thread. */
+void call_stream(struct gcall *c);
+/* Packs @m into c->reply. */
+void call_reply(struct gcall *c, const ProtobufCMessage *m);
 
 /* --- methods.c --- */
 
 const struct method *method_find(const char *path, size_t len);
 void methods_init(void);
+bool service_known(const char *name);
 
 /* --- auth.c --- */
 
@@ -188,7 +226,18 @@ call_handler do_create_container, do_get_container, do_set_container, do_destroy
         do_list_snapshots;
 call_handler do_name, do_read_dir;
 call_handler do_grant, do_renew, do_revoke, do_list_capabilities, do_set_tenant, do_list_tenants;
-call_handler do_health;
+call_handler do_health, do_watch;
+
+/* --- health.c: on the loop --- */
+
+/* Asks the store how it is, and tells watchers if that is news. */
+void health_ask(struct grpc_front *f);
+/* Messages of a watcher: an answer went out, or could not; the last thing did; its call is over. */
+void watch_sent(struct loop_msg *m);
+void watch_gone(struct loop_msg *m);
+void watch_closed(struct loop_msg *m);
+/* The server ends: they hear of it. */
+void watchers_end(struct grpc_front *f);
 
 /* --- reflect.c: on the front's thread --- */
 

@@ -44,6 +44,7 @@ static const struct {
         {"penstock.v1.Tenants/SetTenant", do_set_tenant},
         {"penstock.v1.Tenants/ListTenants", do_list_tenants},
         {"grpc.health.v1.Health/Check", do_health},
+        {"grpc.health.v1.Health/Watch", do_watch},
         {"grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", NULL},
 };
 
@@ -73,6 +74,9 @@ static void methods_fill(void)
 			pst_assert(!strcmp(m->path + 1, handlers[n].name));
 			m->in = services[s]->methods[i].input;
 			m->handler = handlers[n].handler;
+			m->kind = !m->handler              ? METHOD_QUESTIONS
+			          : m->handler == do_watch ? METHOD_WATCH
+			                                   : METHOD_CALL;
 		}
 	pst_assert(n == ARRAY_LEN(handlers));
 }
@@ -88,4 +92,14 @@ const struct method *method_find(const char *path, size_t len)
 		if (strlen(methods[i].path) == len && !memcmp(methods[i].path, path, len))
 			return &methods[i];
 	return NULL;
+}
+
+bool service_known(const char *name)
+{
+	size_t len = strlen(name);
+
+	for (unsigned i = 0; i < ARRAY_LEN(methods); i++)
+		if (!strncmp(methods[i].path + 1, name, len) && methods[i].path[1 + len] == '/')
+			return true;
+	return false;
 }

@@ -99,6 +99,7 @@ static const struct {
         {-ECANCELED, GRPC_STATUS_CANCELLED},
         {-ECONNABORTED, GRPC_STATUS_ABORTED},
         {-EIO, GRPC_STATUS_DATA_LOSS},
+        {-EREMOTEIO, GRPC_STATUS_DATA_LOSS}, /* the device is gone */
 };
 
 static grpc_status_code code_of(int status)
@@ -109,26 +110,63 @@ static grpc_status_code code_of(int status)
 	return GRPC_STATUS_UNKNOWN;
 }
 
-/* The last thing that is sent; its reference ends with the event. */
-static void call_send(struct gcall *c, grpc_status_code code, const char *text)
+static void call_batch(struct gcall *c, const grpc_op *ops, size_t n, enum call_step step)
+{
+	if (grpc_call_start_batch(c->call, ops, n, tag_of(c, step), NULL) != GRPC_CALL_OK)
+		pst_assert(!"a batch that gRPC can't refuse");
+}
+
+/* Its reference ends with the event. */
+void call_send(struct gcall *c, grpc_status_code code, const char *text)
 {
 	grpc_slice details = grpc_slice_from_copied_string(text);
 	grpc_op ops[3];
 	size_t n = 0;
 
 	memset(ops, 0, sizeof(ops));
-	if (!c->method || c->method->handler) /* a stream's went out at its beginning */
+	if (!c->begun)
 		ops[n++].op = GRPC_OP_SEND_INITIAL_METADATA;
-	if (c->reply && code == GRPC_STATUS_OK) {
+	if (c->reply) {
 		ops[n].op = GRPC_OP_SEND_MESSAGE;
 		ops[n++].data.send_message.send_message = c->reply;
 	}
 	ops[n].op = GRPC_OP_SEND_STATUS_FROM_SERVER;
 	ops[n].data.send_status_from_server.status = code;
 	ops[n++].data.send_status_from_server.status_details = &details;
-	if (grpc_call_start_batch(c->call, ops, n, tag_of(c, CALL_SENT), NULL) != GRPC_CALL_OK)
-		pst_assert(!"a batch that gRPC can't refuse");
+	call_batch(c, ops, n, CALL_SENT);
 	grpc_slice_unref(details);
+}
+
+void call_stream(struct gcall *c)
+{
+	grpc_op ops[2];
+	size_t n = 0;
+
+	memset(ops, 0, sizeof(ops));
+	if (!c->begun)
+		ops[n++].op = GRPC_OP_SEND_INITIAL_METADATA;
+	c->begun = true;
+	if (c->reply) {
+		ops[n].op = GRPC_OP_SEND_MESSAGE;
+		ops[n++].data.send_message.send_message = c->reply;
+	}
+	call_batch(c, ops, n, CALL_STREAM);
+}
+
+static void reply_drop(struct gcall *c)
+{
+	if (c->reply)
+		grpc_byte_buffer_destroy(c->reply);
+	c->reply = NULL;
+}
+
+void call_reply(struct gcall *c, const ProtobufCMessage *m)
+{
+	grpc_slice slice = grpc_slice_malloc(protobuf_c_message_get_packed_size(m));
+
+	protobuf_c_message_pack(m, GRPC_SLICE_START_PTR(slice));
+	c->reply = grpc_raw_byte_buffer_create(&slice, 1);
+	grpc_slice_unref(slice);
 }
 
 void call_end(struct gcall *c, int status, const ProtobufCMessage *out)
@@ -136,11 +174,7 @@ void call_end(struct gcall *c, int status, const ProtobufCMessage *out)
 	char text[128];
 
 	if (!status) {
-		grpc_slice slice = grpc_slice_malloc(protobuf_c_message_get_packed_size(out));
-
-		protobuf_c_message_pack(out, GRPC_SLICE_START_PTR(slice));
-		c->reply = grpc_raw_byte_buffer_create(&slice, 1);
-		grpc_slice_unref(slice);
+		call_reply(c, out);
 		call_send(c, GRPC_STATUS_OK, "");
 		return;
 	}
@@ -155,7 +189,7 @@ static void call_on_loop(struct loop_msg *m)
 {
 	struct gcall *c = container_of(m, struct gcall, msg);
 
-	if (atomic_load(&c->front->stopping))
+	if (atomic_load(&c->front->stopping) && c->method->kind != METHOD_WATCH)
 		call_end(c, -ECANCELED, NULL);
 	else
 		c->method->handler(c);
@@ -203,16 +237,7 @@ static void read_message(struct gcall *c)
 	op.data.recv_message.recv_message = &c->payload;
 	c->since = gpr_now(GPR_CLOCK_MONOTONIC);
 	c->reading = true;
-	if (grpc_call_start_batch(c->call, &op, 1, tag_of(c, CALL_MESSAGE), NULL) != GRPC_CALL_OK)
-		pst_assert(!"a batch that gRPC can't refuse");
-}
-
-static void begin_stream(struct gcall *c)
-{
-	grpc_op op = {.op = GRPC_OP_SEND_INITIAL_METADATA};
-
-	if (grpc_call_start_batch(c->call, &op, 1, tag_of(c, CALL_STREAM), NULL) != GRPC_CALL_OK)
-		pst_assert(!"a batch that gRPC can't refuse");
+	call_batch(c, &op, 1, CALL_MESSAGE);
 }
 
 static void call_came(struct grpc_front *f, struct gcall *c)
@@ -223,8 +248,7 @@ static void call_came(struct grpc_front *f, struct gcall *c)
 	list_push(&f->calls, &c->link);
 	atomic_store(&c->refs, 2);
 	op.data.recv_close_on_server.cancelled = &c->cancelled;
-	if (grpc_call_start_batch(c->call, &op, 1, tag_of(c, CALL_CLOSED), NULL) != GRPC_CALL_OK)
-		pst_assert(!"a batch that gRPC can't refuse");
+	call_batch(c, &op, 1, CALL_CLOSED);
 	take_metadata(c);
 	take_certificate(c);
 	c->peer = grpc_call_get_peer(c->call);
@@ -232,10 +256,10 @@ static void call_came(struct grpc_front *f, struct gcall *c)
 	                        GRPC_SLICE_LENGTH(c->details.method));
 	if (!c->method)
 		call_send(c, GRPC_STATUS_UNIMPLEMENTED, "ENOTSUP: no such method");
-	else if (c->method->handler)
-		read_message(c);
+	else if (c->method->kind == METHOD_QUESTIONS)
+		call_stream(c);
 	else
-		begin_stream(c);
+		read_message(c);
 }
 
 /* The payload as one piece. */
@@ -254,12 +278,8 @@ static bool payload_slice(struct gcall *c, grpc_slice *ret_slice)
 
 static void stream_message(struct gcall *c)
 {
-	grpc_op op = {.op = GRPC_OP_SEND_MESSAGE};
 	grpc_slice slice;
 
-	if (c->reply)
-		grpc_byte_buffer_destroy(c->reply);
-	c->reply = NULL;
 	if (!c->payload) {
 		call_send(c, GRPC_STATUS_OK, ""); /* the client has no more questions */
 		return;
@@ -274,9 +294,23 @@ static void stream_message(struct gcall *c)
 		call_send(c, GRPC_STATUS_INVALID_ARGUMENT, "EBADMSG: an unreadable message");
 		return;
 	}
-	op.data.send_message.send_message = c->reply;
-	if (grpc_call_start_batch(c->call, &op, 1, tag_of(c, CALL_STREAM), NULL) != GRPC_CALL_OK)
-		pst_assert(!"a batch that gRPC can't refuse");
+	call_stream(c);
+}
+
+/* From here on it is the loop's, and a call less. */
+static bool watch_counted(struct gcall *c)
+{
+	struct grpc_front *f = c->front;
+
+	if (f->watching == WATCHERS_MAX) {
+		call_send(c, GRPC_STATUS_RESOURCE_EXHAUSTED,
+		          "EAGAIN: as many watch the health as may: end one, or ask by Check");
+		return false;
+	}
+	f->live--;
+	f->watching++;
+	c->watching = true;
+	return true;
 }
 
 static void call_message(struct gcall *c)
@@ -284,7 +318,7 @@ static void call_message(struct gcall *c)
 	grpc_slice slice;
 
 	c->reading = false;
-	if (!c->method->handler) {
+	if (c->method->kind == METHOD_QUESTIONS) {
 		stream_message(c);
 		return;
 	}
@@ -297,14 +331,41 @@ static void call_message(struct gcall *c)
 		call_send(c, GRPC_STATUS_INVALID_ARGUMENT, "EBADMSG: not a message of this method");
 		return;
 	}
+	if (c->method->kind == METHOD_WATCH && !watch_counted(c))
+		return;
 	c->msg.run = call_on_loop;
 	loop_post(c->front->loop, &c->msg);
+}
+
+/* What happens to one of those is for the loop to know; only here it counts. */
+static void watcher_event(struct gcall *c, enum call_step step, bool ok)
+{
+	struct loop_msg *m = step == CALL_CLOSED ? &c->closed_msg : &c->msg;
+
+	switch (step) {
+	case CALL_STREAM:
+		c->sent_ok = ok;
+		m->run = watch_sent;
+		break;
+	case CALL_CLOSED:
+		list_del(&c->link);
+		m->run = watch_closed;
+		break;
+	default:
+		c->front->watching--;
+		m->run = watch_gone;
+	}
+	loop_post(c->front->loop, m);
 }
 
 static void call_event(struct grpc_front *f, struct call_tag *tag, bool ok)
 {
 	struct gcall *c = tag->call;
 
+	if (c->watching) {
+		watcher_event(c, tag->step, ok);
+		return;
+	}
 	switch (tag->step) {
 	case CALL_NEW:
 		f->waiting--;
@@ -317,6 +378,7 @@ static void call_event(struct grpc_front *f, struct call_tag *tag, bool ok)
 		call_message(c);
 		break;
 	case CALL_STREAM:
+		reply_drop(c);
 		if (ok && !atomic_load(&f->stopping))
 			read_message(c);
 		else
@@ -367,7 +429,7 @@ static void *front_thread(void *arg)
 			cancel_silent(f);
 		calls_await(f);
 		/* Answers that are on the loop still end in the queue: it goes when none is left. */
-		if (shut && list_empty(&f->calls) && !f->waiting && !f->live) {
+		if (shut && list_empty(&f->calls) && !f->waiting && !f->live && !f->watching) {
 			grpc_completion_queue_shutdown(f->cq);
 			shut = false;
 		}
@@ -476,13 +538,17 @@ static int add_port(struct grpc_front *f, struct pst_err *err)
 
 static int server_make(struct grpc_front *f, struct pst_err *err)
 {
-	grpc_arg args[2] = {
+	grpc_arg args[] = {
 	        {.type = GRPC_ARG_INTEGER, .key = (char *)(uintptr_t)GRPC_ARG_ALLOW_REUSEPORT},
 	        {.type = GRPC_ARG_INTEGER,
 	         .key = (char *)(uintptr_t)GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH,
 	         .value.integer = MESSAGE_MAX},
+	        /* A watcher whose host is gone says nothing, as those that are well do. */
+	        {.type = GRPC_ARG_INTEGER,
+	         .key = (char *)(uintptr_t)GRPC_ARG_KEEPALIVE_TIME_MS,
+	         .value.integer = 60000},
 	};
-	const grpc_channel_args ca = {.num_args = 2, .args = args};
+	const grpc_channel_args ca = {.num_args = ARRAY_LEN(args), .args = args};
 	int rc;
 
 	f->server = grpc_server_create(&ca, NULL);
@@ -523,6 +589,7 @@ static void sweep_fired(struct loop_timer *t)
 	struct grpc_front *f = container_of(t, struct grpc_front, sweep);
 
 	fsessions_sweep(f);
+	health_ask(f);
 	(void)loop_timer_arm(f->loop, t, loop_now(f->loop) + 5 * NSEC_PER_SEC);
 }
 
@@ -548,11 +615,14 @@ int grpc_front_start(struct grpc_front **ret_f, const struct grpc_front_opts *op
 	f->table = table;
 	list_init(&f->calls);
 	list_init(&f->sessions);
+	list_init(&f->watchers);
+	f->health = HEALTH_SERVING;
 	f->sweep.fired = sweep_fired;
 	grpc_init();
 	methods_init();
 	gpr_set_log_function(front_log);
-	rc = opts_copy(f, opts);
+	f->health_status = mem_calloc(1, sizeof(*f->health_status));
+	rc = f->health_status ? opts_copy(f, opts) : err_set(err, -ENOMEM, "no memory");
 	if (!rc && !f->opts.listen && !f->opts.unix_path)
 		rc = err_set(err, -EINVAL, "the control plane has no address");
 	rc = rc ? rc : server_make(f, err);
@@ -580,11 +650,16 @@ static void thread_over(struct loop_msg *m)
 /* The loop turns, so that what runs can end and be answered, until the front's thread is gone. */
 static void server_stop(struct grpc_front *f)
 {
+	uint64_t until = loop_now(f->loop) + STOP_S * NSEC_PER_SEC;
+
 	atomic_store(&f->stopping, true);
 	f->over.run = thread_over;
+	watchers_end(f);
+	while (!list_empty(&f->watchers) && loop_now(f->loop) < until)
+		(void)loop_turn(f->loop, NSEC_PER_SEC / 10);
 	grpc_server_shutdown_and_notify(f->server, f->cq, f);
 	grpc_server_cancel_all_calls(f->server);
-	while (f->threaded)
+	while (f->threaded || f->health_asked)
 		(void)loop_turn(f->loop, NSEC_PER_SEC);
 	pthread_join(f->thread, NULL);
 }
@@ -617,5 +692,6 @@ void grpc_front_stop(struct grpc_front *f)
 	for (unsigned i = 0; i < ARRAY_LEN(f->strings); i++)
 		free(f->strings[i]);
 	mem_free(f->peers);
+	mem_free(f->health_status);
 	mem_free(f);
 }
