@@ -53,6 +53,16 @@ _Noreturn void assert_failed(const char *expr, const char *file, int line, const
 #define pst_assert_slow(expr) ((void)sizeof(!(expr)))
 #endif
 
+/* --- text --- */
+
+/* Bytes of the UTF-8 character at @p, where @len are; 0: there is none. */
+unsigned utf8_char(const char *p, size_t len);
+/* UTF-8, and no control character in it (ASCII's, or U+0080 to U+009F)? */
+bool text_plain(const char *s, size_t len);
+/* Into @buf, for a line that people read: what is not plain is '?', what does not fit into @cap ends with "...".
+ * Returns @buf, which may be @s. */
+const char *text_show(char *buf, size_t cap, const char *s, size_t len);
+
 /* --- errors and log --- */
 
 /* Fills @err (may be NULL) and returns @code, so that `return err_set(err, -EINVAL, ...)` reads

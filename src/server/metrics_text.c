@@ -211,38 +211,24 @@ static void sessions(struct text *t, const struct metrics_snapshot *s)
 	counter(t, "handle_cache_misses_total", f->handle_misses, "Handles that were verified.");
 }
 
-/* Bytes of a valid UTF-8 character at @p; 0: it is none. */
-static unsigned utf8(const char *p)
-{
-	const unsigned char *u = (const unsigned char *)p;
-	unsigned n = u[0] < 0x80 ? 1 : u[0] < 0xc2 ? 0 : u[0] < 0xe0 ? 2 : u[0] < 0xf0 ? 3 : 4;
-
-	if (u[0] > 0xf4)
-		return 0;
-	for (unsigned i = 1; i < n; i++)
-		if ((u[i] & 0xc0) != 0x80)
-			return 0;
-	if ((u[0] == 0xe0 && u[1] < 0xa0) || (u[0] == 0xed && u[1] > 0x9f) ||
-	    (u[0] == 0xf0 && u[1] < 0x90) || (u[0] == 0xf4 && u[1] > 0x8f))
-		return 0;
-	return n;
-}
-
 /* A label's value: what the format reserves is escaped, what is no text becomes '?'. */
 static void put_label(struct text *t, const char *value)
 {
-	while (*value) {
-		unsigned n = utf8(value);
+	size_t left = strlen(value);
+
+	while (left) {
+		unsigned n = utf8_char(value, left), step = n ? n : 1;
 
 		if (*value == '\n')
 			put(t, "\\n");
 		else if (*value == '"' || *value == '\\')
 			put(t, "\\%c", *value);
-		else if (!n || (unsigned char)*value < 0x20 || *value == 0x7f)
+		else if (!text_plain(value, step))
 			put(t, "?");
 		else
 			put(t, "%.*s", (int)n, value);
-		value += n ? n : 1;
+		value += step;
+		left -= step;
 	}
 }
 

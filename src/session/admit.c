@@ -303,6 +303,15 @@ static int check_names(struct session_req *r, const struct grant *g)
 	return op->opcode == PST_OP_FILE_CLOSE ? 0 : -EACCES;
 }
 
+/* Names stand in lists and logs, whoever made them: over the wire it may be no library of ours. */
+static bool has_control(const char *name, size_t len)
+{
+	for (size_t i = 0; name && i < len; i++)
+		if ((unsigned char)name[i] < 0x20 || name[i] == 0x7f)
+			return true;
+	return false;
+}
+
 static int check_container(const struct session *s, struct session_req *r, const struct rule *rule,
                            const struct grant *g)
 {
@@ -313,6 +322,9 @@ static int check_container(const struct session *s, struct session_req *r, const
 		        0; /* the one that was granted, not another one that has its name now */
 	if (rule->is & NAMED && op->name_len && op->name && op->name[0] == ':')
 		return op->opcode == PST_OP_CONT_CREATE ? -EINVAL : -ENOENT;
+	if ((op->opcode == PST_OP_CONT_CREATE && has_control(op->name, op->name_len)) ||
+	    (op->opcode == PST_OP_SNAP_CREATE && has_control(op->name2, op->name2_len)))
+		return -EINVAL;
 	if (rule->is & WHOLE && g->cap->info.root_ino)
 		return -EACCES;
 	return op->cont == s->table->sys_cont ? -ENOENT : 0;

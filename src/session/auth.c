@@ -253,8 +253,11 @@ static bool add_subject(struct session_table *t, struct ident *id, const char *s
 
 static void name_ident(struct ident *id, const char *kind, const char *what)
 {
+	char text[SESSION_TEXT_MAX];
+
 	if (!id->who[0])
-		(void)snprintf(id->who, sizeof(id->who), "%s:%s", kind, what);
+		(void)snprintf(id->who, sizeof(id->who), "%s:%s", kind,
+		               text_show(text, sizeof(text) - 8, what, strlen(what)));
 }
 
 int session_auth_peer(struct session_table *t, struct ident *id, uint32_t uid, uint32_t gid)
@@ -283,8 +286,8 @@ int session_auth_cert(struct session_table *t, struct ident *id, const char *nam
 	bool any = false;
 
 	name_ident(id, "cert", name);
-	/* A name that is too long is nobody's: cut off it could be another one's. */
-	if (strlen(name) + sizeof("cert:") <= sizeof(subject)) {
+	/* A name that is too long is nobody's (cut off it could be another one's), and so is one that is no text. */
+	if (strlen(name) + sizeof("cert:") <= sizeof(subject) && text_plain(name, strlen(name))) {
 		(void)snprintf(subject, sizeof(subject), "cert:%s", name);
 		any |= add_subject(t, id, subject);
 	}

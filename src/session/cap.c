@@ -156,7 +156,7 @@ static bool terminated(const char *s, size_t cap)
 	return memchr(s, 0, cap) != NULL;
 }
 
-static bool subject_ok(const char *s)
+bool cap_subject_ok(const char *s)
 {
 	return !*s || !strcmp(s, "anyone") || (!strncmp(s, "uid:", 4) && s[4]) ||
 	       (!strncmp(s, "gid:", 4) && s[4]) || (!strncmp(s, "cert:", 5) && s[5]);
@@ -165,7 +165,7 @@ static bool subject_ok(const char *s)
 /* What holds of a grant as asked for and as loaded. */
 static bool info_ok(const struct cap_info *i)
 {
-	if (!terminated(i->subject, sizeof(i->subject)) || !subject_ok(i->subject) ||
+	if (!terminated(i->subject, sizeof(i->subject)) || !cap_subject_ok(i->subject) ||
 	    !terminated(i->prefix, sizeof(i->prefix)) ||
 	    !terminated(i->cont_name, sizeof(i->cont_name)))
 		return false;
@@ -341,7 +341,8 @@ static void cont_found(struct sys_op *w, int status)
 		return;
 	}
 	o->info.cont = info->id;
-	memcpy(o->info.cont_name, info->name, sizeof(o->info.cont_name));
+	(void)text_show(o->info.cont_name, sizeof(o->info.cont_name), info->name,
+	                strlen(info->name));
 	status = o->info.prefix[0] ? prefix_find(o) : grant_write(o);
 	if (status)
 		grant_end(o, status);
@@ -353,6 +354,9 @@ static int grant_check(struct session_table *t, const struct cap_op *o)
 	bool all;
 
 	if (!info_ok(i) || (i->expiry_ns && i->expiry_ns <= loop_real_now(t->loop)))
+		return -EINVAL;
+	if (!text_plain(i->subject, strlen(i->subject)) ||
+	    !text_plain(i->prefix, strlen(i->prefix)))
 		return -EINVAL;
 	all = !i->cont && !i->cont_name[0];
 	if (all && i->prefix[0])

@@ -165,7 +165,7 @@ struct ident {
  * of one tenant. Who shows a token is to act by it alone, so that it can limit. Each returns 0, -EACCES
  * (it gives nothing; another may), or what is said at it. Refusals are audited. */
 int session_auth_peer(struct session_table *t, struct ident *id, uint32_t uid, uint32_t gid);
-/* @name: of a certificate that TLS verified. */
+/* @name: of a certificate that TLS verified. One that is not plain text (text_plain()) is nobody's. */
 int session_auth_cert(struct session_table *t, struct ident *id, const char *name);
 /* A capability token's text. -EBADF: not one of ours, or forged; -EKEYEXPIRED; -EKEYREVOKED. */
 int session_auth_token(struct session_table *t, struct ident *id, const char *text, size_t len);
@@ -399,8 +399,9 @@ struct cap_op {
  * was found at once.
  *
  * Grants what o->info says (a prefix is taken from the root, absolute or not). 0: o->info and o->token are
- * filled; -EINVAL: rights, map, subject, an expiry in the past, a prefix with all containers; -ENOENT: no
- * such container; -ENOTDIR, -ENOENT: the prefix is not a directory; -EAGAIN: caps_max; the store's errors.
+ * filled; -EINVAL: rights, map, subject, an expiry in the past, a prefix with all containers, text that is
+ * not plain (text_plain()); -ENOENT: no such container; -ENOTDIR, -ENOENT: the prefix is not a directory;
+ * -EAGAIN: caps_max; the store's errors.
  */
 int cap_grant(struct session_table *t, struct cap_op *o);
 /* Capability o->info.id gets the expiry o->info.expiry_ns; handles and sessions go on. -ENOENT;
@@ -416,6 +417,8 @@ int cap_revoke(struct session_table *t, struct cap_op *o);
 void cap_list(struct session_table *t, uint64_t after,
               bool (*fn)(void *arg, const struct cap_info *info), void *arg);
 int cap_get(struct session_table *t, uint64_t id, struct cap_info *ret_info);
+/* Is that a subject that a capability can have? "" is. */
+bool cap_subject_ok(const char *s);
 /* The bearer token of a capability, with at most @rights. It lives as long as that: what is to end
  * sooner is granted for as long. */
 int cap_token(struct session_table *t, uint64_t id, uint32_t rights, char ret_text[CAP_TOKEN_MAX]);
@@ -440,8 +443,9 @@ struct tenant_figures {
 	uint64_t throttled;              /* requests that a rate made wait */
 };
 
-/* Settings of tenant @id (made when it is new). 0, and done() when durable; or at once -EINVAL,
- * -EAGAIN (too many), -ENOMEM. */
+#define TENANT_WEIGHT_MAX 1000
+/* Settings of tenant @id (made when it is new). 0, and done() when durable; or at once -EINVAL (its weight,
+ * or a name that is not plain: text_plain()), -EAGAIN (too many), -ENOMEM. */
 struct tenant_op {
 	uint32_t id;
 	char name[SESSION_TEXT_MAX];

@@ -210,7 +210,8 @@ int tenant_set(struct session_table *t, struct tenant_op *o)
 	struct sys_op *w;
 	int err = 0;
 
-	if (!text_ok(o->name) || o->qos.weight > 1000)
+	if (!text_ok(o->name) || !text_plain(o->name, strlen(o->name)) ||
+	    o->qos.weight > TENANT_WEIGHT_MAX)
 		return -EINVAL;
 	o->table = t;
 	o->tenant = tenant_get(t, o->id, &err);

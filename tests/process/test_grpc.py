@@ -3,6 +3,7 @@
 """test_grpc.py PENSTOCK: the control plane of `penstock serve` with stock grpcio, its messages made out of what server reflection
 says: sessions, containers, names with replay tokens, capabilities, tenants, TLS, unix sockets, and requests of
 hostile bytes."""
+import errno as errno_of
 import json
 import os
 import random
@@ -135,14 +136,23 @@ class Api:
         meta = [("authorization", "Bearer " + bearer)] if bearer else None
         return call(self.type(request.full_name)(**kw), timeout=10, metadata=meta)
 
-    def fails(self, code, errno, method, bearer=None, **kw):
+    def fails(self, code, errno, method, bearer=None, says="", **kw):
         try:
             r = self(method, bearer, **kw)
         except grpc.RpcError as e:
             assert e.code() == getattr(grpc.StatusCode, code), (method, e.code(), e.details())
-            assert e.details().startswith(errno + ":"), (method, e.details())
+            assert e.details().startswith(errno + ": "), (method, e.details())
+            # A sentence, and never the bare word for the number.
+            assert e.details() != "%s: %s" % (errno, os.strerror(getattr(errno_of, errno))), (method, e.details())
+            assert says in e.details(), (method, e.details())
             return
         raise AssertionError("%s gave %s" % (method, r))
+
+    def raw(self, method, data):
+        """Bytes that no stock client would make."""
+        service = next(s for s in self.services if not s.startswith("grpc.refl") and
+                       method in [m.name for m in self.pool.FindServiceByName(s).methods])
+        return self.channel.unary_unary("/%s/%s" % (service, method))(data, timeout=10)
 
 
 def connect(target, creds=None):
@@ -398,6 +408,188 @@ def test_capabilities():
                  '"event":"authenticate","result":"refused","error":"EBADF"',
                  '"event":"session-resume","result":"refused","error":"EACCES"'):
         assert what in log, what
+
+
+def test_refusals():
+    """What was wrong, where, and what is allowed: in a sentence, of each method."""
+    s = Server()
+    api = connect("unix:" + SOCK)
+    me = api("OpenSession", slots=4).session
+    api("CreateContainer", session=me, container=dict(name="obj", layout=1))
+    cont = api("CreateContainer", session=me, container=dict(name="a")).container
+    api("Mkdir", session=me, container=cont.id, path=b"d")
+    api("Create", session=me, container=cont.id, path=b"d/f", data=b"x")
+    n = dict(session=me, container=cont.id)
+    gone = api.make("Session", number=77, secret=bytes(16))
+    wrong = api.make("Session", number=me.number, secret=bytes(16))
+    invalid, missing = ("INVALID_ARGUMENT", "EINVAL"), ("NOT_FOUND", "ENOENT")
+    long_name, state = ("INVALID_ARGUMENT", "ENAMETOOLONG"), "FAILED_PRECONDITION"
+    for how, method, says, kw in (
+            (invalid, "OpenSession", "slots: 5000: a session has at most 1024", dict(slots=5000)),
+            (invalid, "KeepAlive", "session: KeepAlive takes one", dict()),
+            (invalid, "KeepAlive", "session.secret: 3 bytes: it has 16", dict(session=dict(number=1, secret=b"123"))),
+            ((state, "ESTALE"), "KeepAlive", "session.number: there is no session 000000000000004d", dict(session=gone)),
+            ((state, "ESTALE"), "CloseSession", "there is no session 000000000000004d", dict(session=gone)),
+            (("PERMISSION_DENIED", "EACCES"), "ListContainers", "session.secret: not that of", dict(session=wrong)),
+            # containers
+            (invalid, "CreateContainer", "container: CreateContainer takes its name", dict(session=me)),
+            (invalid, "CreateContainer", "container.name: it needs a name", dict(session=me, container=dict(id=3))),
+            (invalid, "CreateContainer", 'container.name: "x/y": no \'/\', \':\' or \'@\'', dict(session=me, container=dict(name="x/y"))),
+            (long_name, "CreateContainer", "container.name: 256 bytes: a name has at most 255", dict(session=me, container=dict(name="n" * 256))),
+            (invalid, "CreateContainer", "container.layout: 2: it is 0 (files) or 1", dict(session=me, container=dict(name="b", layout=2))),
+            (invalid, "CreateContainer", "container.properties: 0x8", dict(session=me, container=dict(name="b", properties=8))),
+            (("ALREADY_EXISTS", "EEXIST"), "CreateContainer", 'container "a": it is there already', dict(session=me, container=dict(name="a"))),
+            (missing, "GetContainer", 'container "nope": there is none', dict(session=me, container=dict(name="nope"))),
+            (missing, "GetContainer", "container 999: there is none", dict(session=me, container=dict(id=999))),
+            (invalid, "GetContainer", "container: GetContainer takes its name or id", dict(session=me)),
+            (invalid, "SetContainer", "set: 0: it is a sum of 1 (quota_bytes)", dict(session=me, container=dict(name="a"))),
+            (invalid, "SetContainer", "set: 0x10: it is", dict(session=me, container=dict(name="a"), set=16)),
+            (missing, "SetContainer", 'container "nope"', dict(session=me, container=dict(name="nope"), set=1)),
+            (missing, "DestroyContainer", 'container "nope"', dict(session=me, container=dict(name="nope"))),
+            (long_name, "ListContainers", "after: 300 bytes", dict(session=me, after="n" * 300)),
+            # snapshots
+            (invalid, "CreateSnapshot", "container: CreateSnapshot takes its name", dict(session=me, name="v")),
+            (invalid, "CreateSnapshot", "name: CreateSnapshot takes its name", dict(session=me, container="a")),
+            (invalid, "CreateSnapshot", 'name: "v@1": no', dict(session=me, container="a", name="v@1")),
+            (long_name, "CreateSnapshot", "name: 256 bytes", dict(session=me, container="a", name="v" * 256)),
+            (missing, "CreateSnapshot", 'snapshot "v" of container "nope"', dict(session=me, container="nope", name="v")),
+            (missing, "GetSnapshot", 'snapshot "v" of container "a": there is no such', dict(session=me, container="a", name="v")),
+            (missing, "DestroySnapshot", 'snapshot "v" of container "a"', dict(session=me, container="a", name="v")),
+            (invalid, "ListSnapshots", "container: ListSnapshots takes its name", dict(session=me)),
+            (missing, "ListSnapshots", 'container "nope"', dict(session=me, container="nope")),
+            # names
+            (missing, "Lookup", '"x\x3f" in container %d: nothing is there' % cont.id, dict(path=b"x\x1b", **n)),
+            (missing, "Lookup", '"d" from directory 12345 in container', dict(path=b"d", dir=12345, **n)),
+            (missing, "Lookup", '"d" in container 999', dict(session=me, container=999, path=b"d")),
+            (missing, "Lookup", '"d" in container %d, snapshot view 99' % cont.id, dict(path=b"d", view=99, **n)),
+            (long_name, "Lookup", "path: 5000 bytes: a path has at most 4096", dict(path=b"p" * 5000, **n)),
+            (long_name, "Lookup", "a name has at most 255 bytes", dict(path=b"p" * 300, **n)),
+            (invalid, "Lookup", "path: there is a NUL in it", dict(path=b"d\0x", **n)),
+            (invalid, "Lookup", "handle: 5 bytes: it has 64", dict(path=b"d", handle=b"12345", **n)),
+            (invalid, "Lookup", "flags: 0x10000", dict(path=b"d", flags=0x10000, **n)),
+            (invalid, "Create", "path: a file that is made here has a name", dict(**n)),
+            ((state, "EISDIR"), "Create", '"d" in container %d: it is a directory' % cont.id, dict(path=b"d", data=b"x", **n)),
+            (("ALREADY_EXISTS", "EEXIST"), "Mkdir", '"d" in container %d: something is there already' % cont.id, dict(path=b"d", **n)),
+            ((state, "ENOTDIR"), "Mkdir", '"d/f/g" in container %d: a part of the path' % cont.id, dict(path=b"d/f/g", **n)),
+            (("UNIMPLEMENTED", "EOPNOTSUPP"), "Mkdir", "a container of objects has no names",
+             dict(session=me, container=api("GetContainer", session=me, container=dict(name="obj")).container.id, path=b"x")),
+            ((state, "ENOTEMPTY"), "Rmdir", '"d" in container %d: it is not empty' % cont.id, dict(path=b"d", **n)),
+            ((state, "EISDIR"), "Unlink", "it is a directory", dict(path=b"d", **n)),
+            (missing, "Unlink", '"none" in', dict(path=b"none", **n)),
+            (missing, "Rename", '"none", "other" in', dict(path=b"none", path2=b"other", **n)),
+            (missing, "Link", '"none", "other" in', dict(path=b"none", path2=b"other", **n)),
+            (("ALREADY_EXISTS", "EEXIST"), "Symlink", '"d", "t" in', dict(path=b"d", path2=b"t", **n)),
+            (missing, "SetAttr", '"none" in', dict(path=b"none", attr_mask=1, **n)),
+            (invalid, "ReadLink", '"d/f" in', dict(path=b"d/f", **n)),
+            (invalid, "ReadDir", "name: ReadDir takes", dict()),
+            (missing, "ReadDir", '"none" in', dict(name=dict(path=b"none", **n))),
+            (invalid, "ReadDir", "name.session: ReadDir takes one", dict(name=dict(path=b"d"))),
+            (invalid, "ReadDir", "name.session.secret: 1 bytes", dict(name=dict(session=dict(secret=b"1")))),
+            (invalid, "ReadDir", "name.path: there is a NUL", dict(name=dict(path=b"d\0", **n))),
+            (invalid, "ReadDir", "name.flags: 0x10000", dict(name=dict(path=b"d", flags=0x10000, **n))),
+            (long_name, "ReadDir", "after: 256 bytes", dict(name=dict(path=b"d", **n), after=b"x" * 256)),
+            # capabilities
+            (invalid, "Grant", "capability: Grant takes one", dict()),
+            (invalid, "Grant", "capability.rights: 0: a sum of rights, 1 to 0x1ff", dict(capability=dict(container="a"))),
+            (invalid, "Grant", "capability.rights: 0x200", dict(capability=dict(rights=512))),
+            (invalid, "Grant", 'capability.subject: "root": it is uid:N', dict(capability=dict(rights=1, subject="root"))),
+            (long_name, "Grant", "capability.subject: 70 bytes: it has at most 63", dict(capability=dict(rights=1, subject="cert:" + "x" * 65))),
+            (long_name, "Grant", "capability.prefix: 300 bytes", dict(capability=dict(rights=1, container="a", prefix="x" * 300))),
+            (long_name, "Grant", "capability.container: 300 bytes", dict(capability=dict(rights=1, container="x" * 300))),
+            (invalid, "Grant", "capability.expiry_ns: 1 has passed", dict(capability=dict(rights=1, expiry_ns=1))),
+            (invalid, "Grant", "capability.prefix: it goes with one container", dict(capability=dict(rights=1, prefix="d"))),
+            (invalid, "Grant", 'capability.prefix: "d": a container of objects', dict(capability=dict(rights=1, container="obj", prefix="d"))),
+            (missing, "Grant", 'capability.container: there is no "zzz"', dict(capability=dict(rights=1, container="zzz"))),
+            (missing, "Grant", "capability.container_id: there is no 99", dict(capability=dict(rights=1, container_id=99))),
+            (missing, "Grant", 'capability.prefix: there is no "x" in "a"', dict(capability=dict(rights=1, container="a", prefix="x"))),
+            ((state, "ENOTDIR"), "Grant", 'capability.prefix: "d/f" is no directory in "a"', dict(capability=dict(rights=1, container="a", prefix="d/f"))),
+            (invalid, "Grant", "capability.map: 3: it is 0", dict(capability=dict(rights=1, map=3))),
+            (invalid, "Grant", "capability.ranges: they go with map 2", dict(capability=dict(rights=1, map=2))),
+            (invalid, "Grant", "capability.ranges[1]: 5 is above 4",
+             dict(capability=dict(rights=1, map=2, ranges=[dict(first=1, last=1), dict(first=5, last=4)]))),
+            (invalid, "Grant", "capability.ranges: 17 of them", dict(capability=dict(rights=1, map=2, ranges=[dict()] * 17))),
+            (missing, "Renew", "capability.id: there is no capability 55", dict(capability=dict(id=55))),
+            (missing, "Revoke", "capability.id: there is no capability 55", dict(capability=dict(id=55))),
+            (("PERMISSION_DENIED", "EPERM"), "Revoke", "capability.id: 1 is the owner's", dict(capability=dict(id=1))),
+            (invalid, "Revoke", "capability: Revoke takes one", dict()),
+            # tenants, health
+            (invalid, "SetTenant", "tenant: SetTenant takes one", dict()),
+            (long_name, "SetTenant", "tenant.name: 64 bytes: it has at most 63", dict(tenant=dict(id=1, name="t" * 64))),
+            (invalid, "SetTenant", "tenant.weight: 1001: at most 1000", dict(tenant=dict(id=1, weight=1001))),
+            (missing, "Check", 'service: no "other" is served here', dict(service="other"))):
+        api.fails(*how, method, says=says, **kw)
+    # Tokens of changes: an older sequence, and one that cuts the session off.
+    api("Mkdir", path=b"t1", token=dict(slot=1, sequence=1), **n)
+    api("Mkdir", path=b"t2", token=dict(slot=1, sequence=2), **n)
+    api.fails(state, "ESTALE", "Mkdir", says="a later sequence was seen", path=b"t3", token=dict(slot=1, sequence=1), **n)
+    # Who asks, and what they may.
+    stranger = connect("127.0.0.1:%d" % s.port)
+    denied = "PERMISSION_DENIED", "EACCES"
+    g = api("Grant", capability=dict(container="a", rights=READ))
+    for m in "GetStatus", "ListSessions", "ListCapabilities", "ListTenants", "RotateHandleKey", "Grant":
+        stranger.fails(*denied, m, says=m + ": this call does not show who asks")
+        stranger.fails(*denied, m, g.token, says="%s: it takes the right admin on all containers, which token:%d has not" % (m, g.capability.id))
+    stranger.fails("UNAUTHENTICATED", "EBADF", "OpenSession", "x" * 58, says="authorization: that token is none of this server's")
+    t = stranger("OpenSession", g.token).session
+    stranger.fails(*denied, "Create", says='"new" in container %d: no capability of this session allows it' % cont.id,
+                   session=t, container=cont.id, path=b"new")
+    api("Revoke", capability=dict(id=g.capability.id))
+    stranger.fails("PERMISSION_DENIED", "EKEYREVOKED", "Lookup", says="the capability that allowed it was revoked",
+                   session=t, container=cont.id, path=b"d")
+    stranger.fails("PERMISSION_DENIED", "EKEYREVOKED", "OpenSession", g.token, says="the capability of that token was revoked")
+    s.stop()
+
+
+def string(field, data):
+    return varint(field << 3 | 2) + varint(len(data)) + data
+
+
+def test_names_are_text():
+    """Control characters, a NUL, what is no UTF-8: refused wherever there is a string, and nothing of it is shown."""
+    audit = tmp + "/audit-text"
+    s = Server(audit_log=audit, metrics="127.0.0.1:0")
+    api = connect("unix:" + SOCK)
+    me = api("OpenSession").session
+    api("CreateContainer", session=me, container=dict(name="good"))
+    session = string(1, me.SerializeToString())
+    ways = [("CreateContainer", "container.name", lambda x: session + string(3, string(1, x))),
+            ("GetContainer", "container.name", lambda x: session + string(3, string(1, x))),
+            ("DestroyContainer", "container.name", lambda x: session + string(3, string(1, x))),
+            ("ListContainers", "after", lambda x: session + string(3, x)),
+            ("CreateSnapshot", "name", lambda x: session + string(3, b"good") + string(4, x)),
+            ("CreateSnapshot", "container", lambda x: session + string(3, x) + string(4, b"v")),
+            ("Grant", "capability.container", lambda x: string(1, string(4, x) + b"\x38\x01")),
+            ("Grant", "capability.prefix", lambda x: string(1, string(4, b"good") + string(6, x) + b"\x38\x01")),
+            ("Grant", "capability.subject", lambda x: string(1, string(8, b"cert:" + x) + b"\x38\x01")),
+            ("SetTenant", "tenant.name", lambda x: string(1, b"\x08\x05" + string(2, x))),
+            # The last one counts, and the first one is looked at all the same.
+            ("SetTenant", "tenant.name", lambda x: string(1, b"\x08\x05" + string(2, x) + string(2, b"good"))),
+            ("Check", "service", lambda x: string(1, x))]
+    for bad, why in ((b"good\0", "control"), (b"\0", "control"), (b"a\nb", "control"), (b"\x1b[2J", "control"), (b"a\x7f", "control"),
+                     (b"a\xc2\x9b31m", "control"), (b"\xff", "no UTF-8"), (b"a\xc3", "no UTF-8"), (b"\xed\xa0\x80", "no UTF-8")):
+        for method, field, make in ways:
+            try:
+                api.raw(method, make(bad))
+            except grpc.RpcError as e:
+                said = e.details()
+                assert e.code() == grpc.StatusCode.INVALID_ARGUMENT, (method, bad, e.code(), said)
+                assert said.startswith('EINVAL: %s: "' % field) and why in said, (method, bad, said)
+                assert said.isprintable(), (method, bad, said)
+            else:
+                raise AssertionError((method, bad))
+    api.raw("SetTenant", string(1, b"\x08\x05" + string(2, "acmé".encode())))  # letters of others are text
+    assert [c.name for c in api("ListContainers", session=me).containers] == ["good"]
+    assert [t.name for t in api("ListTenants").tenants if t.id == 5] == ["acmé"]
+    # A path is bytes; in a sentence and in the audit it is shown as text.
+    token = api("Grant", capability=dict(container="good", rights=READ)).token
+    other = connect("127.0.0.1:%d" % s.port)
+    t = other("OpenSession", token).session
+    cont = other("GetContainer", session=t, container=dict(name="good")).container.id
+    other.fails("PERMISSION_DENIED", "EACCES", "Mkdir", says='"a?b?[2J?" in container', session=t, container=cont, path=b"a\nb\x1b[2J\xff")
+    s.stop()
+    log = open(audit, "rb").read()
+    assert all(32 <= b < 127 or b == 10 for b in log), log
+    assert b"a\\u000ab\\u001b[2J\\u00ff" in log and all(json.loads(l) for l in log.splitlines()), log
 
 
 def openssl(*args):

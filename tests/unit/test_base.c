@@ -309,6 +309,70 @@ static void test_options_limits(void **state)
 
 /* --- errors and log --- */
 
+/* --- text --- */
+
+static void test_text_plain(void **state)
+{
+	static const char *const good[] = {"",
+	                                   "a",
+	                                   " ~",
+	                                   "\xc2\xa0",
+	                                   "\xc3\xa9",
+	                                   "\xdf\xbf",
+	                                   "\xe0\xa0\x80",
+	                                   "\xed\x9f\xbf",
+	                                   "\xee\x80\x80",
+	                                   "\xf0\x90\x80\x80",
+	                                   "\xf4\x8f\xbf\xbf"};
+	/* Control characters; then what is none: cut off, too long, surrogates, beyond the last. */
+	static const char *const bad[] = {"\n",
+	                                  "a\x1b",
+	                                  "\x7f",
+	                                  "\x1f",
+	                                  "\xc2\x80",
+	                                  "\xc2\x9f",
+	                                  "\x80",
+	                                  "\xc2",
+	                                  "\xc2"
+	                                  "a",
+	                                  "\xe0\xa0",
+	                                  "\xf0\x90\x80",
+	                                  "\xc0\x80",
+	                                  "\xc1\xbf",
+	                                  "\xe0\x9f\xbf",
+	                                  "\xf0\x8f\xbf\xbf",
+	                                  "\xed\xa0\x80",
+	                                  "\xf4\x90\x80\x80",
+	                                  "\xf5\x80\x80\x80",
+	                                  "\xff"};
+
+	for (unsigned i = 0; i < ARRAY_LEN(good); i++)
+		assert_true(text_plain(good[i], strlen(good[i])));
+	for (unsigned i = 0; i < ARRAY_LEN(bad); i++)
+		assert_false(text_plain(bad[i], strlen(bad[i])));
+	assert_false(text_plain("a\0b", 3));
+	/* It reads no byte behind the end. */
+	assert_int_equal(utf8_char("\xc3\xa9", 1), 0);
+	assert_int_equal(utf8_char("\xc3\xa9", 2), 2);
+	assert_int_equal(utf8_char("x", 0), 0);
+}
+
+static void test_text_show(void **state)
+{
+	char buf[8], same[] = "a\nb";
+
+	assert_string_equal(text_show(buf, sizeof(buf), "1234567", 7), "1234567");
+	assert_string_equal(text_show(buf, sizeof(buf), "12345678", 8), "1234...");
+	assert_string_equal(text_show(buf, sizeof(buf), "", 0), "");
+	assert_string_equal(text_show(buf, sizeof(buf), "a\0\x1b\xff", 4), "a???");
+	/* Cut between characters, never in one. */
+	assert_string_equal(text_show(buf, sizeof(buf), "\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9", 8),
+	                    "\xc3\xa9\xc3\xa9...");
+	assert_string_equal(text_show(buf, sizeof(buf), "123\xc3\xa9\xc3\xa9", 7),
+	                    "123\xc3\xa9\xc3\xa9");
+	assert_string_equal(text_show(same, sizeof(same), same, 3), "a?b");
+}
+
 static void test_err(void **state)
 {
 	struct pst_err err = {0};
@@ -564,6 +628,8 @@ int main(void)
 	        cmocka_unit_test(test_options_taken),
 	        cmocka_unit_test(test_options_bad),
 	        cmocka_unit_test(test_options_limits),
+	        cmocka_unit_test(test_text_plain),
+	        cmocka_unit_test(test_text_show),
 	        cmocka_unit_test(test_err),
 	        cmocka_unit_test(test_log),
 	        cmocka_unit_test(test_list),

@@ -77,6 +77,14 @@ static void test_wrong_container(void **state)
 	refused(&w, &w.owner, names_op(PST_OP_CONT_DESTROY, 0, SYS_CONT_NAME), -ENOENT);
 	refused(&w, &w.owner, names_op(PST_OP_CONT_GET, w.x.t->sys_cont, NULL), -ENOENT);
 	refused(&w, &w.owner, names_op(PST_OP_CONT_CREATE, 0, ":x"), -EINVAL);
+	/* Names that would be orders to somebody's terminal. */
+	refused(&w, &w.owner, names_op(PST_OP_CONT_CREATE, 0, "x\n"), -EINVAL);
+	refused(&w, &w.owner, names_op(PST_OP_CONT_CREATE, 0, "\x1b[2J"), -EINVAL);
+	refused(&w, &w.owner, names_op(PST_OP_CONT_CREATE, 0, "x\x7f"), -EINVAL);
+	refused(&w, &w.owner,
+	        OP(.opcode = PST_OP_SNAP_CREATE, .name = "b", .name_len = 1, .name2 = "v\r",
+	           .name2_len = 2),
+	        -EINVAL);
 	refused(&w, &w.owner, write_op(w.x.t->sys_cont, "text", &iov), -ENOENT);
 	refused(&w, &w.owner, read_op(w.x.t->sys_cont, &iov, buf, 4), -ENOENT);
 	/* Nor ops that no client sends, or that don't exist. */
@@ -357,6 +365,16 @@ static void test_subjects(void **state)
 	(void)snprintf(i.subject, sizeof(i.subject), "cert:%.58s", name);
 	assert_int_equal(sx_grant(&w.x, &i, NULL), 0);
 	assert_int_equal(session_auth_cert(w.x.t, &id, name), -EACCES);
+	/* One that is no text is nobody's, and not shown as it is to those who read of it. */
+	static const char *const bad[][2] = {{"a\nb", "cert:a?b"},
+	                                     {"\x1b[2J", "cert:?[2J"},
+	                                     {"a\xc2\x9b", "cert:a??"},
+	                                     {"a\xff", "cert:a?"}};
+	for (unsigned k = 0; k < ARRAY_LEN(bad); k++) {
+		id = (struct ident){0};
+		assert_int_equal(session_auth_cert(w.x.t, &id, bad[k][0]), -EACCES);
+		assert_string_equal(id.who, bad[k][1]);
+	}
 	world_end(&w);
 }
 
@@ -402,6 +420,14 @@ static void test_bad_grants(void **state)
 	memcpy(i.subject, "root", 5);
 	assert_int_equal(sx_grant(&w.x, &i, NULL), -EINVAL);
 	memset(i.subject, 'x', sizeof(i.subject));
+	assert_int_equal(sx_grant(&w.x, &i, NULL), -EINVAL);
+	i = good;
+	memcpy(i.subject, "cert:a\nb", 9);
+	assert_int_equal(sx_grant(&w.x, &i, NULL), -EINVAL);
+	memcpy(i.subject, "cert:\xff", 7);
+	assert_int_equal(sx_grant(&w.x, &i, NULL), -EINVAL);
+	i = good;
+	memcpy(i.prefix, "\x1b", 2);
 	assert_int_equal(sx_grant(&w.x, &i, NULL), -EINVAL);
 	assert_true(sx_audited(&w.x, AUDIT_GRANT, -EINVAL));
 	assert_int_equal(sx_records(&w.x), records);
@@ -602,6 +628,11 @@ static void test_tenants(void **state)
 	assert_int_equal(tenant_find(w.x.t, 1)->sessions, 1);
 	q.weight = 1001;
 	assert_int_equal(sx_tenant(&w.x, 1, "acme", &q), -EINVAL);
+	q.weight = 1;
+	assert_int_equal(sx_tenant(&w.x, 1, "a\nb", &q), -EINVAL);
+	assert_int_equal(sx_tenant(&w.x, 1, "a\xc2\x85", &q), -EINVAL);
+	assert_int_equal(sx_tenant(&w.x, 1, "a\xe9", &q), -EINVAL);
+	assert_int_equal(sx_tenant(&w.x, 1, "acm\xc3\xa9", &q), 0);
 	world_end(&w);
 }
 

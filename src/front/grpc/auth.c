@@ -166,19 +166,35 @@ static const struct peer_cred *cred_of(const struct gcall *c)
 
 /* --- identities --- */
 
+static int token_identify(struct gcall *c, struct ident *ret_id)
+{
+	int rc = -EBADF;
+
+	if (c->bearer_len <= sizeof(c->bearer))
+		rc = session_auth_token(c->front->table, ret_id, c->bearer, c->bearer_len);
+	switch (rc) {
+	case 0:
+		return 0;
+	case -EKEYREVOKED:
+		return call_fail(c, rc, "authorization: the capability of that token was revoked");
+	case -EKEYEXPIRED:
+		return call_fail(c, rc, "authorization: that token has expired");
+	default:
+		return call_fail(c, rc, "authorization: that token is none of this server's");
+	}
+}
+
 int call_identify(struct gcall *c, struct ident *ret_id)
 {
 	struct session_table *t = c->front->table;
 	const struct peer_cred *cred = cred_of(c);
 	int rc = -EACCES, got;
+	bool named;
 
 	memset(ret_id, 0, sizeof(*ret_id));
-	if (c->bearer_len) {
-		/* Who shows a token acts by it alone: it may say less than what the caller is. */
-		return c->bearer_len > sizeof(c->bearer)
-		               ? -EBADF
-		               : session_auth_token(t, ret_id, c->bearer, c->bearer_len);
-	}
+	/* Who shows a token acts by it alone: it may say less than what the caller is. */
+	if (c->bearer_len)
+		return token_identify(c, ret_id);
 	if (c->cert[0]) {
 		got = session_auth_cert(t, ret_id, c->cert);
 		rc = rc && !got ? 0 : rc;
@@ -187,16 +203,31 @@ int call_identify(struct gcall *c, struct ident *ret_id)
 		got = session_auth_peer(t, ret_id, cred->uid, cred->gid);
 		rc = rc && !got ? 0 : rc;
 	}
+	named = ret_id->who[0]; /* what is said of open access is no name */
 	if (rc && !session_auth_open(t, ret_id))
 		rc = 0;
-	return rc;
+	if (!rc)
+		return 0;
+	if (named)
+		return call_fail(c, rc, "%s: %s has no capability here", method_name(c),
+		                 ret_id->who);
+	return call_fail(c, rc,
+	                 "%s: this call does not show who asks: by a token (authorization: Bearer "
+	                 "TOKEN), a certificate, or the unix socket",
+	                 method_name(c));
 }
 
 int call_admin(struct gcall *c)
 {
 	int rc = call_identify(c, &c->ident);
 
-	return rc ? rc : session_auth_admin(c->front->table, &c->ident, c->method->path);
+	if (rc)
+		return rc;
+	rc = session_auth_admin(c->front->table, &c->ident, c->method->path);
+	return rc ? call_fail(c, rc,
+	                      "%s: it takes the right admin on all containers, which %s has not",
+	                      method_name(c), c->ident.who[0] ? c->ident.who : "this caller")
+	          : 0;
 }
 
 /* --- sessions --- */
@@ -260,8 +291,14 @@ int call_session(struct gcall *c, const Penstock__V1__Session *m)
 	struct fsession *s;
 	int rc;
 
-	if (!m || m->secret.len != SESSION_SECRET_BYTES)
-		return -EINVAL;
+	if (!m)
+		return call_fail(c, -EINVAL,
+		                 "%ssession: %s takes one: OpenSession gives its number and secret",
+		                 name_field(c), method_name(c));
+	if (m->secret.len != SESSION_SECRET_BYTES)
+		return call_fail(c, -EINVAL,
+		                 "%ssession.secret: %zu bytes: it has %d, as OpenSession gave it",
+		                 name_field(c), m->secret.len, SESSION_SECRET_BYTES);
 	list_for_each (s, &f->sessions, link) {
 		/* Of a wrong secret the session room hears below. */
 		if (s->gone || s->number != m->number || !s->conn.session ||
@@ -278,7 +315,13 @@ int call_session(struct gcall *c, const Penstock__V1__Session *m)
 	if (rc) {
 		s->calls = 0;
 		fsession_end(s);
-		return rc;
+		return call_fail(c, rc,
+		                 rc == -ESTALE
+		                         ? "%ssession.number: there is no session %016llx: it was "
+		                           "closed, it expired, or it is another store's"
+		                 : rc == -EACCES ? "%ssession.secret: not that of session %016llx"
+		                                 : "%ssession: %016llx can't be used now",
+		                 name_field(c), (unsigned long long)m->number);
 	}
 	s->number = m->number;
 	memcpy(s->secret, m->secret.data, sizeof(s->secret));
@@ -293,6 +336,8 @@ static void run_end(struct gcall *c, int status)
 	struct fsession *s = c->session;
 
 	c->session = NULL;
+	if (status)
+		why_request(c, status);
 	c->finish(c, status);
 	fsession_put(s);
 }

@@ -10,10 +10,19 @@
 
 /* --- containers --- */
 
-static void cont_fill(Penstock__V1__Container *m, const struct pst_cont_info *i)
+/* Names are bytes to the store, and text here: a client could not read the message that has others. */
+static char *text(char *name)
+{
+	size_t len = strlen(name);
+
+	(void)text_show(name, len + 1, name, len);
+	return name;
+}
+
+static void cont_fill(Penstock__V1__Container *m, struct pst_cont_info *i)
 {
 	penstock__v1__container__init(m);
-	m->name = (char *)(uintptr_t)i->name;
+	m->name = text(i->name);
 	m->id = i->id;
 	m->layout = i->layout;
 	m->properties = i->props;
@@ -44,13 +53,60 @@ static void empty_done(struct gcall *c, int status)
 	call_end(c, status, &r.base);
 }
 
+/* @field: of the message; @fresh: it is to be made. What the library refuses is refused here, too: it
+ * could not use such names. */
+static int name_check(struct gcall *c, const char *field, const char *name, bool fresh)
+{
+	char text[SHOWN_MAX];
+	size_t len = strlen(name);
+
+	if (len > PST_NAME_MAX)
+		return call_fail(c, -ENAMETOOLONG, "%s: %zu bytes: a name has at most %d", field,
+		                 len, PST_NAME_MAX);
+	if (fresh && !len)
+		return call_fail(c, -EINVAL, "%s: it needs a name", field);
+	if (fresh && strpbrk(name, "/:@"))
+		return call_fail(c, -EINVAL,
+		                 "%s: \"%s\": no '/', ':' or '@' in it, which part paths", field,
+		                 shown(text, name));
+	return 0;
+}
+
+#define SET_KNOWN (PST_SET_QUOTA_BYTES | PST_SET_QUOTA_OBJECTS | PST_SET_PROPS)
+
+static int cont_check(struct gcall *c, enum pst_opcode opcode)
+{
+	const Penstock__V1__ContainerRequest *in = (const void *)c->in;
+	const Penstock__V1__Container *m = in->container;
+	bool fresh = opcode == PST_OP_CONT_CREATE;
+
+	if (!m || (!fresh && !m->name[0] && !m->id))
+		return call_fail(c, -EINVAL, "container: %s takes its name%s", method_name(c),
+		                 fresh ? "" : " or id");
+	if (fresh && m->layout > PST_LAYOUT_OBJECT)
+		return call_fail(c, -EINVAL, "container.layout: %u: it is 0 (files) or 1 (objects)",
+		                 m->layout);
+	if (m->properties & ~PST_PROP_CHECKSUM_OFF)
+		return call_fail(c, -EINVAL,
+		                 "container.properties: %#x: 1 (no checksums) is all there is",
+		                 m->properties);
+	if (opcode == PST_OP_CONT_SET && (!in->set || in->set & ~SET_KNOWN))
+		return call_fail(
+		        c, -EINVAL,
+		        "set: %#x: it is a sum of 1 (quota_bytes), 2 (quota_objects) and 4 "
+		        "(properties)",
+		        in->set);
+	return name_check(c, "container.name", m->name, fresh);
+}
+
 static void cont_begin(struct gcall *c, enum pst_opcode opcode,
                        void (*finish)(struct gcall *c, int status))
 {
 	const Penstock__V1__ContainerRequest *in = (const void *)c->in;
 	const Penstock__V1__Container *m = in->container;
-	int rc = m ? call_session(c, in->session) : -EINVAL;
+	int rc = cont_check(c, opcode);
 
+	rc = rc ? rc : call_session(c, in->session);
 	if (rc) {
 		call_end(c, rc, NULL);
 		return;
@@ -70,17 +126,7 @@ static void cont_begin(struct gcall *c, enum pst_opcode opcode,
 
 void do_create_container(struct gcall *c)
 {
-	const Penstock__V1__ContainerRequest *in = (const void *)c->in;
-	const char *name = in->container ? in->container->name : "";
-
-	/* What the library refuses, too: such names could not be used by it. */
-	for (const char *p = name; *p; p++)
-		if (strchr("/:@", *p) || (unsigned char)*p < 0x20 || *p == 0x7f)
-			name = "";
-	if (!*name || in->container->layout > PST_LAYOUT_OBJECT)
-		call_end(c, -EINVAL, NULL);
-	else
-		cont_begin(c, PST_OP_CONT_CREATE, cont_done);
+	cont_begin(c, PST_OP_CONT_CREATE, cont_done);
 }
 
 void do_get_container(struct gcall *c)
@@ -181,7 +227,7 @@ static void list_begin(struct gcall *c, void (*finish)(struct gcall *c, int stat
 	}
 	fsession_put(c->session);
 	c->session = NULL;
-	call_end(c, -ENOMEM, NULL);
+	call_end(c, call_fail(c, -ENOMEM, "%s: no memory for the list", method_name(c)), NULL);
 }
 
 static void conts_listed(struct gcall *c, int status)
@@ -204,8 +250,9 @@ static void conts_listed(struct gcall *c, int status)
 void do_list_containers(struct gcall *c)
 {
 	const Penstock__V1__ListRequest *in = (const void *)c->in;
-	int rc = call_session(c, in->session);
+	int rc = name_check(c, "after", in->after, false);
 
+	rc = rc ? rc : call_session(c, in->session);
 	if (rc) {
 		call_end(c, rc, NULL);
 		return;
@@ -219,10 +266,10 @@ void do_list_containers(struct gcall *c)
 
 /* --- snapshots --- */
 
-static void snap_fill(Penstock__V1__Snapshot *m, const struct pst_snap_info *i)
+static void snap_fill(Penstock__V1__Snapshot *m, struct pst_snap_info *i)
 {
 	penstock__v1__snapshot__init(m);
-	m->name = (char *)(uintptr_t)i->name;
+	m->name = text(i->name);
 	m->view = i->view;
 	m->created_ns = i->ctime_ns;
 	m->used_bytes = i->used_bytes;
@@ -249,8 +296,12 @@ static void snaps_listed(struct gcall *c, int status)
 void do_list_snapshots(struct gcall *c)
 {
 	const Penstock__V1__ListRequest *in = (const void *)c->in;
-	int rc = call_session(c, in->session);
+	int rc = name_check(c, "after", in->after, false);
 
+	if (!rc && !in->container[0])
+		rc = call_fail(c, -EINVAL, "container: ListSnapshots takes its name");
+	rc = rc ? rc : name_check(c, "container", in->container, false);
+	rc = rc ? rc : call_session(c, in->session);
 	if (rc) {
 		call_end(c, rc, NULL);
 		return;
@@ -278,7 +329,14 @@ static void snap_begin(struct gcall *c, enum pst_opcode opcode,
                        void (*finish)(struct gcall *c, int status))
 {
 	const Penstock__V1__SnapshotRequest *in = (const void *)c->in;
-	int rc = call_session(c, in->session);
+	int rc = in->container[0] && in->name[0]
+	                 ? 0
+	                 : call_fail(c, -EINVAL, "%s: %s takes its name",
+	                             in->container[0] ? "name" : "container", method_name(c));
+
+	rc = rc ? rc : name_check(c, "container", in->container, false);
+	rc = rc ? rc : name_check(c, "name", in->name, opcode == PST_OP_SNAP_CREATE);
+	rc = rc ? rc : call_session(c, in->session);
 
 	if (rc) {
 		call_end(c, rc, NULL);
@@ -355,15 +413,52 @@ static void name_done(struct gcall *c, int status)
 	call_end(c, status, &r.base);
 }
 
+static int path_check(struct gcall *c, const char *field, const ProtobufCBinaryData *path)
+{
+	if (path->len > PST_PATH_MAX)
+		return call_fail(c, -ENAMETOOLONG, "%s%s: %zu bytes: a path has at most %d",
+		                 name_field(c), field, path->len, PST_PATH_MAX);
+	return !path->len || !memchr(path->data, 0, path->len)
+	               ? 0
+	               : call_fail(c, -EINVAL, "%s%s: there is a NUL in it", name_field(c), field);
+}
+
+static int name_request_check(struct gcall *c, const Penstock__V1__NameRequest *in, uint8_t opcode)
+{
+	const char *within = name_field(c);
+	int rc;
+
+	if (!in)
+		return call_fail(c, -EINVAL,
+		                 "name: ReadDir takes a session, a container and a path");
+	rc = path_check(c, "path", &in->path);
+	rc = rc ? rc : path_check(c, "path2", &in->path2);
+	if (rc)
+		return rc;
+	if (in->handle.len && in->handle.len != SESSION_HANDLE_BYTES)
+		return call_fail(c, -EINVAL, "%shandle: %zu bytes: it has %d, as it was given",
+		                 within, in->handle.len, SESSION_HANDLE_BYTES);
+	if (in->data.len > PST_IO_MAX)
+		return call_fail(c, -EINVAL,
+		                 "%sdata: %zu bytes: at most %u come with a file's name", within,
+		                 in->data.len, (unsigned)PST_IO_MAX);
+	if (in->flags > UINT16_MAX)
+		return call_fail(c, -EINVAL, "%sflags: %#x: there are none above 0xffff", within,
+		                 in->flags);
+	/* A file without a name is held open, and this door has no way to close it. */
+	if (opcode == PST_OP_CREATE && !in->path.len)
+		return call_fail(c, -EINVAL, "path: a file that is made here has a name");
+	return 0;
+}
+
 /* What the message says, as an op. */
 static int name_fill(struct gcall *c, const Penstock__V1__NameRequest *in, uint8_t opcode)
 {
 	struct pst_op *op = &c->req.op;
+	int rc = name_request_check(c, in, opcode);
 
-	if (!in || (in->handle.len && in->handle.len != SESSION_HANDLE_BYTES) ||
-	    in->path.len > PST_PATH_MAX || in->path2.len > PST_PATH_MAX ||
-	    in->data.len > PST_IO_MAX)
-		return -EINVAL;
+	if (rc)
+		return rc;
 	*op = (struct pst_op){.opcode = opcode,
 	                      .cont = in->container,
 	                      .view = in->view,
@@ -394,9 +489,6 @@ static int name_fill(struct gcall *c, const Penstock__V1__NameRequest *in, uint8
 		op->iov_count = 1;
 		op->len = in->data.len;
 	}
-	/* A file without a name is held open, and this door has no way to close it. */
-	if (opcode == PST_OP_CREATE && !in->path.len)
-		return -EINVAL;
 	return 0;
 }
 
@@ -440,7 +532,8 @@ void do_read_dir(struct gcall *c)
 	int rc = name_fill(c, in->name, PST_OP_READDIR);
 
 	if (!rc && in->after.len > PST_NAME_MAX)
-		rc = -ENAMETOOLONG;
+		rc = call_fail(c, -ENAMETOOLONG, "after: %zu bytes: a name has at most %d",
+		               in->after.len, PST_NAME_MAX);
 	rc = rc ? rc : call_session(c, in->name->session);
 	if (rc) {
 		call_end(c, rc, NULL);

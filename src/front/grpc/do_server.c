@@ -44,6 +44,20 @@ static void session_opened(struct session_open *o, int status)
 	call_end(c, status, &r.base);
 }
 
+static int open_why(struct gcall *c, int status)
+{
+	switch (status) {
+	case -EAGAIN:
+		return call_fail(c, status,
+		                 "OpenSession: this server has as many sessions as it takes");
+	case -EDQUOT:
+		return call_fail(c, status, "OpenSession: tenant %u has as many sessions as it may",
+		                 c->u.open.ident.tenant);
+	default:
+		return status;
+	}
+}
+
 void do_open_session(struct gcall *c)
 {
 	const Penstock__V1__OpenSessionRequest *in = (const void *)c->in;
@@ -54,11 +68,14 @@ void do_open_session(struct gcall *c)
 		c->session = fsession_new(c->front);
 		rc = c->session ? 0 : -ENOMEM;
 	}
+	if (!rc && in->slots > SESSION_SLOTS_MAX)
+		rc = call_fail(c, -EINVAL, "slots: %u: a session has at most %d", in->slots,
+		               SESSION_SLOTS_MAX);
 	if (!rc) {
 		o->conn = &c->session->conn;
 		o->slots = in->slots;
 		o->done = session_opened;
-		rc = session_open(o);
+		rc = open_why(c, session_open(o));
 	}
 	if (!rc)
 		return;
@@ -194,6 +211,8 @@ static void status_done(struct pst_op *op)
 	r.free_bytes = st->free_bytes;
 	r.stopped = st->stopped;
 	r.stopped_why = c->status->stopped_why;
+	(void)text_show(r.stopped_why, sizeof(c->status->stopped_why), r.stopped_why,
+	                strlen(r.stopped_why));
 	r.sessions = fig.sessions;
 	r.connections = fig.conns;
 	r.capabilities = fig.caps;
@@ -229,7 +248,7 @@ void do_status(struct gcall *c)
 	case PST_QUEUED:
 		break;
 	case PST_BUSY:
-		call_end(c, -EAGAIN, NULL);
+		call_end(c, call_fail(c, -EAGAIN, "GetStatus: the store is busy: ask again"), NULL);
 		break;
 	}
 }
@@ -256,6 +275,143 @@ static void cap_reply(Penstock__V1__Capability *m, const struct cap_info *i)
 	m->ops_per_s = i->ops_per_s;
 }
 
+static int copy_text(struct gcall *c, const char *field, char *to, size_t cap, const char *from)
+{
+	if (strlen(from) >= cap)
+		return call_fail(c, -ENAMETOOLONG, "%s: %zu bytes: it has at most %zu", field,
+		                 strlen(from), cap - 1);
+	memcpy(to, from, strlen(from) + 1);
+	return 0;
+}
+
+static int ranges_check(struct gcall *c, const Penstock__V1__Capability *m)
+{
+	if (m->map > CAP_MAP_RANGES)
+		return call_fail(c, -EINVAL,
+		                 "capability.map: %u: it is 0 (any), 1 (squash) or 2 (ranges)",
+		                 m->map);
+	if (m->n_ranges > CAP_RANGES_MAX)
+		return call_fail(c, -EINVAL, "capability.ranges: %zu of them: there are at most %d",
+		                 m->n_ranges, CAP_RANGES_MAX);
+	if ((m->map == CAP_MAP_RANGES) != (m->n_ranges > 0))
+		return call_fail(c, -EINVAL,
+		                 "capability.ranges: they go with map 2, and that with them");
+	for (size_t k = 0; k < m->n_ranges; k++)
+		if (m->ranges[k]->first > m->ranges[k]->last)
+			return call_fail(c, -EINVAL, "capability.ranges[%zu]: %u is above %u", k,
+			                 m->ranges[k]->first, m->ranges[k]->last);
+	return 0;
+}
+
+/* What a grant says. (The session room looks again, with one word for all of it.) */
+static int grant_check(struct gcall *c, const Penstock__V1__Capability *m)
+{
+	char text[SHOWN_MAX];
+
+	if (!m->rights || m->rights & ~RIGHTS_ALL)
+		return call_fail(c, -EINVAL, "capability.rights: %#x: a sum of rights, 1 to %#x",
+		                 m->rights, RIGHTS_ALL);
+	if (!cap_subject_ok(m->subject))
+		return call_fail(
+		        c, -EINVAL,
+		        "capability.subject: \"%s\": it is uid:N, gid:N, cert:NAME, anyone, "
+		        "or nothing",
+		        shown(text, m->subject));
+	if (m->expiry_ns && m->expiry_ns <= loop_real_now(c->front->loop))
+		return call_fail(
+		        c, -EINVAL,
+		        "capability.expiry_ns: %llu has passed: nanoseconds since 1970, or 0",
+		        (unsigned long long)m->expiry_ns);
+	if (m->prefix[0] && !m->container[0] && !m->container_id)
+		return call_fail(c, -EINVAL, "capability.prefix: it goes with one container");
+	return ranges_check(c, m);
+}
+
+static int cap_fill(struct gcall *c, struct cap_info *i, const Penstock__V1__Capability *m,
+                    bool grant)
+{
+	int rc = copy_text(c, "capability.container", i->cont_name, sizeof(i->cont_name),
+	                   m->container);
+
+	rc = rc ? rc : copy_text(c, "capability.prefix", i->prefix, sizeof(i->prefix), m->prefix);
+	rc = rc ? rc
+	        : copy_text(c, "capability.subject", i->subject, sizeof(i->subject), m->subject);
+	rc = rc || !grant ? rc : grant_check(c, m);
+	i->id = m->id;
+	i->expiry_ns = m->expiry_ns;
+	if (rc || !grant)
+		return rc;
+	i->tenant = m->tenant;
+	i->cont = m->container[0] ? 0 : m->container_id;
+	i->rights = m->rights;
+	i->map = (uint8_t)m->map;
+	i->uid = m->uid;
+	i->gid = m->gid;
+	i->bytes_per_s = m->bytes_per_s;
+	i->ops_per_s = m->ops_per_s;
+	i->range_count = (uint8_t)m->n_ranges;
+	for (size_t k = 0; k < m->n_ranges; k++)
+		i->range[k] = (struct cap_range){m->ranges[k]->first, m->ranges[k]->last};
+	return 0;
+}
+
+/* The container's name is the session room's once it was found, and its number with it. */
+static int grant_why(struct gcall *c, const Penstock__V1__Capability *m, int status)
+{
+	const struct cap_info *i = &c->u.cap.info;
+	bool found = i->cont && i->cont_name[0];
+	char cont[SHOWN_MAX], prefix[SHOWN_MAX];
+
+	(void)shown(prefix, m->prefix);
+	switch (status) {
+	case -ENOENT:
+		if (!found && m->container[0])
+			return call_fail(c, status, "capability.container: there is no \"%s\"",
+			                 shown(cont, m->container));
+		if (!found)
+			return call_fail(c, status, "capability.container_id: there is no %u",
+			                 m->container_id);
+		return call_fail(c, status, "capability.prefix: there is no \"%s\" in \"%s\"",
+		                 prefix, shown(cont, i->cont_name));
+	case -ENOTDIR:
+		return call_fail(c, status, "capability.prefix: \"%s\" is no directory in \"%s\"",
+		                 prefix, shown(cont, i->cont_name));
+	case -EINVAL:
+		return call_fail(c, status,
+		                 "capability.prefix: \"%s\": a container of objects has no "
+		                 "directories",
+		                 prefix);
+	case -EAGAIN:
+		return call_fail(c, status,
+		                 "Grant: this server has as many capabilities as it takes");
+	default:
+		return status;
+	}
+}
+
+static int cap_why(struct gcall *c, int status)
+{
+	const Penstock__V1__Capability *m =
+	        ((const Penstock__V1__CapabilityRequest *)(const void *)c->in)->capability;
+	unsigned long long id = m->id;
+
+	if (!status || c->why[0])
+		return status;
+	if (!strcmp(method_name(c), "Grant"))
+		return grant_why(c, m, status);
+	switch (status) {
+	case -ENOENT:
+		return call_fail(c, status, "capability.id: there is no capability %llu", id);
+	case -EPERM:
+		return call_fail(c, status,
+		                 "capability.id: %llu is the owner's, which is there for ever", id);
+	case -EBUSY:
+		return call_fail(c, status, "capability.id: another call changes %llu now", id);
+	default:
+		return status;
+	}
+}
+
 static void cap_done(struct cap_op *o, int status)
 {
 	struct gcall *c = container_of(o, struct gcall, u.cap);
@@ -274,39 +430,7 @@ static void cap_done(struct cap_op *o, int status)
 	m.n_ranges = o->info.range_count;
 	r.capability = &m;
 	r.token = o->token;
-	call_end(c, status, &r.base);
-}
-
-static bool copy_text(char *to, size_t cap, const char *from)
-{
-	if (strlen(from) >= cap)
-		return false;
-	memcpy(to, from, strlen(from) + 1);
-	return true;
-}
-
-static int cap_fill(struct cap_info *i, const Penstock__V1__Capability *m)
-{
-	if (!copy_text(i->cont_name, sizeof(i->cont_name), m->container) ||
-	    !copy_text(i->prefix, sizeof(i->prefix), m->prefix) ||
-	    !copy_text(i->subject, sizeof(i->subject), m->subject))
-		return -ENAMETOOLONG;
-	if (m->n_ranges > CAP_RANGES_MAX || m->map > UINT8_MAX)
-		return -EINVAL;
-	i->id = m->id;
-	i->tenant = m->tenant;
-	i->cont = m->container_id;
-	i->rights = m->rights;
-	i->expiry_ns = m->expiry_ns;
-	i->map = (uint8_t)m->map;
-	i->uid = m->uid;
-	i->gid = m->gid;
-	i->bytes_per_s = m->bytes_per_s;
-	i->ops_per_s = m->ops_per_s;
-	i->range_count = (uint8_t)m->n_ranges;
-	for (size_t k = 0; k < m->n_ranges; k++)
-		i->range[k] = (struct cap_range){m->ranges[k]->first, m->ranges[k]->last};
-	return 0;
+	call_end(c, cap_why(c, status), &r.base);
 }
 
 static void cap_begin(struct gcall *c, int (*fn)(struct session_table *t, struct cap_op *o))
@@ -315,12 +439,17 @@ static void cap_begin(struct gcall *c, int (*fn)(struct session_table *t, struct
 	struct cap_op *o = &c->u.cap;
 	int rc = call_admin(c);
 
+	if (!rc && !in->capability) {
+		call_end(c, call_fail(c, -EINVAL, "capability: %s takes one", method_name(c)),
+		         NULL);
+		return;
+	}
 	if (!rc)
-		rc = in->capability ? cap_fill(&o->info, in->capability) : -EINVAL;
+		rc = cap_fill(c, &o->info, in->capability, fn == cap_grant);
 	if (!rc) {
 		o->by = c->ident.who;
 		o->done = cap_done;
-		rc = fn(c->front->table, o);
+		rc = cap_why(c, fn(c->front->table, o));
 	}
 	if (rc)
 		call_end(c, rc, NULL);
@@ -405,8 +534,14 @@ void do_set_tenant(struct gcall *c)
 	struct tenant_op *o = &c->u.tenant;
 	int rc = call_admin(c);
 
-	if (!rc && (!m || !copy_text(o->name, sizeof(o->name), m->name)))
-		rc = -EINVAL;
+	if (!rc && !m) {
+		call_end(c, call_fail(c, -EINVAL, "tenant: SetTenant takes one"), NULL);
+		return;
+	}
+	rc = rc ? rc : copy_text(c, "tenant.name", o->name, sizeof(o->name), m->name);
+	if (!rc && m->weight > TENANT_WEIGHT_MAX)
+		rc = call_fail(c, -EINVAL, "tenant.weight: %u: at most %d, and 0 is 1", m->weight,
+		               TENANT_WEIGHT_MAX);
 	if (!rc) {
 		o->id = m->id;
 		o->qos = (struct qos){.weight = m->weight,
@@ -418,6 +553,9 @@ void do_set_tenant(struct gcall *c)
 		o->by = c->ident.who;
 		o->done = tenant_done;
 		rc = tenant_set(c->front->table, o);
+		if (rc == -EAGAIN)
+			(void)call_fail(c, rc,
+			                "SetTenant: there are as many tenants as there may be");
 	}
 	if (rc)
 		call_end(c, rc, NULL);

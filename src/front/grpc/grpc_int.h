@@ -46,6 +46,8 @@
 #define WATCHERS_MAX  256       /* of the health; they don't count as calls */
 #define STOP_S        1         /* for watchers to hear of the end */
 
+#define SHOWN_MAX 64 /* of a name in a sentence, and a NUL */
+
 struct gcall;
 
 /* The file's text, the caller's to free; NULL: *ret_err says why, with a sentence. */
@@ -134,6 +136,7 @@ struct gcall {
 	struct pst_snap_info snap;
 	struct pst_store_status *status;
 	char text[PST_PATH_MAX];
+	char why[512]; /* it failed; "": strerror() has to do */
 	uint8_t handle[SESSION_HANDLE_BYTES];
 	bool has_handle;
 	/* a watcher's */
@@ -192,6 +195,24 @@ void call_send(struct gcall *c, grpc_status_code code, const char *text);
 void call_stream(struct gcall *c);
 /* Packs @m into c->reply. */
 void call_reply(struct gcall *c, const ProtobufCMessage *m);
+
+/* --- why.c --- */
+
+/* Keeps the sentence for call_end(), and returns @status. */
+int call_fail(struct gcall *c, int status, const char *fmt, ...)
+        __attribute__((format(printf, 3, 4)));
+/* The sentence for a request that went through a session, and failed. */
+void why_request(struct gcall *c, int status);
+const char *shown(char buf[SHOWN_MAX], const char *s);
+const char *method_name(const struct gcall *c); /* without its service */
+/* What stands before the name of a NameRequest's field: ReadDir has one inside. */
+const char *name_field(const struct gcall *c);
+
+/* --- strings.c --- */
+
+/* 0, or -EINVAL: a string of the message in @data is not plain text, with a sentence. */
+int strings_check(const ProtobufCMessageDescriptor *d, const uint8_t *data, size_t len,
+                  struct pst_err *err);
 
 /* --- methods.c --- */
 

@@ -157,8 +157,12 @@ static void checked(struct pst_op *op)
 void do_health(struct gcall *c)
 {
 	const Grpc__Health__V1__HealthCheckRequest *in = (const void *)c->in;
-	int rc = in->service[0] && !service_known(in->service) ? -ENOENT : 0;
+	char name[SHOWN_MAX];
+	int rc = 0;
 
+	if (in->service[0] && !service_known(in->service))
+		rc = call_fail(c, -ENOENT, "service: no \"%s\" is served here",
+		               shown(name, in->service));
 	if (!rc)
 		c->status = mem_calloc(1, sizeof(*c->status));
 	if (!rc && !c->status)
@@ -176,7 +180,7 @@ void do_health(struct gcall *c)
 	case PST_QUEUED:
 		break;
 	case PST_BUSY:
-		call_end(c, -EAGAIN, NULL);
+		call_end(c, call_fail(c, -EAGAIN, "Check: the store is busy: ask again"), NULL);
 		break;
 	}
 }

@@ -171,7 +171,7 @@ void call_reply(struct gcall *c, const ProtobufCMessage *m)
 
 void call_end(struct gcall *c, int status, const ProtobufCMessage *out)
 {
-	char text[128];
+	char text[600];
 
 	if (!status) {
 		call_reply(c, out);
@@ -180,7 +180,7 @@ void call_end(struct gcall *c, int status, const ProtobufCMessage *out)
 	}
 	(void)snprintf(text, sizeof(text), "%s: %s",
 	               strerrorname_np(-status) ? strerrorname_np(-status) : "?",
-	               strerror(-status));
+	               c->why[0] ? c->why : strerror(-status));
 	call_send(c, code_of(status), text);
 }
 
@@ -190,7 +190,7 @@ static void call_on_loop(struct loop_msg *m)
 	struct gcall *c = container_of(m, struct gcall, msg);
 
 	if (atomic_load(&c->front->stopping) && c->method->kind != METHOD_WATCH)
-		call_end(c, -ECANCELED, NULL);
+		call_end(c, call_fail(c, -ECANCELED, "%s: this server ends", method_name(c)), NULL);
 	else
 		c->method->handler(c);
 }
@@ -315,7 +315,9 @@ static bool watch_counted(struct gcall *c)
 
 static void call_message(struct gcall *c)
 {
+	struct pst_err err = {0};
 	grpc_slice slice;
+	int rc = 0;
 
 	c->reading = false;
 	if (c->method->kind == METHOD_QUESTIONS) {
@@ -325,10 +327,17 @@ static void call_message(struct gcall *c)
 	if (c->payload && payload_slice(c, &slice)) {
 		c->in = protobuf_c_message_unpack(c->method->in, NULL, GRPC_SLICE_LENGTH(slice),
 		                                  GRPC_SLICE_START_PTR(slice));
+		rc = strings_check(c->method->in, GRPC_SLICE_START_PTR(slice),
+		                   GRPC_SLICE_LENGTH(slice), &err);
 		grpc_slice_unref(slice);
 	}
+	if (c->in && rc) {
+		call_end(c, call_fail(c, rc, "%s", err.text), NULL);
+		return;
+	}
 	if (!c->in) {
-		call_send(c, GRPC_STATUS_INVALID_ARGUMENT, "EBADMSG: not a message of this method");
+		call_send(c, GRPC_STATUS_INVALID_ARGUMENT,
+		          "EBADMSG: the bytes are no message of this method's type");
 		return;
 	}
 	if (c->method->kind == METHOD_WATCH && !watch_counted(c))
