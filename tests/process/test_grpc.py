@@ -518,6 +518,16 @@ def test_refusals():
             (invalid, "SetTenant", "tenant.weight: 1001: at most 1000", dict(tenant=dict(id=1, weight=1001))),
             (missing, "Check", 'service: no "other" is served here', dict(service="other"))):
         api.fails(*how, method, says=says, **kw)
+    # Content goes with Create, and what would be ignored elsewhere is not.
+    for method in [m.name for m in api.pool.FindServiceByName("penstock.v1.Names").methods]:
+        kw = dict(path=b"new", path2=b"other", data=b"xyz", **n)
+        if method == "Create":
+            continue
+        if method == "ReadDir":
+            api.fails(*invalid, method, says="name.data: 3 bytes: Create takes them, and ReadDir does not", name=kw)
+        else:
+            api.fails(*invalid, method, says="data: 3 bytes: Create takes them, and %s does not" % method, **kw)
+    assert [e.name for e in api("ReadDir", name=dict(**n)).entries] == [b"d"]
     # Tokens of changes: an older sequence, and one that cuts the session off.
     api("Mkdir", path=b"t1", token=dict(slot=1, sequence=1), **n)
     api("Mkdir", path=b"t2", token=dict(slot=1, sequence=2), **n)

@@ -438,6 +438,10 @@ static int name_request_check(struct gcall *c, const Penstock__V1__NameRequest *
 	if (in->handle.len && in->handle.len != SESSION_HANDLE_BYTES)
 		return call_fail(c, -EINVAL, "%shandle: %zu bytes: it has %d, as it was given",
 		                 within, in->handle.len, SESSION_HANDLE_BYTES);
+	if (in->data.len && opcode != PST_OP_CREATE)
+		return call_fail(c, -EINVAL,
+		                 "%sdata: %zu bytes: Create takes them, and %s does not", within,
+		                 in->data.len, method_name(c));
 	if (in->data.len > PST_IO_MAX)
 		return call_fail(c, -EINVAL,
 		                 "%sdata: %zu bytes: at most %u come with a file's name", within,
