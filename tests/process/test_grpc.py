@@ -340,18 +340,64 @@ def test_health_at_first():
     s.p.communicate(timeout=60)
 
 
+# --- HTTP/2 by hand: a client whose window of each stream is 0 bytes, so that no message ever fits ---
+
+DATA, HEADERS, RESET, SETTINGS, PING = 0, 1, 3, 4, 6
+END, LAST = 1, 4  # flags: of the stream, of its headers
+ACK = 1
+
+
+def frame(kind, flags, stream, body):
+    return len(body).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + body
+
+
+NO_WINDOW = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0, b"\0\4" + bytes(4))
+
+
+def begin_call(stream, path):
+    pairs = ((b":method", b"POST"), (b":scheme", b"http"), (b":path", path), (b":authority", b"x"),
+             (b"content-type", b"application/grpc"), (b"te", b"trailers"))
+    return frame(HEADERS, LAST, stream, b"".join(b"\0" + bytes([len(k)]) + k + bytes([len(v)]) + v for k, v in pairs))
+
+
+def empty_message(stream):
+    return frame(DATA, END, stream, bytes(5))
+
+
+def test_places():
+    """Who sends no message, or takes no answer, loses the place, also while others ask all the time."""
+    s = Server()
+    api = connect("unix:" + SOCK)
+    path = b"/grpc.health.v1.Health/Check"
+    silent, deaf = range(1, 61, 2), range(61, 121, 2)
+    with socket.create_connection(("127.0.0.1", s.port)) as raw:
+        raw.sendall(NO_WINDOW + b"".join(begin_call(n, path) for n in silent) +
+                    b"".join(begin_call(n, path) + empty_message(n) for n in deaf))
+        raw.settimeout(0.2)
+        over, data = set(), b""
+        deadline = time.time() + 60
+        while over != {*silent, *deaf}:
+            assert time.time() < deadline, over
+            assert api("Check").status == SERVING  # there are a few places left
+            try:
+                data += raw.recv(65536)
+            except TimeoutError:
+                continue
+            while len(data) >= 9 and len(data) >= 9 + int.from_bytes(data[:3], "big"):
+                size, kind, flags, stream = int.from_bytes(data[:3], "big"), data[3], data[4], int.from_bytes(data[5:9], "big")
+                if kind == PING and not flags & ACK:
+                    raw.sendall(frame(PING, ACK, 0, data[9:9 + size]))
+                if kind == RESET or (kind == HEADERS and flags & END):
+                    over.add(stream)
+                data = data[9 + size:]
+    s.stop()
+
+
 def test_health_unheard():
     """Who watches and takes nothing does not keep a server from ending."""
     s = Server()
-    frame = lambda kind, flags, stream, body: len(body).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + body
-    header = lambda k, v: b"\0" + bytes([len(k)]) + k + bytes([len(v)]) + v
-    path = b"/grpc.health.v1.Health/Watch"
-    head = b"".join(header(*kv) for kv in ((b":method", b"POST"), (b":scheme", b"http"), (b":path", path), (b":authority", b"x"),
-                                            (b"content-type", b"application/grpc"), (b"te", b"trailers")))
     with socket.create_connection(("127.0.0.1", s.port)) as raw:
-        # Its window of each stream is 0 bytes: no message ever fits.
-        raw.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"\0\4" + bytes(4)) + frame(1, 4, 1, head) +
-                    frame(0, 1, 1, bytes(5)))
+        raw.sendall(NO_WINDOW + begin_call(1, b"/grpc.health.v1.Health/Watch") + empty_message(1))
         raw.settimeout(30)
         assert raw.recv(9)  # its settings: we are connected
         api = connect("unix:" + SOCK)

@@ -4,9 +4,9 @@
  *
  * A call's life, and on which thread:
  *   WAITING   asked of gRPC, none has come                                     front
- *   READING   its message is awaited; cancelled after READ_S                   front
+ *   READING   its message is awaited; cancelled after CLIENT_S                 front
  *   RUNNING   on the loop: the method's handler, and what it started           loop
- *   SENDING   the answer is on its way                                         front
+ *   SENDING   the answer is on its way; cancelled after CLIENT_S               front
  *   gone      when the answer has gone out (or can't) and the call is closed   whoever is last
  *
  * References: one for the closing of the call, one for the way from WAITING to the end of SENDING.
@@ -40,7 +40,7 @@
 #define HEALTH_UNKNOWN GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVICE_UNKNOWN
 
 #define CALLS_WAITING 16        /* asked of gRPC at a time */
-#define READ_S        20        /* a call whose message does not come */
+#define CLIENT_S      20        /* a call without its message, or whose answer is not taken */
 #define MESSAGE_MAX   (5 << 20) /* bytes of a request: content of a file, and its names */
 #define PAGE_MAX      1000      /* entries of one answer */
 #define WATCHERS_MAX  256       /* of the health; they don't count as calls */
@@ -103,10 +103,11 @@ struct gcall {
 	grpc_byte_buffer *payload, *reply;
 	_Atomic int refs;
 	int cancelled;
-	bool reading;
+	/* Its client is waited for since then (monotonic, seconds): for its message, or to take an answer.
+	 * 0: it is not. Nobody waits for watchers. */
+	_Atomic int64_t awaited_s;
 	bool begun;    /* a stream: its initial metadata has gone out */
 	bool watching; /* counts among the watchers */
-	gpr_timespec since;
 	struct call_tag tag[5];
 	const struct method *method;
 	ProtobufCMessage *in;

@@ -3,7 +3,7 @@
  * server - gRPC's side of the front: the server, its thread, and calls on their way in and out.
  *
  * Only so many calls are taken at a time; what is above waits inside gRPC. A call that does not send
- * its message is cancelled, so that nobody can sit on all places.
+ * its message, or whose answer is not taken, is cancelled, so that nobody can sit on all places.
  */
 #include <stdio.h>
 #include <sys/stat.h>
@@ -116,6 +116,20 @@ static void call_batch(struct gcall *c, const grpc_op *ops, size_t n, enum call_
 		pst_assert(!"a batch that gRPC can't refuse");
 }
 
+static int64_t now_s(void)
+{
+	int64_t s = gpr_now(GPR_CLOCK_MONOTONIC).tv_sec;
+
+	return s ? s : 1;
+}
+
+/* Before the batch: when it has been started the call may be gone. */
+static void client_awaited(struct gcall *c)
+{
+	if (!c->watching)
+		atomic_store(&c->awaited_s, now_s());
+}
+
 /* Its reference ends with the event. */
 void call_send(struct gcall *c, grpc_status_code code, const char *text)
 {
@@ -133,6 +147,7 @@ void call_send(struct gcall *c, grpc_status_code code, const char *text)
 	ops[n].op = GRPC_OP_SEND_STATUS_FROM_SERVER;
 	ops[n].data.send_status_from_server.status = code;
 	ops[n++].data.send_status_from_server.status_details = &details;
+	client_awaited(c);
 	call_batch(c, ops, n, CALL_SENT);
 	grpc_slice_unref(details);
 }
@@ -150,6 +165,7 @@ void call_stream(struct gcall *c)
 		ops[n].op = GRPC_OP_SEND_MESSAGE;
 		ops[n++].data.send_message.send_message = c->reply;
 	}
+	client_awaited(c);
 	call_batch(c, ops, n, CALL_STREAM);
 }
 
@@ -235,8 +251,7 @@ static void read_message(struct gcall *c)
 	grpc_op op = {.op = GRPC_OP_RECV_MESSAGE};
 
 	op.data.recv_message.recv_message = &c->payload;
-	c->since = gpr_now(GPR_CLOCK_MONOTONIC);
-	c->reading = true;
+	client_awaited(c);
 	call_batch(c, &op, 1, CALL_MESSAGE);
 }
 
@@ -319,7 +334,7 @@ static void call_message(struct gcall *c)
 	grpc_slice slice;
 	int rc = 0;
 
-	c->reading = false;
+	atomic_store(&c->awaited_s, 0);
 	if (c->method->kind == METHOD_QUESTIONS) {
 		stream_message(c);
 		return;
@@ -408,18 +423,23 @@ static void call_event(struct grpc_front *f, struct call_tag *tag, bool ok)
 
 static void cancel_silent(struct grpc_front *f)
 {
-	gpr_timespec now = gpr_now(GPR_CLOCK_MONOTONIC);
+	int64_t now = now_s();
 	struct gcall *c;
 
-	list_for_each (c, &f->calls, link)
-		if (c->reading && gpr_time_sub(now, c->since).tv_sec >= READ_S)
-			(void)grpc_call_cancel_with_status(c->call, GRPC_STATUS_DEADLINE_EXCEEDED,
-			                                   "no message came", NULL);
+	list_for_each (c, &f->calls, link) {
+		int64_t since = atomic_load(&c->awaited_s);
+
+		if (since && now - since >= CLIENT_S)
+			(void)grpc_call_cancel_with_status(
+			        c->call, GRPC_STATUS_DEADLINE_EXCEEDED,
+			        "ETIMEDOUT: no message came, or its answer was not taken", NULL);
+	}
 }
 
 static void *front_thread(void *arg)
 {
 	struct grpc_front *f = arg;
+	int64_t looked_s = now_s();
 	bool shut = false;
 
 	calls_await(f);
@@ -434,8 +454,11 @@ static void *front_thread(void *arg)
 			shut = true; /* the server is down: no new call comes */
 		else if (ev.type == GRPC_OP_COMPLETE)
 			call_event(f, ev.tag, ev.success);
-		else
+		/* Also where one event follows the other. */
+		if (now_s() != looked_s) {
+			looked_s = now_s();
 			cancel_silent(f);
+		}
 		calls_await(f);
 		/* Answers that are on the loop still end in the queue: it goes when none is left. */
 		if (shut && list_empty(&f->calls) && !f->waiting && !f->live && !f->watching) {
