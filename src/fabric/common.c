@@ -3,6 +3,7 @@
  * common - what the providers share: the count of what lives on a loop, lists of memory, random
  * numbers.
  */
+#include <stdio.h>
 #include <sys/random.h>
 
 #include "fabric/fabric_int.h"
@@ -89,6 +90,16 @@ void crowd_leave(struct fabric_crowd *c, struct list *link)
 {
 	list_del(link);
 	c->count--;
+}
+
+/* --- the first words --- */
+
+int fabric_other_version(struct chan *c, const char *who, unsigned its, unsigned ours)
+{
+	(void)snprintf(c->why, sizeof(c->why),
+	               "%s speaks version %u of the channel's protocol, and this end version %u",
+	               who, its, ours);
+	return -EPROTONOSUPPORT;
 }
 
 /* --- lists of memory --- */

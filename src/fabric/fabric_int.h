@@ -31,6 +31,12 @@ struct list *crowd_excess(const struct fabric_crowd *c);
 void crowd_join(struct fabric_crowd *c, struct list *link);
 void crowd_leave(struct fabric_crowd *c, struct list *link);
 
+/* --- the first words --- */
+
+/* The peer (@who: "it", where what c->why goes into names it) speaks version @its of the channel's
+ * protocol, and we @ours: says so in c->why. -EPROTONOSUPPORT. */
+int fabric_other_version(struct chan *c, const char *who, unsigned its, unsigned ours);
+
 /* --- lists of memory --- */
 
 /* All of it lies in @r. */

@@ -87,8 +87,10 @@ static int agree(struct ofi *o, const struct ofi_hello *h)
 
 static int hello_check(const struct ofi *o, const struct ofi_hello *h)
 {
-	if (le64_get(h->magic) != OFI_MAGIC || le16_get(h->version) != OFI_VERSION)
+	if (le64_get(h->magic) != OFI_MAGIC)
 		return -EPROTO;
+	if (le16_get(h->version) != OFI_VERSION)
+		return -EPROTONOSUPPORT;
 	if (le32_get(h->status))
 		return le32_get(h->status) < 4096 ? -(int)le32_get(h->status) : -EPROTO;
 	if (le16_get(h->name_len) > OFI_NAME_MAX || !le16_get(h->name_len))
@@ -153,14 +155,20 @@ static int begin(struct ofi *o, const struct ofi_hello *h)
 static void explain(struct ofi *o, const struct ofi_hello *h, int status)
 {
 	const char *why = strerror(-status);
+	bool other = status == -EPROTONOSUPPORT && le16_get(h->version) != OFI_VERSION;
 
 	if (status == -EPROTO)
 		why = "it does not speak this protocol";
 	if (status == -EPROTONOSUPPORT)
 		why = "the two ends name different providers";
-	(void)snprintf(o->c.why, sizeof(o->c.why), "%.120s%s: %.100s", o->c.peer.addr,
-	               le64_get(h->magic) == OFI_MAGIC && le32_get(h->status) ? " refuses" : "",
-	               why);
+	if (other)
+		(void)fabric_other_version(&o->c, o->listener ? o->c.peer.addr : "it",
+		                           le16_get(h->version), OFI_VERSION);
+	else
+		(void)snprintf(o->c.why, sizeof(o->c.why), "%.120s%s: %.100s", o->c.peer.addr,
+		               le64_get(h->magic) == OFI_MAGIC && le32_get(h->status) ? " refuses"
+		                                                                      : "",
+		               why);
 	if (o->listener)
 		log_warn("ofi: a connection failed: %s", o->c.why);
 }

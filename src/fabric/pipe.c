@@ -280,10 +280,12 @@ static int down_check(struct pipe *p)
 	loop_timer_disarm(p->c.loop, &p->timer);
 	if (p->state == PIPE_CONNECTING) {
 		p->state = PIPE_DOWN;
-		if (p->listener || !p->c.handlers) /* nobody has seen it */
+		if (p->listener || !p->c.handlers) { /* nobody has seen it */
+			pipe_never_up(p);
 			chan_close(&p->c);
-		else
+		} else {
 			p->c.handlers->up(&p->c, p->status);
+		}
 		return 1;
 	}
 	p->state = PIPE_DOWN;

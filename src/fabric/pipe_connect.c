@@ -207,17 +207,33 @@ static void came_up(struct pipe *p)
 		chan_close(&p->c);
 }
 
+static int other_version(struct pipe *p, unsigned version)
+{
+	struct pipe_frame ours = {.type = PIPE_HELLO};
+
+	if (p->listener) /* so that it knows ours; there is nothing to show to it */
+		(void)pipe_frame_send(p, &ours, -1);
+	return fabric_other_version(&p->c, p->listener ? p->c.peer.addr : "it", version,
+	                            PIPE_VERSION);
+}
+
 static int on_frame(struct pipe *p, const struct pipe_frame *f)
 {
+	bool first = p->state == PIPE_CONNECTING;
 	int fd = -1, rc;
 
+	if (first && le64_get(f->magic) != PIPE_MAGIC)
+		(void)snprintf(p->c.why, sizeof(p->c.why), "%s does not speak Penstock's protocol",
+		               p->c.peer.addr);
+	else if (first && le16_get(f->version) != PIPE_VERSION)
+		return other_version(p, le16_get(f->version));
 	if (le64_get(f->magic) != PIPE_MAGIC || le16_get(f->version) != PIPE_VERSION)
 		return -EPROTO;
 	if (le16_get(f->type) == PIPE_BYE) {
 		p->bye = true;
 		return 0;
 	}
-	if (p->state == PIPE_CONNECTING) {
+	if (first) {
 		rc = le16_get(f->type) == PIPE_HELLO ? meet(p, f) : -EPROTO;
 		if (rc == 0)
 			came_up(p);
@@ -286,6 +302,15 @@ static void sock_gone(void *user)
 
 static const struct net_handlers sock_handlers = {
         .up = sock_up, .data = sock_data, .down = sock_down, .gone = sock_gone};
+
+void pipe_never_up(const struct pipe *p)
+{
+	if (p->c.why[0])
+		log_warn("pipe: a connection failed: %s", p->c.why);
+	else
+		log_info("pipe: %s has gone before it was connected: %s", p->c.peer.addr,
+		         strerror(-p->status));
+}
 
 void pipe_sock_end(struct pipe *p)
 {

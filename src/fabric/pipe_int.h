@@ -241,6 +241,7 @@ int pipe_frame_send(struct pipe *p, struct pipe_frame *f, int fd);
 void pipe_free(struct pipe *p);
 void pipe_loop_put(struct pipe_loop *pl); /* one user less */
 void pipe_sock_end(struct pipe *p);       /* says goodbye */
+void pipe_never_up(const struct pipe *p); /* of one that a listener has: says why */
 
 /* pipe_map.c */
 int pipe_map_new(struct pipe_map *ret_map, int *ret_fd, const struct fabric_opts *opts);

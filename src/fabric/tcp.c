@@ -265,7 +265,10 @@ static void go_down(struct tcp *t)
 
 	t->sock = NULL;
 	t->state = TCP_DOWN;
-	net_sock_abort(s);
+	if (t->status == -EPROTONOSUPPORT)
+		net_sock_close(s); /* our version goes out first */
+	else
+		net_sock_abort(s);
 	if (was == TCP_CONNECTING) {
 		t->ended = true;
 		if (t->listener || !t->c.handlers) { /* nobody has seen it */

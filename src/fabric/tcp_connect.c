@@ -47,8 +47,13 @@ static int hello_send(struct tcp *t)
 
 static int agree(struct tcp *t, const struct tcp_hello *h)
 {
-	if (le64_get(h->magic) != TCP_MAGIC || le16_get(h->version) != TCP_VERSION)
+	if (le64_get(h->magic) != TCP_MAGIC) {
+		tcp_stranger(t, (const uint8_t[]){TCP_HELLO}, 1);
 		return -EPROTO;
+	}
+	if (le16_get(h->version) != TCP_VERSION)
+		return fabric_other_version(&t->c, t->listener ? t->c.peer.addr : "it",
+		                            le16_get(h->version), TCP_VERSION);
 	t->c.msg_max = MIN(t->opts.msg_max, le32_get(h->msg_max));
 	t->c.xfers_max = MIN(t->opts.xfers_max, le32_get(h->xfers_max));
 	t->credits = t->credits_max = le32_get(h->msg_credits);
@@ -87,6 +92,8 @@ int tcp_hello_came(struct tcp *t, const struct tcp_hello *h)
 	struct tcp_listener *l = t->listener;
 	int rc = agree(t, h);
 
+	if (rc == -EPROTONOSUPPORT && l)
+		(void)hello_send(t); /* so that it knows ours */
 	if (rc == 0 && l)
 		rc = hello_send(t);
 	if (rc < 0)

@@ -165,11 +165,12 @@ void remote_bad(struct remote *rm, const char *what)
 
 /* --- connecting --- */
 
-/* Somebody is there, and what is wrong with a certificate or a token is not better a moment later. */
+/* Somebody is there, and what is wrong with a certificate, a token or a version is not better a
+ * moment later. */
 static bool is_final(int status)
 {
-	return status == -EKEYREJECTED || status == -EKEYEXPIRED || status == -EKEYREVOKED ||
-	       status == -ENOKEY || status == -EBADF;
+	return status == -EPROTONOSUPPORT || status == -EKEYREJECTED || status == -EKEYEXPIRED ||
+	       status == -EKEYREVOKED || status == -ENOKEY || status == -EBADF;
 }
 
 static void first_place(struct remote *rm)
@@ -177,12 +178,13 @@ static void first_place(struct remote *rm)
 	rm->at = 0;
 	rm->passed_over[0] = 0;
 	rm->passed_there = false;
+	rm->passed_status = 0;
 }
 
 /* Of several places, that which is there and takes nobody says more than one that is not there. */
 static void pass_over(struct remote *rm, int status, const char *text)
 {
-	if (rm->passed_there && status == -ENOENT)
+	if ((rm->passed_there && status == -ENOENT) || is_final(rm->passed_status))
 		return;
 	(void)snprintf(rm->passed_over, sizeof(rm->passed_over), "%s", text);
 	rm->passed_there = status != -ENOENT;
@@ -204,7 +206,8 @@ static void place_failed(struct remote *rm, int status, const char *text)
 		try_connect(rm);
 		return;
 	}
-	if (rm->passed_there && status == -ENOENT) {
+	if ((rm->passed_there && status == -ENOENT) ||
+	    (is_final(rm->passed_status) && !is_final(status))) {
 		text = rm->passed_over;
 		status = rm->passed_status;
 	}
@@ -508,7 +511,12 @@ static void welcome(struct remote *rm, const void *msg, uint32_t len)
 	struct wire_welcome w;
 
 	if (wire_welcome_get(&w, msg, len) < 0) {
-		remote_bad(rm, "not a Penstock server, or one of another version");
+		const char *what = "not a Penstock server, or one of another version";
+
+		if (rm->known)
+			remote_bad(rm, what);
+		else
+			not_so(rm, -EPROTONOSUPPORT, what); /* nor in a moment */
 		return;
 	}
 	welcomed(rm, &w);

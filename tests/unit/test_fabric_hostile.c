@@ -125,6 +125,76 @@ static void test_tcp_first_words(void **state)
 	server_end(s);
 }
 
+/* --- another version --- */
+
+static char heard[512]; /* the last line of the log */
+
+static void hear(void *arg, enum pst_log_level level, const char *line)
+{
+	(void)snprintf(heard, sizeof(heard), "%s", line);
+}
+
+static void takes_all(struct raw_server *s, int fd, void *buf, size_t len)
+{
+	size_t got = 0;
+
+	for (unsigned i = 0; i < 30000 && got < len; i++) {
+		ssize_t n;
+
+		raw_turns(s, 1);
+		n = recv(fd, (char *)buf + got, len - got, MSG_DONTWAIT);
+		got += n > 0 ? (size_t)n : 0;
+	}
+	assert_int_equal(got, len);
+}
+
+/* The listener says which version it speaks, and tells its log of both. */
+static void test_tcp_later_client(void **state)
+{
+	struct raw_server *s = server("tcp", false);
+	struct {
+		struct tcp_head head;
+		struct tcp_hello hello;
+	} first, answer;
+	int fd = raw_unix(addr);
+
+	raw_tcp_hello(&first.head, &first.hello);
+	first.hello.version = le16_make(9);
+	pst_log_set(hear, NULL, PST_LOG_WARN);
+	assert_true(raw_send(fd, &first, sizeof(first)));
+	takes_all(s, fd, &answer, sizeof(answer));
+	assert_int_equal(le64_get(answer.hello.magic), TCP_MAGIC);
+	assert_int_equal(le16_get(answer.hello.version), TCP_VERSION);
+	raw_must_hang_up(s, fd);
+	assert_non_null(strstr(heard, "speaks version 9 of the channel's protocol, and this end "
+	                              "version 1"));
+	pst_log_set(NULL, NULL, PST_LOG_ERROR);
+	close(fd);
+	server_end(s);
+}
+
+static void test_pipe_later_client(void **state)
+{
+	struct raw_server *s = server("pipe", false);
+	const struct pipe_frame f = {.magic = le64_make(PIPE_MAGIC),
+	                             .version = le16_make(2),
+	                             .type = le16_make(PIPE_HELLO)};
+	struct pipe_frame answer;
+	int fd = raw_unix(addr);
+
+	pst_log_set(hear, NULL, PST_LOG_WARN);
+	assert_true(raw_send(fd, &f, sizeof(f)));
+	takes_all(s, fd, &answer, sizeof(answer));
+	assert_int_equal(le64_get(answer.magic), PIPE_MAGIC);
+	assert_int_equal(le16_get(answer.version), PIPE_VERSION);
+	raw_must_hang_up(s, fd);
+	assert_non_null(strstr(heard, "speaks version 2 of the channel's protocol, and this end "
+	                              "version 1"));
+	pst_log_set(NULL, NULL, PST_LOG_ERROR);
+	close(fd);
+	server_end(s);
+}
+
 /* Many who say nothing are in nobody's way. */
 static void test_tcp_crowd(void **state)
 {
@@ -678,6 +748,7 @@ static void test_golden_pipe(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	        cmocka_unit_test(test_tcp_later_client), cmocka_unit_test(test_pipe_later_client),
 	        cmocka_unit_test(test_tcp_first_words),  cmocka_unit_test(test_tcp_crowd),
 	        cmocka_unit_test(test_tcp_frames),       cmocka_unit_test(test_tcp_no_such_window),
 	        cmocka_unit_test(test_tcp_never_reads),  cmocka_unit_test(test_tcp_wrong_data),

@@ -11,6 +11,10 @@
 
 #include <stdio.h>
 
+#include <unistd.h>
+
+#include "fabric/pipe_int.h"
+#include "fabric/tcp_int.h"
 #include "model_store.h"
 #include "wire/codec.h"
 #include "wire/wire.h"
@@ -107,6 +111,126 @@ static void later_server(void **state)
 	loop_free(e.loop);
 }
 
+/* --- a server whose channel is of a later version, or whose welcome is --- */
+
+struct tcp_first {
+	struct tcp_head head;
+	struct tcp_hello hello;
+};
+
+static struct tcp_first tcp_first(uint16_t version)
+{
+	return (struct tcp_first){{.type = TCP_HELLO, .len = le32_make(sizeof(struct tcp_hello))},
+	                          {.magic = le64_make(TCP_MAGIC),
+	                           .version = le16_make(version),
+	                           .msg_max = le32_make(16 * KIB),
+	                           .msg_credits = le32_make(64),
+	                           .xfers_max = le32_make(64)}};
+}
+
+struct later_door {
+	struct net_sock *s[8];
+	struct iovec says;
+	unsigned came;
+};
+
+static size_t door_data(struct net_sock *s, const void *bytes, size_t len)
+{
+	return len;
+}
+
+static void door_down(struct net_sock *s, int status)
+{
+}
+
+static const struct net_handlers door_handlers = {.data = door_data, .down = door_down};
+
+static bool door_accept(struct net_listener *l, struct net_sock *s, void *user)
+{
+	struct later_door *d = user;
+
+	if (d->came == ARRAY_LEN(d->s))
+		return false;
+	d->s[d->came++] = s;
+	net_sock_set_handlers(s, &door_handlers, d);
+	return net_sock_write(s, &d->says, 1) == 0;
+}
+
+static const struct net_accept door = {.accept = door_accept};
+
+/* Nothing was known before, so that nothing is tried again: long before the deadline there is a sentence that
+ * names both. */
+static void later_channel(struct remote_opts *ro, struct later_door *d, const char *at,
+                          const char *sentence)
+{
+	struct net_listener *l;
+	struct end e = {0};
+	struct pst_err err = {0};
+	struct store *s;
+	uint64_t begun;
+
+	new_loop(&e);
+	assert_int_equal(net_listen(&l, e.loop, at, 0, NULL, &door, d, NULL), 0);
+	ro->connect_wait = true;
+	ro->connect_ns = 600 * NSEC_PER_SEC;
+	begun = clock_mono_ns();
+	assert_int_equal(remote_open(&s, e.loop, ro, &err), -EPROTONOSUPPORT);
+	assert_true(clock_mono_ns() - begun < 300 * NSEC_PER_SEC);
+	assert_non_null(strstr(err.text, sentence));
+	assert_int_equal(d->came, 1);
+	net_sock_abort(d->s[0]);
+	net_listener_close(l);
+	fabric_finish(e.loop);
+	loop_free(e.loop);
+}
+
+static void later_tcp_server(void **state)
+{
+	char at[64];
+	struct remote_opts ro = {.at = {{.provider = "tcp", .addr = at}}, .at_count = 1};
+	struct tcp_first first = tcp_first(LATER);
+	struct later_door d = {.says = {&first, sizeof(first)}};
+
+	(void)snprintf(at, sizeof(at), "unix-abstract:penstock-later-%d", (int)getpid());
+	later_channel(&ro, &d, at,
+	              "speaks version 9 of the channel's protocol, and this end version 1");
+}
+
+/* The other places, where nobody is, don't hide what this one says. */
+static void later_pipe_server(void **state)
+{
+	char at[64];
+	struct remote_opts ro = {.at = {{.provider = "pipe", .addr = at},
+	                                {.provider = "pipe", .addr = "/nowhere/at/all.sock"},
+	                                {.provider = "tcp", .addr = "unix-abstract:penstock-none"}},
+	                         .at_count = 3};
+	struct pipe_frame first = {.magic = le64_make(PIPE_MAGIC),
+	                           .version = le16_make(2),
+	                           .type = le16_make(PIPE_HELLO)};
+	struct later_door d = {.says = {&first, sizeof(first)}};
+
+	(void)snprintf(at, sizeof(at), "unix-abstract:penstock-later-%d", (int)getpid());
+	later_channel(&ro, &d, at,
+	              "speaks version 2 of the channel's protocol, and this end version 1");
+}
+
+static void later_welcome(void **state)
+{
+	struct {
+		struct tcp_first first;
+		struct tcp_head msg;
+		uint8_t welcome[128];
+	} all = {tcp_first(TCP_VERSION),
+	         {.type = TCP_MSG, .len = le32_make(sizeof(all.welcome))},
+	         {WIRE_WELCOME, LATER}};
+	char at[64];
+	struct remote_opts ro = {.at = {{.provider = "tcp", .addr = at}}, .at_count = 1};
+	struct later_door d = {.says = {&all, sizeof(all)}};
+
+	(void)snprintf(at, sizeof(at), "unix-abstract:penstock-later-%d", (int)getpid());
+	later_channel(&ro, &d, at, "not a Penstock server, or one of another version");
+}
+
 /* --- a client of a later version --- */
 
 static void client_up(struct chan *c, int status)
@@ -173,8 +297,10 @@ static void later_client(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(later_server),
-	                                   cmocka_unit_test(later_client)};
+	const struct CMUnitTest tests[] = {
+	        cmocka_unit_test(later_server), cmocka_unit_test(later_tcp_server),
+	        cmocka_unit_test(later_pipe_server), cmocka_unit_test(later_welcome),
+	        cmocka_unit_test(later_client)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
