@@ -209,7 +209,8 @@ int pst_client_figures(struct pst_client *client, char *buf, size_t cap, size_t 
  *           run out (by what was refused last, if several calls were), for an error of a store that
  *           has stopped why that was.
  *
- * Blocks shortly. 0, or the error for which the store could not be asked: then *ret_err is
+ * Blocks shortly, and no longer than some seconds: a server that is gone, or silent, is not waited for.
+ * 0, or the error for which the store could not be asked (-ENOTCONN, -ETIMEDOUT): then *ret_err is
  * untouched.
  */
 int pst_client_explain(struct pst_client *client, int status, struct pst_err *ret_err);

@@ -54,12 +54,8 @@ static void print_text(const char *fmt, va_list ap)
 /* Which space has run out, or why the store has stopped: it knows better than the number. */
 static bool store_explains(struct cli *cli, int rc, struct pst_err *ret_err)
 {
-	struct pst_store_status st;
-
-	if (!cli->client ||
-	    (rc != -ENOSPC && (pst_client_status(cli->client, &st) < 0 || !st.stopped)))
-		return false;
-	return pst_client_explain(cli->client, rc, ret_err) == 0;
+	return cli->client && pst_client_explain(cli->client, rc, ret_err) == 0 &&
+	       strcmp(ret_err->text, strerror(-rc)) != 0;
 }
 
 /* Files are asked for in a container that has none. */
@@ -71,21 +67,24 @@ static bool has_no_files(struct cli *cli, int rc)
 	       pst_cont_get(cli->client, cli->cont, &info) == 0 && info.layout == PST_LAYOUT_OBJECT;
 }
 
+/* The store is asked before a word is printed: what it logs meanwhile is not in the middle of the line. */
 static void print_error(struct cli *cli, int rc, const char *fmt, va_list ap)
 {
 	struct pst_err err;
+	bool no_files = rc < 0 && has_no_files(cli, rc);
+	bool explained = rc < 0 && !no_files && store_explains(cli, rc, &err);
 
 	fflush(stdout);
 	fprintf(stderr, "penstock: ");
 	if (cli->command)
 		fprintf(stderr, "%s: ", cli->command->name);
 	print_text(fmt, ap);
-	if (rc < 0 && has_no_files(cli, rc))
+	if (no_files)
 		fprintf(stderr,
 		        ": the layout of container %s is object: it has objects, and no files",
 		        cli->cont);
 	else if (rc < 0)
-		fprintf(stderr, ": %s", store_explains(cli, rc, &err) ? err.text : cli_why(rc));
+		fprintf(stderr, ": %s", explained ? err.text : cli_why(rc));
 	fputc('\n', stderr);
 }
 

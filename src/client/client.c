@@ -13,8 +13,10 @@
 
 #include "client/stack.h"
 #include "fabric/fabric.h"
+#include "wire/wire.h"
 
 #define MEM_REGIONS_DEFAULT 64
+#define EXPLAIN_NS          (2 * NSEC_PER_SEC) /* that a server has to say why */
 
 struct client_start {
 	struct pst_client *client;
@@ -311,19 +313,26 @@ int pst_client_flush(struct pst_client *c)
 	return request_wait(&r);
 }
 
-int pst_client_status(struct pst_client *c, struct pst_store_status *ret_status)
+static int status_by(struct pst_client *c, uint64_t deadline_ns,
+                     struct pst_store_status *ret_status)
 {
 	struct pst_store_status status = {0};
 	struct request r;
 	int rc;
 
 	request_init(&r, c, PST_OP_STATUS);
+	r.op.deadline_ns = deadline_ns;
 	r.op.status_out = &status;
 	r.op.want_values = true;
 	rc = request_wait(&r);
 	if (rc == 0)
 		*ret_status = status;
 	return rc;
+}
+
+int pst_client_status(struct pst_client *c, struct pst_store_status *ret_status)
+{
+	return status_by(c, 0, ret_status);
 }
 
 int pst_client_figures(struct pst_client *c, char *buf, size_t cap, size_t *ret_len)
@@ -362,11 +371,26 @@ static void explain_full(const struct pst_store_status *st, struct pst_err *err)
 	        format_size(st->size_bytes, size, sizeof(size)));
 }
 
+static int connected(struct pst_client *c, void *arg)
+{
+	struct remote_figures f = {0};
+
+	if (!store_is_remote(c->store))
+		return 0;
+	remote_figures(c->store, &f);
+	return f.provider ? 0 : -ENOTCONN;
+}
+
 int pst_client_explain(struct pst_client *c, int status, struct pst_err *ret_err)
 {
 	struct pst_store_status st = {0};
-	int rc = pst_client_status(c, &st);
+	int rc = client_check(c);
 
+	/* A server that is gone is not waited for: it is why, as likely as not. */
+	if (rc == 0)
+		rc = client_call(c, connected, NULL);
+	if (rc == 0)
+		rc = status_by(c, clock_mono_ns() + EXPLAIN_NS, &st);
 	if (rc < 0)
 		return rc;
 	if (st.stopped)

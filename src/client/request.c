@@ -212,7 +212,8 @@ static void start_slow(struct pst_client *c, struct request *r)
 		end(r);
 		return;
 	}
-	if (c->op_timeout_ns && op->opcode != PST_OP_WATCH) /* which waits for others */
+	/* But for those that wait for others, and blocking calls with a deadline of their own. */
+	if (c->op_timeout_ns && op->opcode != PST_OP_WATCH && (r->cq || !op->deadline_ns))
 		op->deadline_ns = loop_now(c->loop) + c->op_timeout_ns;
 	if (list_empty(&c->busy) && try(c, r))
 		return;
