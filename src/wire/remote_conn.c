@@ -9,7 +9,8 @@
  *        '---------------------'----- lost -----'---------------'
  *
  * and from any of them to REMOTE_DEAD, when the server says something that time will not change:
- * no access, another version, another store, or the same one from an older copy.
+ * no access, another version, another store, or the same one from an older copy; or when a connection was
+ * lost and opts.no_reconnect is set.
  *
  * The places in opts.at are tried in order each time, so that a better channel is found again when
  * it comes back.
@@ -112,6 +113,10 @@ static void lost(struct remote *rm, int status)
 	rm->state = REMOTE_DOWN;
 	rm->was_up = false;
 	rm->error = status;
+	if (was_up && rm->opts.no_reconnect) {
+		dead(rm, status, rm->text);
+		return;
+	}
 	if (was_up) {
 		rm->away_ns = rm->heard_ns;
 		rm->lost_ns = loop_now(rm->loop);

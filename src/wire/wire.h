@@ -149,6 +149,7 @@ struct remote_opts {
 	 * what was not flushed, and the next flush says so. */
 	bool volatile_ok;
 	uint64_t reconnect_ns; /* ops of a connection that was lost fail after so long; 0: 120 s */
+	bool no_reconnect;     /* one that was lost is the end: ops fail at once, and for good */
 	uint64_t grace_ns; /* that the server has to answer a cancel past the deadline; 0: 2 s */
 	uint64_t ping_ns;  /* silence after which the server is asked; 0: 5 s */
 	const char *cred;  /* a capability token, or NULL; never shown on a channel that others

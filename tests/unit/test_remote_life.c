@@ -347,6 +347,32 @@ static void refused_and_on(void **state)
 	assert_true(f.refused >= 5);
 }
 
+/* reconnect=0: a connection that is lost is the end of it, at once, and stays so. */
+static void not_again(void **state)
+{
+	struct rig *g = *state;
+	struct iovec iov = {(char[]){"hello"}, 5};
+	struct pst_op op = {.opcode = PST_OP_WRITE, .oid = oid_of(1), .iov = &iov, .len = 5};
+	uint64_t begun;
+
+	served_hang_up(&g->s);
+	g->s.ro.no_reconnect = true;
+	assert_int_equal(served_client(&g->s, NULL), 0);
+	assert_int_equal(write_one(g), 0);
+	op.cont = g->cont;
+	op.iov_count = 1;
+	op.done = ended;
+	assert_int_equal(store_submit(g->s.remote, &op), PST_QUEUED);
+	begun = loop_now(g->s.loop);
+	served_crash(&g->s);
+	while (!op.user && loop_now(g->s.loop) - begun < 600 * NSEC_PER_SEC)
+		(void)loop_turn(g->s.loop, NSEC_PER_MSEC);
+	assert_true(op.status < 0);
+	assert_true(loop_now(g->s.loop) - begun < 60 * NSEC_PER_SEC);
+	served_up(&g->s);
+	assert_true(write_one(g) < 0);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct CMUnitTest tests[] = {
@@ -358,6 +384,7 @@ int main(int argc, char **argv)
 	        cmocka_unit_test_setup_teardown(no_copy_at_all, setup, teardown),
 	        cmocka_unit_test_setup_teardown(who_is_told_what, setup, teardown),
 	        cmocka_unit_test_setup_teardown(a_session_expired, setup, teardown),
+	        cmocka_unit_test_setup_teardown(not_again, setup, teardown),
 	        cmocka_unit_test_setup_teardown(leaving, setup, teardown),
 	        cmocka_unit_test_setup_teardown(refused_and_on, setup, teardown),
 	};
