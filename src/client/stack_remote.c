@@ -4,11 +4,13 @@
  *
  * Which channel. With channel=pipe, tcp or ofi:PROVIDER (libfabric's name, "verbs" and "tcp" meaning
  * "verbs;ofi_rxm" and "tcp;ofi_rxm"; two ports above the server's) that one, or an error. Without it the best
- * that both ends can use: pipe to a server on this host, else tcp. What could not be had is said in
+ * that both ends can use: pipe to a server on this host (HOST is one of its addresses, or a name of one), else
+ * tcp; ofi is used only if it is named. What could not be had is said in
  * the log, and the status says what is in use.
  *
- * Other options: socket=PATH (of the pipe), connect=SECONDS and reconnect=SECONDS (how long to wait
- * for a server that isn't there, and for one that went away), token=TEXT (a capability's; also from
+ * Other options: socket=PATH (of the pipe), connect=SECONDS (how long to try again while the server isn't
+ * there; 0, the default: one try, of ten seconds at most), reconnect=SECONDS (how long to wait for one that
+ * went away: 120; 0: not at all, what is under way fails, and all that follows), token=TEXT (a capability's; also from
  * the environment, PENSTOCK_TOKEN), ops=N, slots=N, volatile=BOOL (changes that need not be durable at
  * once are not: faster, but a crash of the server loses those that were not flushed).
  *
@@ -82,8 +84,42 @@ static int channels(struct remote_name *n, const char *socket, struct pst_err *e
 	return 0;
 }
 
-static int seconds(struct options *o, const char *key, uint64_t *ns, struct pst_err *err)
+/* *ret_zero: it is given, and 0; may be NULL. */
+/* A HOST that only the resolver knows; who waits for it longer would wait again to connect. */
+#define LOOK_UP_NS (2 * NSEC_PER_SEC)
+
+static bool is_own(const struct remote_name *n, struct loop *loop)
 {
+	struct net_addr all[NET_ADDRS_MAX];
+	struct pst_err err = {0};
+	unsigned count = 0;
+	int rc = net_resolve_by(loop, loop_now(loop) + LOOK_UP_NS, all, &count, n->addr, 0, &err);
+
+	/* Any other error is met again by tcp, which says so. */
+	if (rc == -ETIMEDOUT)
+		log_warn("%s: %s: whether it is this host is not known, and the pipe is not tried",
+		         n->addr, err.text);
+	for (unsigned i = 0; i < count; i++)
+		if (net_addr_is_own(&all[i]))
+			return true;
+	return false;
+}
+
+/* A pipe is better than what was chosen for another host. */
+static void prefer_pipe(struct remote_name *n, struct loop *loop)
+{
+	if (n->channel || strcmp(n->opts.at[0].provider, "tcp") || !fabric_provider_find("pipe") ||
+	    !is_own(n, loop))
+		return;
+	n->opts.at_count = 0;
+	add_pipe(n, NULL);
+	add(n, "tcp", n->addr);
+}
+
+static int seconds(struct options *o, const char *key, uint64_t *ns, bool *ret_zero,
+                   struct pst_err *err)
+{
+	bool given = options_str(o, key);
 	uint64_t s = 0;
 	int rc = options_u64(o, key, &s, err);
 
@@ -91,6 +127,8 @@ static int seconds(struct options *o, const char *key, uint64_t *ns, struct pst_
 		return err_set(err, -EINVAL, "option %s: too long", key);
 	if (rc == 0 && s)
 		*ns = s * NSEC_PER_SEC;
+	if (ret_zero)
+		*ret_zero = rc == 0 && given && !s;
 	return rc;
 }
 
@@ -142,10 +180,11 @@ static int take_options(struct remote_name *n, struct options *o, struct pst_err
 		n->opts.cred = getenv("PENSTOCK_TOKEN");
 	rc = tls_parse(n, o, err);
 	if (rc == 0)
-		rc = seconds(o, "connect", &n->opts.connect_ns, err);
-	n->opts.connect_wait = n->opts.connect_ns != 0;
+		rc = seconds(o, "connect", &n->opts.connect_ns, NULL, err);
+	n->opts.connect_wait =
+	        n->opts.connect_ns != 0; /* 0 is what it is without the option: one try */
 	if (rc == 0)
-		rc = seconds(o, "reconnect", &n->opts.reconnect_ns, err);
+		rc = seconds(o, "reconnect", &n->opts.reconnect_ns, &n->opts.no_reconnect, err);
 	if (rc == 0)
 		rc = options_bool(o, "volatile", &n->opts.volatile_ok, err);
 	if (rc == 0)
@@ -189,6 +228,7 @@ int stack_remote_open(struct store **ret_store, const char *text, struct loop *l
 
 	if (rc < 0)
 		return rc;
+	prefer_pipe(&n, loop);
 	if (n.tls)
 		rc = net_tls_new(&n.opts.tls, &n.tls_opts, err);
 	if (rc == 0)

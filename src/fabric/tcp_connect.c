@@ -70,7 +70,7 @@ static void identity(struct tcp *t)
 	const struct net_peer *peer = net_sock_peer(t->sock);
 	char addr[NET_ADDR_TEXT_MAX];
 	struct fabric_peer *p = &t->c.peer;
-	bool same_host = net_addr_is_loopback(&peer->addr);
+	bool loopback = net_addr_is_loopback(&peer->addr);
 
 	snprintf(p->addr, sizeof(p->addr), "tcp:%.*s", (int)sizeof(p->addr) - 5,
 	         net_addr_print(&peer->addr, addr, sizeof(addr)));
@@ -83,7 +83,8 @@ static void identity(struct tcp *t)
 		snprintf(p->cert_name, sizeof(p->cert_name), "%s", peer->cert->name);
 	/* Not FABRIC_WRITE_THEN_MSG: a message passes between the chunks of a long write. */
 	t->c.traits = FABRIC_ANY_MEMORY | FABRIC_LENT |
-	              (same_host ? FABRIC_SAME_HOST | FABRIC_PRIVATE : 0) |
+	              (net_addr_is_own(&peer->addr) ? FABRIC_SAME_HOST : 0) |
+	              (loopback ? FABRIC_PRIVATE : 0) |
 	              (net_sock_is_tls(t->sock) ? FABRIC_PRIVATE : FABRIC_ROOM);
 }
 

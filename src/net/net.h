@@ -69,11 +69,21 @@ int net_addr_parse(struct net_addr *ret_addr, const char *text, uint16_t default
  */
 int net_resolve(struct net_addr ret_addrs[NET_ADDRS_MAX], unsigned *ret_count, const char *text,
                 uint16_t default_port, struct pst_err *err);
+/*
+ * The same on @loop, which is turned until the answer is there or @deadline_ns is over (-ETIMEDOUT): never from a
+ * callback. The resolver blocks a thread that may outlive this.
+ */
+int net_resolve_by(struct loop *loop, uint64_t deadline_ns,
+                   struct net_addr ret_addrs[NET_ADDRS_MAX], unsigned *ret_count, const char *text,
+                   uint16_t default_port, struct pst_err *err);
 /* Prints into @buf in the form that net_addr_parse() takes; returns @buf. */
 char *net_addr_print(const struct net_addr *addr, char *buf, size_t buf_len);
 /* True for 127.0.0.0/8 (mapped into v6 too), ::1, and unix sockets: who sends from there is on this
  * host. Not for "every address". */
 bool net_addr_is_loopback(const struct net_addr *addr);
+/* True for those, and for the addresses of this host's interfaces, as they were within the last seconds. Any
+ * thread. Asks the kernel, and doesn't look names up. */
+bool net_addr_is_own(const struct net_addr *addr);
 bool net_addr_is_unix(const struct net_addr *addr);
 uint16_t net_addr_port(const struct net_addr *addr); /* 0 for unix */
 

@@ -3,6 +3,7 @@
  * net_int - what the files of this room share. Private to it.
  *
  *   addr.c      addresses as text
+ *   own.c       which addresses are this host's
  *   resolve.c   host names, by blocking and by thread
  *   part.c      a loop's share: the list of sockets that have something to do, lent buffers
  *   sock.c      life and death of a socket, options, states

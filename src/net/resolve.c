@@ -208,3 +208,31 @@ void net_resolve_cancel(struct net_resolve *r)
 	pthread_mutex_unlock(&r->lock);
 	/* If it was posted its message frees it, in a later turn; else the thread does. */
 }
+
+static void answered(struct net_resolve *r, void *user)
+{
+	*(bool *)user = true;
+}
+
+int net_resolve_by(struct loop *loop, uint64_t deadline_ns,
+                   struct net_addr ret_addrs[NET_ADDRS_MAX], unsigned *ret_count, const char *text,
+                   uint16_t default_port, struct pst_err *err)
+{
+	int rc = net_addr_parse(&ret_addrs[0], text, default_port, err);
+	struct net_resolve *r;
+	bool done = false;
+
+	if (rc == 0)
+		*ret_count = 1;
+	if (rc != -EDESTADDRREQ)
+		return rc;
+	rc = net_resolve_start(&r, loop, text, default_port, answered, &done);
+	if (rc < 0)
+		return err_set(err, rc, "cannot look up '%s': %s", text, strerror(-rc));
+	while (!done && loop_now(loop) < deadline_ns)
+		(void)loop_turn(loop, MIN(deadline_ns - loop_now(loop), 100 * NSEC_PER_MSEC));
+	if (done)
+		return net_resolve_take(r, ret_addrs, ret_count, err);
+	net_resolve_cancel(r);
+	return err_set(err, -ETIMEDOUT, "the resolver does not answer for '%s'", text);
+}

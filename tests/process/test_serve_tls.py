@@ -292,6 +292,60 @@ def test_second_choice():
     assert s.end()[0] == 0
 
 
+def own_address():
+    """An address of this host that is not the loopback's; None: it has none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        try:
+            s.connect(("203.0.113.1", 9))  # sends nothing
+            return s.getsockname()[0]
+        except OSError:
+            return None
+
+
+def test_own_address():
+    """This host by another address than the loopback's is this host: the pipe is the first choice, for both ends."""
+    own = own_address()
+    if not own or own.startswith("127."):
+        print("# no address but the loopback's: not tried")
+        return
+    s = subprocess.Popen([P, "serve", "local:mem:64M", "--listen", own + ":0", "--insecure", "--control", "none"],
+                         stdout=subprocess.PIPE, text=True, env=ENV)
+    hello = s.stdout.readline()
+    port = hello.split(" (tcp")[0].rsplit(":", 1)[1]
+    done = pst("pst://%s:%s" % (own, port), "status")
+    assert "channel     pipe " in done.stdout and "FIRST CHOICE" not in done.stdout, (done.stdout, done.stderr)
+    done = pst("pst://%s:%s?channel=tcp" % (own, port), "status")
+    assert "channel     tcp " in done.stdout, (done.stdout, done.stderr)
+    figures = pst("pst://%s:%s" % (own, port), "top", "--json", "-n", "1")
+    assert '"second_choice": 1' in figures.stdout, (figures.stdout, figures.stderr)
+    sock = json.loads(pst("pst://%s:%s" % (own, port), "status", "--json").stdout)["channel"].split(" ")[1]
+    os.rename(sock, sock + ".away")
+    done = pst("pst://%s:%s" % (own, port), "status")
+    os.rename(sock + ".away", sock)
+    assert "NOT THE FIRST CHOICE" in done.stdout and "and not over pipe" in done.stderr, (done.stdout, done.stderr)
+    s.terminate()
+    assert s.wait(LIMIT_S) == 0
+    s.stdout.close()
+
+
+def test_gone_while_waiting():
+    """A command whose server is gone ends by its own deadline, and says why in one line."""
+    s = Server("--insecure", "--log-level", "debug")
+    uri = "pst://127.0.0.1:%d?channel=tcp" % s.port
+    assert pst(uri, "container", "create", "train").returncode == 0
+    watch = subprocess.Popen([P, "-s", uri, "watch", "train", "--since", "1", "--timeout", "4"], stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, text=True, env=ENV)
+    first = watch.stdout.readline()  # that it was made
+    assert first, watch.stderr.read()
+    begun = time.monotonic()
+    s.p.kill()
+    said = watch.communicate(timeout=LIMIT_S)[1]
+    assert watch.returncode == 1 and time.monotonic() - begun < 30, (time.monotonic() - begun, said)
+    lines = said.split("\n")
+    assert lines[-2].startswith("penstock: watch: train: ") and sum("watch:" in line for line in lines) == 1, said
+    s.end()
+
+
 def test_says_nothing():
     """Who is there and says nothing is told of as such, and not as what was tried before."""
     with socket.create_server(("127.0.0.1", 0)) as mute:

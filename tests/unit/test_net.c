@@ -5,6 +5,7 @@
  */
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <ifaddrs.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -135,6 +136,47 @@ static void test_resolve(void **state)
 	assert_int_equal(count, 77);
 	assert_int_equal(net_resolve(addrs, &count, "127.0.0.1:4", 0, &err), 0);
 	assert_int_equal(count, 1);
+}
+
+static void own(const struct sockaddr *sa, socklen_t len, bool want)
+{
+	struct net_addr a = {.len = len};
+	char buf[NET_ADDR_TEXT_MAX];
+
+	memcpy(&a.sa, sa, len);
+	if (net_addr_is_own(&a) != want)
+		fail_msg("%s: own %d", net_addr_print(&a, buf, sizeof(buf)), !want);
+}
+
+/* All that the interfaces have, and nothing else: those of a network for documentation are nobody's. */
+static void test_addr_own(void **state)
+{
+	const struct {
+		const char *text;
+		bool own;
+	} of[] = {{"127.0.0.9:1", true},
+	          {"[::1]:1", true},
+	          {"unix:/x", true},
+	          {"203.0.113.77:1", false},
+	          {"[2001:db8::77]:1", false},
+	          {"*:1", false},
+	          {"[::ffff:203.0.113.77]:1", false}};
+	struct ifaddrs *all;
+
+	for (unsigned i = 0; i < ARRAY_LEN(of); i++) {
+		struct net_addr a;
+
+		assert_int_equal(net_addr_parse(&a, of[i].text, 0, NULL), 0);
+		own((const struct sockaddr *)&a.sa, a.len, of[i].own);
+	}
+	assert_int_equal(getifaddrs(&all), 0);
+	for (const struct ifaddrs *i = all; i; i = i->ifa_next) {
+		if (i->ifa_addr && i->ifa_addr->sa_family == AF_INET)
+			own(i->ifa_addr, sizeof(struct sockaddr_in), true);
+		if (i->ifa_addr && i->ifa_addr->sa_family == AF_INET6)
+			own(i->ifa_addr, sizeof(struct sockaddr_in6), true);
+	}
+	freeifaddrs(all);
 }
 
 /* --- streams --- */
@@ -653,6 +695,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_addr_parse),
+	        cmocka_unit_test(test_addr_own),
 	        cmocka_unit_test(test_addr_long),
 	        cmocka_unit_test(test_resolve),
 	        cmocka_unit_test(test_stream_tcp),
