@@ -230,12 +230,16 @@ const struct cli_command cmd_status = {
         .name = "status",
         .args = "",
         .summary = "Show how the store is: space, memory, journal, recovery, errors",
-        .help = "Counters count from this open, since the store lives in this process. Nothing\n"
-                "is changed: after a crash the log is read, and stays for who opens it to write.\n"
+        .help = "Counters count from when the store was opened: by this command (local:DEV), or "
+                "when\n"
+                "its server began (pst://HOST); those of the channel from this connection. Nothing "
+                "is\n"
+                "changed: after a crash the log is read, and stays for who opens it to write.\n"
                 "Of the index's memory some is spare: pages that are kept for changes to come.\n"
                 "\n"
                 "Examples:\n"
                 "  penstock -s local:/srv/data.pst status\n"
+                "  penstock -s pst://localhost status\n"
                 "  penstock status --json | jq .used_bytes\n",
         .flags = CLI_JSON,
         .run = run,

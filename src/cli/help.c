@@ -30,7 +30,8 @@ static const char paths_help[] =
         "has a colon is written ./a:b.\n";
 
 static const char devices_help[] =
-        "A store is named by its devices: local:DEV[,DEV...]. All devices that it was formatted\n"
+        "A store that is served is named by its server, see below; another by its devices:\n"
+        "local:DEV[,DEV...]. All devices that it was formatted\n"
         "on must be given, in any order. One process at a time has a store open.\n"
         "\n"
         "  penstock -s local:/srv/data.pst status\n"
@@ -46,7 +47,37 @@ static const char devices_help[] =
         "  ops=N               operations under way at most\n"
         "  shards=N, journal=SIZE   of the formatting of mem: devices\n"
         "\n"
-        "The schemes and their options:\n";
+        "pst://HOST[:PORT][?option=value&...]: the store that a server has (penstock help serve),\n"
+        "at port 7440 unless said otherwise:\n"
+        "\n"
+        "  penstock -s pst://localhost status\n"
+        "  penstock -s 'pst://srv.example?channel=ofi:verbs&connect=30' ls train:/\n"
+        "\n"
+        "  channel=NAME        pipe, tcp, or ofi:PROVIDER (verbs, tcp: libfabric's); default: "
+        "pipe\n"
+        "                      if HOST is this host and the server has one, else tcp, with a\n"
+        "                      warning if pipe could not be had. ofi is used only if it is named\n"
+        "  socket=PATH         of the pipe (default: that beside the port, this user's, then the\n"
+        "                      system's)\n"
+        "  connect=SECONDS     how long to try while nobody is there (default 0: one try, of 10\n"
+        "                      seconds at most)\n"
+        "  reconnect=SECONDS   how long calls wait for a server that went away (120); 0: not at "
+        "all\n"
+        "  token=TEXT          a capability's (default: $PENSTOCK_TOKEN)\n"
+        "  ops=N               operations under way at most (256)\n"
+        "  slots=N             changes under way at most (128)\n"
+        "  volatile=BOOL       changes that need not be durable at once are not (no): faster, and "
+        "a\n"
+        "                      crash of the server loses what was not flushed\n"
+        "  tls=BOOL            TLS on tcp, with the system's authorities (no)\n"
+        "  tls-ca=FILE         TLS with these authorities\n"
+        "  tls-cert=FILE, tls-key=FILE   who we are\n"
+        "  tls-name=NAME       that the server's certificate must have (default: HOST)\n"
+        "  seal=MODE           auto (default): a token's holder seals what others could read;\n"
+        "                      required: every channel; off: none\n"
+        "  insecure=BOOL       show a token where others can read it (no)\n"
+        "\n"
+        "The schemes of devices and their options:\n";
 
 /* The command's own letter hides that of a common option. */
 static struct cli_opt common_opt(const struct cli_command *c, struct cli_opt o)
