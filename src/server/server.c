@@ -58,7 +58,9 @@ static int place_socket(struct server *s, const struct server_opts *o, const cha
 			return err_set(err, -ENAMETOOLONG, "the socket's path is too long");
 		rc = wire_place_folder(s->socket, system);
 		if (rc < 0)
-			return err_set(err, rc, "the folder of %s: %s", s->socket, strerror(-rc));
+			return err_set(err, rc, "the folder of %s: %s", s->socket,
+			               rc == -EPERM ? "another user owns it, or may write to it"
+			                            : strerror(-rc));
 	}
 	return 0;
 }

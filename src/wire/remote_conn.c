@@ -20,6 +20,8 @@
 #include "wire/place.h"
 #include "wire/remote_int.h"
 
+#define BAD_TOKEN "the token is none: it begins with pst1 and is 58 characters long"
+
 #define BACKOFF_MIN_NS (20 * NSEC_PER_MSEC)
 #define BACKOFF_MAX_NS (2 * NSEC_PER_SEC)
 
@@ -224,6 +226,13 @@ static void place_failed(struct remote *rm, int status, const char *text)
 		lost(rm, status);
 }
 
+static void not_so(struct remote *rm, int status, const char *why)
+{
+	(void)snprintf(rm->text, sizeof(rm->text), "%s: %s", where(rm), why);
+	dead(rm, status, rm->text);
+	kick(rm);
+}
+
 static void say_hello(struct remote *rm)
 {
 	struct wire_hello h = {.version = (uint8_t)rm->opts.version,
@@ -244,17 +253,14 @@ static void say_hello(struct remote *rm)
 	memcpy(h.store, rm->uuid, sizeof(h.store));
 	iov.iov_len = wire_hello_put(rm->body, WIRE_HELLO_MAX, &h);
 	explicit_bzero(h.secret, sizeof(h.secret));
-	rc = iov.iov_len ? chan_send(rm->chan, &iov, 1) : -EMSGSIZE;
+	if (!iov.iov_len) { /* nothing else in it can be that long */
+		not_so(rm, -EBADF, BAD_TOKEN);
+		return;
+	}
+	rc = chan_send(rm->chan, &iov, 1);
 	rm->hello_due = rc == -EAGAIN;
 	if (rc < 0 && rc != -EAGAIN)
 		remote_bad(rm, "the hello can't be sent");
-}
-
-static void not_so(struct remote *rm, int status, const char *why)
-{
-	(void)snprintf(rm->text, sizeof(rm->text), "%s: %s", where(rm), why);
-	dead(rm, status, rm->text);
-	kick(rm);
 }
 
 /* Whoever can read the channel could use the token after us. */
@@ -301,7 +307,7 @@ static void seal(struct remote *rm)
 		       "seal=required takes a capability's token (token=TEXT or "
 		       "$PENSTOCK_TOKEN)");
 	else if (rc == -EBADF)
-		not_so(rm, rc, "the token is none: it begins with pst1 and is 58 characters long");
+		not_so(rm, rc, BAD_TOKEN);
 	else if (rc < 0)
 		not_so(rm, rc, strerror(-rc));
 }

@@ -130,8 +130,12 @@ static void status_add(const struct remote *rm, struct pst_store_status *s)
 {
 	bool sealed = rm->chan && rm->chan->traits & FABRIC_SEALED;
 
-	(void)snprintf(s->channel, sizeof(s->channel), "%s%s %s", rm->opts.at[rm->at].provider,
-	               rm->opts.at[rm->at].tls ? "+tls" : "", rm->opts.at[rm->at].addr);
+	const char *how = rm->opts.at[rm->at].provider;
+	bool ofi = !strcmp(how, "ofi") && rm->opts.fabric.provider;
+
+	(void)snprintf(s->channel, sizeof(s->channel), "%s%s%s%s %s", how, ofi ? ":" : "",
+	               ofi ? rm->opts.fabric.provider : "", rm->opts.at[rm->at].tls ? "+tls" : "",
+	               rm->opts.at[rm->at].addr);
 	(void)snprintf(s->sealed, sizeof(s->sealed), "%s", sealed ? SEAL_NAME : "");
 	s->connects = rm->fig.connects;
 	s->fallbacks = rm->fig.fallbacks;
