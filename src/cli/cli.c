@@ -112,6 +112,26 @@ int cli_usage(struct cli *cli, const char *fmt, ...)
 	return CLI_USAGE;
 }
 
+static void log_to_stderr(void *arg, enum pst_log_level level, const char *line)
+{
+	static const char *const names[] = {"error", "warning", "info", "debug"};
+
+	fprintf(stderr, "penstock: %s: %s\n", names[level], line);
+}
+
+void cli_log(const struct cli *cli)
+{
+	enum pst_log_level level = PST_LOG_WARN;
+
+	if (cli->verbose)
+		level = PST_LOG_INFO;
+	else if (getenv("PENSTOCK_DEBUG"))
+		level = PST_LOG_DEBUG;
+	else if (cli->quiet)
+		level = PST_LOG_ERROR;
+	pst_log_set(log_to_stderr, NULL, level);
+}
+
 void cli_note(struct cli *cli, const char *fmt, ...)
 {
 	va_list ap;
@@ -143,6 +163,15 @@ int cli_open(struct cli *cli, bool read_only)
 	if (rc < 0)
 		return cli_fail(cli, err.text[0] ? 0 : rc, "%s",
 		                err.text[0] ? err.text : "opening the store");
+	return CLI_OK;
+}
+
+int cli_devices(struct cli *cli)
+{
+	for (int i = 0; i < cli->arg_count; i++)
+		if (!strncmp(cli->args[i], "pst:", 4) || !strncmp(cli->args[i], "local:", 6))
+			return cli_usage(cli, "%s: that names a store, and this takes its devices",
+			                 cli->args[i]);
 	return CLI_OK;
 }
 
@@ -258,19 +287,24 @@ int cli_path_parse(struct cli *cli, const char *text, struct cli_path *ret_path)
 	return CLI_OK;
 }
 
+int cli_cont_open(struct cli *cli, const char *name, struct pst_cont **ret_cont)
+{
+	int rc = pst_cont_open(cli->client, name, ret_cont);
+
+	(void)snprintf(cli->cont, sizeof(cli->cont), "%.*s", (int)strcspn(name, "@"), name);
+	if (rc == -ENOENT)
+		return cli_fail(cli, 0, "%s: there is no such %s", name,
+		                strchr(name, '@') ? "container or snapshot" : "container");
+	if (rc == -EINVAL)
+		return cli_fail(cli, 0, "%s: neither CONTAINER nor CONTAINER@SNAPSHOT", name);
+	if (rc < 0)
+		return cli_fail(cli, rc, "opening %s", name);
+	return CLI_OK;
+}
+
 int cli_path_open(struct cli *cli, const struct cli_path *p, struct pst_cont **ret_cont)
 {
-	int rc = pst_cont_open(cli->client, p->cont, ret_cont);
-
-	(void)snprintf(cli->cont, sizeof(cli->cont), "%.*s", (int)strcspn(p->cont, "@"), p->cont);
-	if (rc == -ENOENT)
-		return cli_fail(cli, 0, "%s: there is no such %s", p->cont,
-		                strchr(p->cont, '@') ? "container or snapshot" : "container");
-	if (rc == -EINVAL)
-		return cli_fail(cli, 0, "%s: neither CONTAINER nor CONTAINER@SNAPSHOT", p->cont);
-	if (rc < 0)
-		return cli_fail(cli, rc, "opening %s", p->cont);
-	return CLI_OK;
+	return cli_cont_open(cli, p->cont, ret_cont);
 }
 
 const char *cli_base_name(const char *path)

@@ -163,6 +163,12 @@ int cli_u64(const char *text, uint64_t *ret_number, const char **ret_end);
 int cli_oid_parse(const char *text, struct pst_oid *ret_oid);
 /* Opens the container of a path; a message when it fails. */
 int cli_path_open(struct cli *cli, const struct cli_path *p, struct pst_cont **ret_cont);
+/* The same of CONTAINER or CONTAINER@SNAPSHOT. */
+int cli_cont_open(struct cli *cli, const char *name, struct pst_cont **ret_cont);
+/* For commands whose operands are devices: CLI_USAGE, and told, if one is a store's name. */
+int cli_devices(struct cli *cli);
+/* Sets the log's level: by -q, -v and PENSTOCK_DEBUG. */
+void cli_log(const struct cli *cli);
 /* The last component: points into @path; "" for the root. */
 const char *cli_base_name(const char *path);
 /* "a/b" of "a" and "b" into a new string; NULL: no memory. */

@@ -203,6 +203,8 @@ static int run(struct cli *cli, int argc, char **argv)
 	if (take(cli, argc, argv, &f) == -2)
 		return cli_end_status(cli);
 	status = cli_operand_count(cli, 1, PST_DEVICES_MAX);
+	if (status == CLI_OK)
+		status = cli_devices(cli);
 	if (status != CLI_OK)
 		return status;
 	loop_opts_default(&loop_opts);

@@ -300,6 +300,8 @@ static int run(struct cli *cli, int argc, char **argv)
 	if (opt == -2)
 		return cli_end_status(cli);
 	status = cli_operand_count(cli, 1, PST_DEVICES_MAX);
+	if (status == CLI_OK)
+		status = cli_devices(cli);
 	if (status != CLI_OK)
 		return status;
 	f.opts.finding = finding;

@@ -190,7 +190,10 @@ static int run(struct cli *cli, int argc, char **argv)
 		return status;
 	s.json = cli->json ? json_array() : NULL;
 	rc = run_scrub(&s);
-	status = rc < 0 ? cli_fail(cli, rc, "scrubbing") : show(&s);
+	if (rc == -EACCES)
+		status = cli_fail(cli, 0, "that takes the right to manage the server");
+	else
+		status = rc < 0 ? cli_fail(cli, rc, "scrubbing") : show(&s);
 	json_decref(s.json);
 	return cli_close(cli, status);
 }

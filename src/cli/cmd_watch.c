@@ -66,7 +66,7 @@ static int watch(struct watch *w)
 static int open_what(struct watch *w, char *text)
 {
 	char *colon = strchr(text, ':');
-	int rc;
+	int status;
 
 	w->object = colon != NULL;
 	if (colon && cli_oid_parse(colon + 1, &w->oid) < 0)
@@ -77,12 +77,10 @@ static int open_what(struct watch *w, char *text)
 		return CLI_FAILED;
 	if (colon)
 		*colon = 0;
-	rc = pst_cont_open(w->cli->client, text, &w->cont);
-	if (rc < 0)
-		(void)cli_fail(w->cli, rc, "%s", text);
+	status = cli_cont_open(w->cli, text, &w->cont);
 	if (colon)
 		*colon = ':';
-	return rc < 0 ? cli_close(w->cli, CLI_FAILED) : CLI_OK;
+	return status == CLI_OK ? CLI_OK : cli_close(w->cli, status);
 }
 
 static int run(struct cli *cli, int argc, char **argv)

@@ -33,13 +33,6 @@ const struct cli_command *cli_command_find(const char *name)
 	return NULL;
 }
 
-static void log_to_stderr(void *arg, enum pst_log_level level, const char *line)
-{
-	static const char *const names[] = {"error", "warning", "info", "debug"};
-
-	fprintf(stderr, "penstock: %s: %s\n", names[level], line);
-}
-
 /* Takes what stands before the command. The index of the command's name, or -status - 1. */
 static int globals(struct cli *cli, int argc, char **argv)
 {
@@ -118,10 +111,7 @@ int main(int argc, char **argv)
 		return cli_usage(&cli, "there is no command \"%s\"", argv[at]);
 	if (cli_store_refused(&cli))
 		return CLI_USAGE;
-	if (cli.verbose || getenv("PENSTOCK_DEBUG"))
-		pst_log_set(log_to_stderr, NULL, cli.verbose ? PST_LOG_INFO : PST_LOG_DEBUG);
-	else
-		pst_log_set(log_to_stderr, NULL, PST_LOG_WARN);
+	cli_log(&cli);
 	if (cli.command->flags & CLI_PROGRESS)
 		cli_signals(&cli);
 	status = cli.command->run(&cli, argc - at, argv + at);

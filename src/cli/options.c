@@ -123,9 +123,11 @@ static int take_common(struct cli *cli, int opt)
 		return cli_store_refused(cli) ? -2 : 0;
 	case COMMON_QUIET:
 		cli->quiet = true;
+		cli_log(cli);
 		return 0;
 	default:
 		cli->verbose = true;
+		cli_log(cli);
 		return 0;
 	}
 }

@@ -346,6 +346,50 @@ def test_gone_while_waiting():
     s.end()
 
 
+def test_long_token():
+    s = Server("--insecure")
+    says(pst("pst://127.0.0.1:%d?channel=tcp&token=%s" % (s.port, "x" * 60000), "status"), "the token is none", "58 characters")
+    assert s.end()[0] == 0
+
+
+def test_names_provider():
+    """Which of libfabric's providers it is, is part of the channel's name."""
+    try:
+        s = Server("--insecure", "--channels", "tcp,ofi:tcp")
+        assert s.port
+    except (ValueError, AssertionError):
+        print("# no ofi: not tried")
+        Server.alive[-1].end()
+        return
+    done = pst("pst://127.0.0.1:%d?channel=ofi:tcp" % s.port, "status")
+    assert "channel     ofi:tcp 127.0.0.1:" in done.stdout, (done.stdout, done.stderr)
+    assert s.end()[0] == 0
+
+
+def test_quiet():
+    """-q, before the command or behind it: errors only."""
+    s = Server("--insecure")
+    name = "pst://127.0.0.1:%d?socket=/nonexistent/pipe.sock" % s.port
+    assert "warning" in pst(name, "status").stderr
+    assert not pst(name, "-q", "status").stderr and not pst(name, "status", "-q").stderr
+    says(pst(name, "-q", "watch", "nosuch"), "watch: nosuch: there is no such container")
+    assert s.end()[0] == 0
+
+
+def test_devices_only():
+    """What takes devices says so of a store's name; the help has the options of a served store."""
+    for command in "fsck", "format":
+        done = subprocess.run([P, command, "pst://localhost"], capture_output=True, text=True, timeout=LIMIT_S, env=ENV)
+        assert done.returncode == 2
+        says(done, "pst://localhost: that names a store, and this takes its devices")
+    text = subprocess.run([P, "help", "devices"], capture_output=True, text=True, timeout=LIMIT_S, env=ENV).stdout
+    for option in ("channel", "socket", "connect", "reconnect", "token", "ops", "slots", "volatile", "tls", "tls-ca", "tls-cert",
+                   "tls-key", "tls-name", "seal", "insecure"):
+        assert "%s=" % option in text.split("The schemes of devices")[0], option
+    page = subprocess.run([P, "help", "--man", "status"], capture_output=True, text=True, timeout=LIMIT_S, env=ENV).stdout
+    assert ".PP\nOptions for all commands" in page, page
+
+
 def test_says_nothing():
     """Who is there and says nothing is told of as such, and not as what was tried before."""
     with socket.create_server(("127.0.0.1", 0)) as mute:
