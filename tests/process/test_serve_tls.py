@@ -346,6 +346,20 @@ def test_gone_while_waiting():
     s.end()
 
 
+def test_not_again():
+    """reconnect=0: the server is not waited for at all."""
+    s = Server("--insecure")
+    uri = "pst://127.0.0.1:%d?channel=tcp" % s.port
+    assert pst(uri, "container", "create", "train").returncode == 0
+    watch = subprocess.Popen([P, "-s", uri + "&reconnect=0", "watch", "train", "--since", "1"], stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, text=True, env=ENV)
+    assert watch.stdout.readline()  # it is there
+    s.p.kill()
+    said = watch.communicate(timeout=LIMIT_S)[1]  # LIMIT_S is half of what it would wait else
+    assert watch.returncode == 1 and "connecting again" not in said, said
+    s.end()
+
+
 def test_long_token():
     s = Server("--insecure")
     says(pst("pst://127.0.0.1:%d?channel=tcp&token=%s" % (s.port, "x" * 60000), "status"), "the token is none", "58 characters")
