@@ -8,13 +8,16 @@
 #include <unistd.h>
 
 #include "session/audit.h"
+#include "session/session.h"
 
-#define NAME_SHOWN 256 /* bytes of a name that are written */
+#define TEXT_SHOWN 256 /* bytes of a text that are written */
 
 const char *audit_what_name(enum audit_what what)
 {
 	static const char *const names[] = {
+	        [AUDIT_CHANNEL] = "channel",
 	        [AUDIT_AUTH] = "authenticate",
+	        [AUDIT_CONTROL] = "control-call",
 	        [AUDIT_SESSION_OPEN] = "session-open",
 	        [AUDIT_SESSION_RESUME] = "session-resume",
 	        [AUDIT_SESSION_CLOSE] = "session-close",
@@ -30,6 +33,59 @@ const char *audit_what_name(enum audit_what what)
 	};
 
 	return (unsigned)what < ARRAY_LEN(names) ? names[what] : "?";
+}
+
+const char *audit_op_name(uint8_t opcode)
+{
+	static const char *const names[] = {
+	        [PST_OP_CONT_CREATE] = "container-create",
+	        [PST_OP_CONT_OPEN] = "container-open",
+	        [PST_OP_CONT_LIST] = "container-list",
+	        [PST_OP_CONT_GET] = "container-get",
+	        [PST_OP_CONT_SET] = "container-set",
+	        [PST_OP_CONT_DESTROY] = "container-destroy",
+	        [PST_OP_SNAP_CREATE] = "snapshot-create",
+	        [PST_OP_SNAP_OPEN] = "snapshot-open",
+	        [PST_OP_SNAP_LIST] = "snapshot-list",
+	        [PST_OP_SNAP_DESTROY] = "snapshot-destroy",
+	        [PST_OP_READ] = "read",
+	        [PST_OP_WRITE] = "write",
+	        [PST_OP_BATCH] = "batch",
+	        [PST_OP_STAT] = "stat",
+	        [PST_OP_OBJ_LIST] = "object-list",
+	        [PST_OP_KV_GET] = "kv-get",
+	        [PST_OP_KV_LIST] = "kv-list",
+	        [PST_OP_FLUSH] = "flush",
+	        [PST_OP_EXTENTS] = "extents",
+	        [PST_OP_LOOKUP] = "lookup",
+	        [PST_OP_CREATE] = "create",
+	        [PST_OP_MKDIR] = "mkdir",
+	        [PST_OP_SYMLINK] = "symlink",
+	        [PST_OP_LINK] = "link",
+	        [PST_OP_UNLINK] = "unlink",
+	        [PST_OP_RMDIR] = "rmdir",
+	        [PST_OP_RENAME] = "rename",
+	        [PST_OP_READDIR] = "readdir",
+	        [PST_OP_READLINK] = "readlink",
+	        [PST_OP_GETATTR] = "getattr",
+	        [PST_OP_SETATTR] = "setattr",
+	        [PST_OP_GETXATTR] = "getxattr",
+	        [PST_OP_SETXATTR] = "setxattr",
+	        [PST_OP_LISTXATTR] = "listxattr",
+	        [PST_OP_REMOVEXATTR] = "removexattr",
+	        [PST_OP_FILE_OPEN] = "file-open",
+	        [PST_OP_FILE_CLOSE] = "file-close",
+	        [PST_OP_FILE_READ] = "file-read",
+	        [PST_OP_FILE_WRITE] = "file-write",
+	        [PST_OP_FSYNC] = "fsync",
+	        [PST_OP_STATFS] = "statfs",
+	        [PST_OP_STATUS] = "status",
+	        [PST_OP_SCRUB] = "scrub",
+	        [PST_OP_WATCH] = "watch",
+	        [PST_OP_FIGURES] = "figures",
+	};
+
+	return opcode < ARRAY_LEN(names) && names[opcode] ? names[opcode] : "?";
 }
 
 struct text {
@@ -50,10 +106,10 @@ static void put(struct text *t, const char *fmt, ...)
 	t->len += n > 0 ? (size_t)n : 0;
 }
 
-static void put_string(struct text *t, const char *key, const char *s, size_t len)
+/* The inside of a string. */
+static void put_bytes(struct text *t, const char *s, size_t len)
 {
-	put(t, ",\"%s\":\"", key);
-	for (size_t i = 0; i < MIN(len, (size_t)NAME_SHOWN); i++) {
+	for (size_t i = 0; i < len; i++) {
 		unsigned char c = (unsigned char)s[i];
 
 		if (c < 0x20 || c > 0x7e || c == '"' || c == '\\')
@@ -61,7 +117,22 @@ static void put_string(struct text *t, const char *key, const char *s, size_t le
 		else
 			put(t, "%c", c);
 	}
-	put(t, "\"%s", len > NAME_SHOWN ? ",\"cut\":true" : "");
+}
+
+static void put_text(struct text *t, const char *key, const char *s, size_t len)
+{
+	if (!s || !len)
+		return;
+	put(t, ",\"%s\":\"", key);
+	put_bytes(t, s, MIN(len, (size_t)TEXT_SHOWN));
+	put(t, "\"");
+	if (len > TEXT_SHOWN)
+		put(t, ",\"%s_cut\":true", key);
+}
+
+static void put_string(struct text *t, const char *key, const char *s)
+{
+	put_text(t, key, s, s ? strlen(s) : 0);
 }
 
 static void put_number(struct text *t, const char *key, uint64_t n)
@@ -70,29 +141,124 @@ static void put_number(struct text *t, const char *key, uint64_t n)
 		put(t, ",\"%s\":%llu", key, (unsigned long long)n);
 }
 
+static void put_time(struct text *t, const char *key, uint64_t ns)
+{
+	put(t, "\"%s\":%llu.%09u", key, (unsigned long long)(ns / NSEC_PER_SEC),
+	    (unsigned)(ns % NSEC_PER_SEC));
+}
+
+/* --- a capability, as far as it is known: what was asked for may be anything --- */
+
+static void put_rights(struct text *t, uint32_t rights)
+{
+	static const char *const names[] = {"read",   "write",  "append",   "setattr", "list",
+	                                    "remove", "create", "snapshot", "admin"};
+	const char *between = "";
+
+	put(t, ",\"rights\":[");
+	for (unsigned i = 0; i < 32; i++)
+		if (rights >> i & 1) {
+			if (i < ARRAY_LEN(names))
+				put(t, "%s\"%s\"", between, names[i]);
+			else
+				put(t, "%s\"bit %u\"", between, i);
+			between = ",";
+		}
+	put(t, "]");
+}
+
+/* As capability grant --ids takes it. */
+static void put_ids(struct text *t, const struct cap_info *i)
+{
+	put(t, ",\"ids\":\"");
+	if (i->map == CAP_MAP_ANY)
+		put(t, "any");
+	else if (i->map == CAP_MAP_SQUASH)
+		put(t, "%u:%u", i->uid, i->gid);
+	for (unsigned k = 0; i->map == CAP_MAP_RANGES && k < MIN(i->range_count, CAP_RANGES_MAX);
+	     k++)
+		put(t, "%s%u-%u", k ? "," : "", i->range[k].first, i->range[k].last);
+	put(t, "\"");
+}
+
+static void put_grant(struct text *t, const struct cap_info *i)
+{
+	if (i->rights) {
+		put_rights(t, i->rights);
+		if (!i->cont && !i->cont_name[0])
+			put(t, ",\"all_containers\":true");
+		put_text(t, "container_name", i->cont_name,
+		         strnlen(i->cont_name, sizeof(i->cont_name)));
+		put_text(t, "prefix", i->prefix, strnlen(i->prefix, sizeof(i->prefix)));
+		put_text(t, "subject", i->subject, strnlen(i->subject, sizeof(i->subject)));
+		put_ids(t, i);
+		put_number(t, "bytes_per_s", i->bytes_per_s);
+		put_number(t, "ops_per_s", i->ops_per_s);
+	}
+	put(t, ",");
+	put_time(t, "expires", i->expiry_ns);
+}
+
+static void put_limits(struct text *t, const struct qos *q)
+{
+	put_number(t, "weight", q->weight);
+	put_number(t, "depth", q->depth_max);
+	put_number(t, "bytes", q->bytes_max);
+	put_number(t, "bytes_per_s", q->bytes_per_s);
+	put_number(t, "ops_per_s", q->ops_per_s);
+	put_number(t, "sessions", q->sessions_max);
+}
+
+/* --- a line --- */
+
+static void put_who(struct text *t, const struct audit_event *e)
+{
+	put_string(t, "who", e->who);
+	put_string(t, "peer", e->peer);
+	put_number(t, "tenant", e->tenant);
+	if (e->session)
+		put(t, ",\"session\":\"%016llx\"", (unsigned long long)e->session);
+	put_number(t, "capability", e->cap);
+	put_number(t, "claims", e->claims);
+	if (!e->cap_count)
+		return;
+	put(t, ",\"capabilities\":[");
+	for (uint32_t i = 0; i < e->cap_count; i++)
+		put(t, "%s%u", i ? "," : "", e->caps[i]);
+	put(t, "]");
+}
+
+static void put_what(struct text *t, const struct audit_event *e)
+{
+	put_number(t, "container", e->cont);
+	if (e->opcode)
+		put(t, ",\"op\":%u,\"op_name\":\"%s\"", e->opcode, audit_op_name(e->opcode));
+	put_number(t, "inode", e->ino);
+	put_number(t, "dir", e->dir);
+	put_number(t, "count", e->count);
+	put_text(t, "name", e->name, e->name_len);
+	put_text(t, "name2", e->name2, e->name2_len);
+	if (e->grant)
+		put_grant(t, e->grant);
+	if (e->limits)
+		put_limits(t, e->limits);
+	put_string(t, "why", e->why);
+	put_number(t, "lost", e->lost);
+}
+
 size_t audit_format(const struct audit_event *e, char *buf, size_t cap)
 {
 	struct text t = {.buf = buf, .cap = cap};
 
-	put(&t, "{\"time\":%llu.%09u,\"event\":\"%s\"",
-	    (unsigned long long)(e->time_ns / NSEC_PER_SEC), (unsigned)(e->time_ns % NSEC_PER_SEC),
-	    audit_what_name(e->what));
-	put(&t, ",\"result\":\"%s\"", e->status ? "refused" : "granted");
+	put(&t, "{");
+	put_time(&t, "time", e->time_ns);
+	put(&t, ",\"event\":\"%s\",\"result\":\"%s\"", audit_what_name(e->what),
+	    e->status ? "refused" : "granted");
 	if (e->status)
 		put(&t, ",\"error\":\"%s\"",
 		    strerrorname_np(-e->status) ? strerrorname_np(-e->status) : "?");
-	if (e->who && e->who[0])
-		put_string(&t, "who", e->who, strlen(e->who));
-	put_number(&t, "tenant", e->tenant);
-	if (e->session)
-		put(&t, ",\"session\":\"%016llx\"", (unsigned long long)e->session);
-	put_number(&t, "capability", e->cap);
-	put_number(&t, "container", e->cont);
-	put_number(&t, "op", e->opcode);
-	put_number(&t, "inode", e->ino);
-	put_number(&t, "count", e->count);
-	if (e->name_len)
-		put_string(&t, "name", e->name, e->name_len);
+	put_who(&t, e);
+	put_what(&t, e);
 	put(&t, "}");
 	return t.len;
 }
@@ -136,7 +302,7 @@ int audit_file_open(struct audit_file **ret_f, const char *path, struct pst_err 
 void audit_file_write(void *arg, const struct audit_event *e)
 {
 	struct audit_file *f = arg;
-	char line[8 * KIB];
+	char line[AUDIT_LINE_MAX];
 	size_t len = audit_format(e, line, sizeof(line) - 1);
 
 	pst_assert(len < sizeof(line) - 1);

@@ -110,8 +110,15 @@ static bool head_ok(const struct session_table *t, const struct token_bytes *b)
 	       !memcmp(b->store, t->uuid, sizeof(b->store));
 }
 
-/* 0, or what is wrong with the token, whose head is good. */
-static int token_check(struct session_table *t, const struct token_bytes *b, const struct cap *c)
+/* What a token says, as far as it could be verified. */
+struct shown {
+	struct cap *cap; /* that made it; NULL: that is not known */
+	uint32_t rights; /* at most that one's */
+	uint32_t claims; /* the number that it says; 0: it is none of this store's */
+};
+
+/* Was it made with the capability's key? Whether it still counts is another question. */
+static int token_verify(struct session_table *t, const struct token_bytes *b, const struct cap *c)
 {
 	uint8_t mac[16];
 	int err = mac_16(t, c->key, b, TOKEN_MACED, mac);
@@ -119,56 +126,89 @@ static int token_check(struct session_table *t, const struct token_bytes *b, con
 	if (!err && CRYPTO_memcmp(mac, b->mac, sizeof(mac)))
 		err = -EBADF;
 	OPENSSL_cleanse(mac, sizeof(mac));
+	return err;
+}
+
+/* Of one whose head is good. */
+static int token_look(struct session_table *t, const struct token_bytes *b, struct shown *ret)
+{
+	struct cap *c = cap_find(t, le32_get(b->cap));
+	int err;
+
+	ret->claims = le32_get(b->cap);
+	/* It may have been: its key is gone, nobody can tell. */
+	if (!c || c->info.id == OWNER_CAP)
+		return -EKEYREVOKED;
+	err = token_verify(t, b, c);
 	if (err)
 		return err;
+	ret->cap = c;
+	ret->rights = le16_get(b->rights) & c->info.rights;
 	if (le32_get(b->cap_epoch) != c->info.epoch)
 		return -EKEYREVOKED;
 	return cap_good(c, loop_real_now(t->loop));
 }
 
-static int token_open(struct session_table *t, const char *text, size_t len, struct cap **ret_cap,
-                      uint32_t *ret_rights)
+/* @ret_shown is filled as far as it goes, whatever is returned. */
+static int token_open(struct session_table *t, const char *text, size_t len,
+                      struct shown *ret_shown)
 {
 	struct token_bytes b;
-	struct cap *c = NULL;
 	int err = cap_token_bytes(text, len, (uint8_t *)&b);
 
+	*ret_shown = (struct shown){0};
 	if (!err && !head_ok(t, &b))
 		err = -EBADF;
-	if (!err) {
-		c = cap_find(t, le32_get(b.cap));
-		/* It may have been: its key is gone, nobody can tell. */
-		err = c && c->info.id != OWNER_CAP ? token_check(t, &b, c) : -EKEYREVOKED;
-	}
-	if (!err) {
-		*ret_cap = c;
-		*ret_rights = le16_get(b.rights) & c->info.rights;
-	}
+	if (!err)
+		err = token_look(t, &b, ret_shown);
 	OPENSSL_cleanse(&b, sizeof(b));
 	return err;
 }
 
 /* --- identities --- */
 
-static void tell(struct session_table *t, const char *who, uint64_t cap, int status)
+static void tell_event(struct session_table *t, struct audit_event *e)
 {
-	struct audit_event e = {.what = AUDIT_AUTH, .status = status, .who = who, .cap = cap};
-
-	if (status)
+	e->what = AUDIT_AUTH;
+	if (e->status)
 		t->fig.refused++;
-	audit_tell(t, &e);
+	audit_tell(t, e);
 }
 
-static void tell_token(struct session_table *t, const struct token_bytes *b, int status)
+/* Who comes with what it is: all that it has by that, and by what came before. */
+static void tell(struct session_table *t, const struct ident *id, int status)
 {
-	uint32_t cap = le32_get(b->cap);
-	char who[24];
+	struct audit_event e = {
+	        .status = status,
+	        .who = id->who,
+	        .peer = id->peer,
+	};
 
-	(void)snprintf(who, sizeof(who), "token:%u", cap);
-	tell(t, who, cap, status);
+	if (!status && id->cap_count == 1) {
+		e.cap = id->cap[0];
+	} else if (!status) {
+		e.caps = id->cap;
+		e.cap_count = id->cap_count;
+	}
+	tell_event(t, &e);
 }
 
-int session_token_secret(struct session_table *t, const uint8_t head[TOKEN_HEAD_BYTES],
+/* A head alone proves nothing: what it says is a claim. */
+static void tell_head(struct session_table *t, const char *peer, const struct token_bytes *b,
+                      int status)
+{
+	struct audit_event e = {
+	        .status = status,
+	        .who = "token:?",
+	        .peer = peer,
+	        .claims = head_ok(t, b) ? le32_get(b->cap) : 0,
+	};
+
+	tell_event(t, &e);
+}
+
+int session_token_secret(struct session_table *t, const char *peer,
+                         const uint8_t head[TOKEN_HEAD_BYTES],
                          uint8_t ret_secret[TOKEN_SECRET_BYTES])
 {
 	struct token_bytes b;
@@ -180,11 +220,11 @@ int session_token_secret(struct session_table *t, const uint8_t head[TOKEN_HEAD_
 	if (!head_ok(t, &b))
 		err = -EBADF;
 	else if (!c || c->info.id == OWNER_CAP)
-		err = -EKEYREVOKED; /* as token_open() */
+		err = -EKEYREVOKED; /* as token_look() */
 	else
 		err = mac_16(t, c->key, head, TOKEN_HEAD_BYTES, ret_secret);
 	if (err)
-		tell_token(t, &b, err);
+		tell_head(t, peer, &b, err);
 	return err;
 }
 
@@ -205,12 +245,13 @@ bool session_conn_takes(const struct session_conn *c, const struct ident *id)
 	       !(id->cap_rights[0] & ~le16_get(b.rights));
 }
 
-void session_token_forged(struct session_table *t, const uint8_t head[TOKEN_HEAD_BYTES])
+void session_token_forged(struct session_table *t, const char *peer,
+                          const uint8_t head[TOKEN_HEAD_BYTES])
 {
 	struct token_bytes b;
 
 	memcpy(&b, head, TOKEN_HEAD_BYTES);
-	tell_token(t, &b, -EBADF);
+	tell_head(t, peer, &b, -EBADF);
 }
 
 /* One session, one tenant. */
@@ -276,7 +317,7 @@ int session_auth_peer(struct session_table *t, struct ident *id, uint32_t uid, u
 	(void)snprintf(subject, sizeof(subject), "gid:%u", gid);
 	any |= add_subject(t, id, subject);
 	any |= add_subject(t, id, "anyone");
-	tell(t, id->who, id->cap_count ? id->cap[0] : 0, any ? 0 : -EACCES);
+	tell(t, id, any ? 0 : -EACCES);
 	return any ? 0 : -EACCES;
 }
 
@@ -292,23 +333,28 @@ int session_auth_cert(struct session_table *t, struct ident *id, const char *nam
 		any |= add_subject(t, id, subject);
 	}
 	any |= add_subject(t, id, "anyone");
-	tell(t, id->who, id->cap_count ? id->cap[0] : 0, any ? 0 : -EACCES);
+	tell(t, id, any ? 0 : -EACCES);
 	return any ? 0 : -EACCES;
 }
 
 int session_auth_token(struct session_table *t, struct ident *id, const char *text, size_t len)
 {
-	uint32_t rights = 0;
+	struct audit_event e = {.peer = id->peer};
 	char number[24] = "?";
-	struct cap *c = NULL;
-	int err = token_open(t, text, len, &c, &rights);
+	struct shown shown;
+	int err = token_open(t, text, len, &shown);
 
-	if (!err) {
-		(void)snprintf(number, sizeof(number), "%llu", (unsigned long long)c->info.id);
-		err = ident_add(id, c, rights);
-	}
+	if (shown.cap)
+		(void)snprintf(number, sizeof(number), "%llu",
+		               (unsigned long long)shown.cap->info.id);
+	if (!err)
+		err = ident_add(id, shown.cap, shown.rights);
 	name_ident(id, "token", number);
-	tell(t, id->who, c ? c->info.id : 0, err);
+	e.status = err;
+	e.who = id->who;
+	e.cap = shown.cap ? shown.cap->info.id : 0;
+	e.claims = shown.cap ? 0 : shown.claims;
+	tell_event(t, &e);
 	return err;
 }
 
@@ -320,23 +366,23 @@ int session_auth_open(struct session_table *t, struct ident *id)
 	if (!t->opts.open_access && id->who[0])
 		return err;
 	name_ident(id, "open", "access");
-	tell(t, id->who, err ? 0 : OWNER_CAP, err);
+	tell(t, id, err);
 	return err;
 }
 
 int session_auth_admin(struct session_table *t, const struct ident *id, const char *what)
 {
-	struct audit_event e = {.what = AUDIT_AUTH,
-	                        .status = -EACCES,
+	struct audit_event e = {.what = AUDIT_CONTROL,
+	                        .status = session_ident_is_admin(t, id) ? 0 : -EACCES,
 	                        .who = id->who,
+	                        .peer = id->peer,
 	                        .tenant = id->tenant,
 	                        .cap = id->cap_count ? id->cap[0] : 0,
 	                        .name = what,
 	                        .name_len = (uint32_t)strlen(what)};
 
-	if (session_ident_is_admin(t, id))
-		return 0;
-	t->fig.refused++;
+	if (e.status)
+		t->fig.refused++;
 	audit_tell(t, &e);
-	return -EACCES;
+	return e.status;
 }

@@ -223,19 +223,25 @@ int cap_load(struct session_table *t, const struct cap_rec *r)
 
 /* --- granting: the container, then the prefix, then the record --- */
 
+/* All of the capability: as it is where there is one, and else as it was asked for. */
 static void tell(struct cap_op *o, enum audit_what what, int status)
 {
+	bool exists = (what == AUDIT_RENEW || what == AUDIT_REVOKE) && o->cap;
+	struct cap_info i = exists ? o->cap->info : o->info;
 	struct audit_event e = {
 	        .what = what,
 	        .status = status,
-	        .cap = o->info.id,
-	        .cont = o->info.cont,
-	        .tenant = o->info.tenant,
+	        .cap = i.id,
+	        .cont = i.cont,
+	        .tenant = i.tenant,
 	        .who = o->by,
-	        .name = o->info.subject,
-	        .name_len = (uint32_t)strnlen(o->info.subject, sizeof(o->info.subject)),
+	        .peer = o->by_peer,
+	        .grant =
+	                what == AUDIT_KEY_ROTATE || (what == AUDIT_REVOKE && !i.rights) ? NULL : &i,
 	};
 
+	if (what == AUDIT_RENEW && status)
+		i.expiry_ns = o->info.expiry_ns; /* that it was not given */
 	audit_tell(o->table, &e);
 }
 
@@ -419,35 +425,30 @@ static void renewed(struct sys_op *w, int status)
 	o->done(o, status);
 }
 
-static int change_check(struct session_table *t, struct cap_op *o, enum audit_what what)
+static int change_check(struct session_table *t, struct cap_op *o)
 {
 	struct cap *c = cap_find(t, o->info.id);
-	int err = 0;
 
 	o->table = t;
 	o->cap = c;
 	if (!c || c->revoked)
-		err = -ENOENT;
-	else if (c->info.id == OWNER_CAP)
-		err = -EPERM;
-	else if (c->busy)
-		err = -EBUSY;
-	if (err)
-		tell(o, what, err);
-	return err;
+		return -ENOENT;
+	if (c->info.id == OWNER_CAP)
+		return -EPERM;
+	return c->busy ? -EBUSY : 0;
 }
 
 int cap_renew(struct session_table *t, struct cap_op *o)
 {
-	int err = change_check(t, o, AUDIT_RENEW);
+	int err = change_check(t, o);
+	struct sys_op *w = err ? NULL : sys_new(t, PST_OP_BATCH, renewed, o);
 	struct cap_rec r;
-	struct sys_op *w;
 
-	if (err)
+	if (!w) {
+		err = err ? err : -ENOMEM;
+		tell(o, AUDIT_RENEW, err);
 		return err;
-	w = sys_new(t, PST_OP_BATCH, renewed, o);
-	if (!w)
-		return -ENOMEM;
+	}
 	rec_fill(&r, o->cap);
 	r.expiry_ns = le64_make(o->info.expiry_ns);
 	o->cap->busy = true;
@@ -496,14 +497,14 @@ static void revoked(struct sys_op *w, int status)
 
 int cap_revoke(struct session_table *t, struct cap_op *o)
 {
-	int err = change_check(t, o, AUDIT_REVOKE);
-	struct sys_op *w;
+	int err = change_check(t, o);
+	struct sys_op *w = err ? NULL : sys_new(t, PST_OP_BATCH, revoked, o);
 
-	if (err)
+	if (!w) {
+		err = err ? err : -ENOMEM;
+		tell(o, AUDIT_REVOKE, err);
 		return err;
-	w = sys_new(t, PST_OP_BATCH, revoked, o);
-	if (!w)
-		return -ENOMEM;
+	}
 	o->cap->revoked = true;
 	o->cap->revoker = o;
 	if (!SESSION_PLANTED(t, SESSION_PLANT_SERVE_REVOKED))
@@ -560,15 +561,17 @@ int session_key_rotate(struct session_table *t, struct cap_op *o)
 	struct sys_op *w = NULL;
 	int err = -EOVERFLOW;
 
+	o->table = t;
 	if (t->key[0].number < UINT16_MAX)
 		err = session_random(t, r.key, sizeof(r.key));
 	if (!err)
 		w = sys_new(t, PST_OP_BATCH, rotated, o);
 	if (!w) {
 		OPENSSL_cleanse(&r, sizeof(r));
-		return err ? err : -ENOMEM;
+		err = err ? err : -ENOMEM;
+		tell(o, AUDIT_KEY_ROTATE, err);
+		return err;
 	}
-	o->table = t;
 	sys_put(w, 'K', t->key[0].number + 1u, 2, &r, sizeof(r));
 	OPENSSL_cleanse(&r, sizeof(r));
 	if (t->key[1].mac)

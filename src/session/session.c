@@ -81,13 +81,16 @@ bool session_is_admin(const struct session *s)
 	return session_ident_is_admin(s->table, &s->ident);
 }
 
-static void tell(struct session *s, enum audit_what what, int status)
+/* @c: on which connection that is, or NULL. */
+static void tell(const struct session *s, const struct session_conn *c, enum audit_what what,
+                 int status)
 {
 	struct audit_event e = {
 	        .what = what,
 	        .status = status,
 	        .session = s->number,
 	        .who = s->ident.who,
+	        .peer = c ? c->peer : NULL,
 	        .tenant = s->ident.tenant,
 	};
 
@@ -150,7 +153,16 @@ void session_conn_broke(struct session_conn *c, int why)
 	if (!c->session)
 		return;
 	c->table->fig.cut_off++;
-	tell(c->session, AUDIT_SESSION_CUT, why);
+	tell(c->session, c, AUDIT_SESSION_CUT, why);
+}
+
+void session_conn_refused(struct session_conn *c, int status, const char *why)
+{
+	struct audit_event e = {
+	        .what = AUDIT_CHANNEL, .status = status, .peer = c->peer, .why = why};
+
+	c->table->fig.refused++;
+	audit_tell(c->table, &e);
 }
 
 void session_touch(struct session_conn *c)
@@ -201,6 +213,7 @@ static int session_new(struct session **ret_s, struct session_table *t, const st
 		return -ENOMEM;
 	s->table = t;
 	s->ident = *id;
+	s->ident.peer = NULL; /* it was there when it came */
 	s->slots = slots;
 	list_init(&s->link);
 	list_push(&t->every, &s->every);
@@ -298,7 +311,7 @@ static void opened(struct sys_op *w, int status)
 		c->opening = NULL;
 	if (!status && !c)
 		status = -ECONNABORTED;
-	tell(s, AUDIT_SESSION_OPEN, status);
+	tell(s, c, AUDIT_SESSION_OPEN, status);
 	if (!w->op.status) {
 		s->recorded = true;
 		list_push(bucket_of(t, s->number), &s->link);
@@ -378,6 +391,7 @@ int session_open(struct session_open *o)
 	        .what = AUDIT_SESSION_OPEN,
 	        .status = open_begin(t, o),
 	        .who = o->ident.who,
+	        .peer = o->conn->peer,
 	        .tenant = o->ident.tenant,
 	};
 
@@ -406,8 +420,11 @@ int session_resume(struct session_conn *c, uint64_t number,
 	         !session_conn_takes(c, &s->ident))
 		err = -EACCES;
 	if (err) {
-		struct audit_event e = {
-		        .what = AUDIT_SESSION_RESUME, .status = err, .session = number};
+		struct audit_event e = {.what = AUDIT_SESSION_RESUME,
+		                        .status = err,
+		                        .session = number,
+		                        .who = s ? s->ident.who : NULL,
+		                        .peer = c->peer};
 
 		t->fig.refused++;
 		audit_tell(t, &e);
@@ -421,7 +438,7 @@ int session_resume(struct session_conn *c, uint64_t number,
 	}
 	attach(s, c);
 	t->fig.resumed++;
-	tell(s, AUDIT_SESSION_RESUME, 0);
+	tell(s, c, AUDIT_SESSION_RESUME, 0);
 	return 0;
 }
 
@@ -532,7 +549,7 @@ void session_finish(struct session *s, int why)
 	reqs_stop(s, -ESTALE);
 	if (c && why) {
 		s->table->fig.cut_off++;
-		tell(s, AUDIT_SESSION_CUT, why);
+		tell(s, c, AUDIT_SESSION_CUT, why);
 		c->cut(c, why);
 	}
 	s->finished = false;
@@ -545,7 +562,7 @@ int session_close(struct session_conn *c)
 
 	if (!s)
 		return -ESTALE;
-	tell(s, AUDIT_SESSION_CLOSE, 0);
+	tell(s, c, AUDIT_SESSION_CLOSE, 0);
 	s->table->fig.closed++;
 	session_finish(s, 0);
 	return 0;
@@ -565,7 +582,7 @@ void session_sweep(struct session_table *t)
 				continue;
 			if (idle >= t->opts.expiry_ns) {
 				t->fig.expired++;
-				tell(s, AUDIT_SESSION_EXPIRE, 0);
+				tell(s, NULL, AUDIT_SESSION_EXPIRE, 0);
 				session_finish(s, 0);
 			} else if (idle >= t->opts.lease_ns) {
 				held_release_all(s);

@@ -154,6 +154,7 @@ uint32_t session_table_opening(const struct session_table *t, uint64_t epoch);
 
 struct ident {
 	char who[SESSION_TEXT_MAX]; /* "uid:1000", "cert:NAME", "token:7": for the audit */
+	const char *peer; /* where that is, for the audit too; NULL, or valid while this is used */
 	uint32_t tenant;
 	uint32_t uid, gid;
 	uint32_t cap_count;
@@ -175,15 +176,17 @@ int session_auth_token(struct session_table *t, struct ident *id, const char *te
  * cap_token_bytes() takes a text apart: -EBADF. session_token_secret(): the secret that belongs to a
  * head, whether the token still counts or not (who shows it is told); -EBADF, -EKEYREVOKED: there is
  * none; audited. session_token_forged(): to be audited: who showed that head does not know its
- * secret.
+ * secret. @peer: where that is (NULL: not known).
  */
 #define TOKEN_HEAD_BYTES   24
 #define TOKEN_SECRET_BYTES 16
 int cap_token_bytes(const char *text, size_t len,
                     uint8_t ret_bytes[TOKEN_HEAD_BYTES + TOKEN_SECRET_BYTES]);
-int session_token_secret(struct session_table *t, const uint8_t head[TOKEN_HEAD_BYTES],
+int session_token_secret(struct session_table *t, const char *peer,
+                         const uint8_t head[TOKEN_HEAD_BYTES],
                          uint8_t ret_secret[TOKEN_SECRET_BYTES]);
-void session_token_forged(struct session_table *t, const uint8_t head[TOKEN_HEAD_BYTES]);
+void session_token_forged(struct session_table *t, const char *peer,
+                          const uint8_t head[TOKEN_HEAD_BYTES]);
 /* Random bytes, or in simulation what follows from its seed. 0, or -errno. */
 int session_random(struct session_table *t, void *buf, size_t len);
 /* Of a table with open_access: everything. Else -EACCES. */
@@ -191,7 +194,7 @@ int session_auth_open(struct session_table *t, struct ident *id);
 
 /* May it manage the server (the right ADMIN on all containers)? */
 bool session_ident_is_admin(const struct session_table *t, const struct ident *id);
-/* The same, for what it asks for (@what, for the audit): 0 or, audited, -EACCES. */
+/* The same, for the call that it makes (@what): 0 or -EACCES; audited, whichever it is. */
 int session_auth_admin(struct session_table *t, const struct ident *id, const char *what);
 
 /* --- connections --- */
@@ -200,6 +203,9 @@ int session_auth_admin(struct session_table *t, const struct ident *id, const ch
 struct session_conn {
 	struct session *session; /* NULL: none yet, or not any more */
 	struct session_table *table;
+	/* Where its client is, for the audit; the owner sets it after session_conn_init(), if it likes, and
+	 * keeps it until session_conn_done(). */
+	const char *peer;
 	/* The session was resumed on another connection (-ESTALE), closed, or cut off (-EPROTO,
 	 * -EACCES, -EKEYREVOKED): the owner closes the connection. Called once, from inside
 	 * of calls for other connections or from a turn, or from inside session_admit(), which then
@@ -262,6 +268,8 @@ int session_resume(struct session_conn *c, uint64_t number,
  * its replay answers are forgotten. The connection is left without a session (not cut).
  */
 int session_close(struct session_conn *c);
+/* Refused for what the channel is, before its client said who it is: for the audit. @why: a sentence. */
+void session_conn_refused(struct session_conn *c, int status, const char *why);
 /* Its client breaks the rules of what carries its requests, and the owner hangs up: for the audit. */
 void session_conn_broke(struct session_conn *c, int why);
 /* The client was heard of (a keep-alive): its lease begins anew. Requests do the same. */
@@ -383,6 +391,7 @@ struct cap_op {
 	struct cap_info info;
 	char token[CAP_TOKEN_MAX]; /* out of grant and renew */
 	const char *by;            /* who asks, for the audit; valid until done() */
+	const char *by_peer;       /* where that is; NULL: not known */
 	void (*done)(struct cap_op *o, int status);
 	/* private */
 	struct session_table *table;
@@ -450,7 +459,7 @@ struct tenant_op {
 	uint32_t id;
 	char name[SESSION_TEXT_MAX];
 	struct qos qos;
-	const char *by;
+	const char *by, *by_peer; /* as cap_op's */
 	void (*done)(struct tenant_op *o, int status);
 	struct session_table *table; /* private */
 	struct tenant *tenant;

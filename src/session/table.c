@@ -24,7 +24,9 @@ static void audit_flush(struct session_table *t, struct audit_budget *b)
 static struct audit_budget *budget_of(struct session_table *t, const struct audit_event *e)
 {
 	switch (e->status ? e->what : AUDIT_SUPPRESSED) {
+	case AUDIT_CHANNEL:
 	case AUDIT_AUTH:
+	case AUDIT_CONTROL:
 	case AUDIT_SESSION_OPEN:
 	case AUDIT_SESSION_RESUME:
 		return &t->audit_strangers;
@@ -59,8 +61,6 @@ void audit_tell(struct session_table *t, struct audit_event *e)
 	if (!t->opts.audit || !audit_may(t, e))
 		return;
 	e->time_ns = loop_real_now(t->loop);
-	if (!e->who)
-		e->who = "";
 	t->opts.audit(t->opts.audit_arg, e);
 }
 
@@ -73,12 +73,16 @@ void audit_request(struct session_conn *c, const struct session_req *r, int stat
 	        .status = status,
 	        .session = s->number,
 	        .who = s->ident.who,
+	        .peer = c->peer,
 	        .tenant = s->tenant->id,
 	        .opcode = r->op.opcode,
 	        .cont = r->op.cont,
 	        .ino = r->op.ino,
+	        .dir = r->op.dir,
 	        .name = r->op.name,
 	        .name_len = r->op.name ? r->op.name_len : 0,
+	        .name2 = r->op.name2,
+	        .name2_len = r->op.name2 ? r->op.name2_len : 0,
 	        .cap = r->cap ? r->cap->info.id : 0,
 	};
 
@@ -183,19 +187,31 @@ int tenant_load(struct session_table *t, const struct tenant_rec *r)
 	return 0;
 }
 
+static void tenant_tell(const struct tenant_op *o, int status)
+{
+	struct audit_event e = {.what = AUDIT_TENANT,
+	                        .status = status,
+	                        .tenant = o->id,
+	                        .who = o->by,
+	                        .peer = o->by_peer,
+	                        .name = o->name,
+	                        .name_len = (uint32_t)strnlen(o->name, sizeof(o->name)),
+	                        .limits = &o->qos};
+
+	audit_tell(o->table, &e);
+}
+
 static void tenant_saved(struct sys_op *w, int status)
 {
 	struct tenant_op *o = w->arg;
-	struct audit_event e = {
-	        .what = AUDIT_TENANT, .status = status, .tenant = o->id, .who = o->by};
 
 	if (!status)
 		tenant_apply(o->table, o->tenant, &o->qos, o->name);
-	audit_tell(o->table, &e);
+	tenant_tell(o, status);
 	o->done(o, status);
 }
 
-int tenant_set(struct session_table *t, struct tenant_op *o)
+static int tenant_begin(struct session_table *t, struct tenant_op *o)
 {
 	struct tenant_rec r = {
 	        .version = 1,
@@ -213,7 +229,6 @@ int tenant_set(struct session_table *t, struct tenant_op *o)
 	if (!text_ok(o->name) || !text_plain(o->name, strlen(o->name)) ||
 	    o->qos.weight > TENANT_WEIGHT_MAX)
 		return -EINVAL;
-	o->table = t;
 	o->tenant = tenant_get(t, o->id, &err);
 	if (!o->tenant)
 		return err;
@@ -224,6 +239,17 @@ int tenant_set(struct session_table *t, struct tenant_op *o)
 	sys_put(w, 'T', o->id, 4, &r, sizeof(r));
 	sys_go(w);
 	return 0;
+}
+
+int tenant_set(struct session_table *t, struct tenant_op *o)
+{
+	int err;
+
+	o->table = t;
+	err = tenant_begin(t, o);
+	if (err)
+		tenant_tell(o, err);
+	return err;
 }
 
 /* Requests count for their session alone; whoever asks about tenants has them added up. */

@@ -206,10 +206,17 @@ static void refuse(struct conn *c, int status, const char *text)
 	if (c->knows_store)
 		introduce(c, &w);
 	c->l->fig.refused++;
-	complain(c, PST_LOG_INFO, "refused", text);
+	complain(c, PST_LOG_WARN, "refused", text);
 	c->refused = true;
 	c->state = CONN_OPENING; /* deaf from here on */
 	welcome(c, &w, text);
+}
+
+/* For what the channel is: nobody else tells the audit of that. */
+static void refuse_channel(struct conn *c, int status, const char *text)
+{
+	session_conn_refused(&c->sc, status, text);
+	refuse(c, status, text);
 }
 
 static void accept_client(struct conn *c, const uint8_t secret[16], bool resumed)
@@ -344,6 +351,7 @@ static int identify(struct conn *c, const struct wire_hello *h, struct ident *id
 	struct session_table *t = c->l->table;
 
 	memset(id, 0, sizeof(*id));
+	id->peer = c->sc.peer;
 	if (h->cred_len) {
 		/* Who shows a token acts by it alone: it may say less than what the client is. */
 		id->uid = p->has_cred ? p->uid : 0;
@@ -410,7 +418,7 @@ static void greeted(struct conn *c, const struct wire_hello *h, int rc)
 		        text, sizeof(text),
 		        "this server speaks version %u to %u of the protocol, the client %u to %u",
 		        WIRE_VERSION_MIN, c->l->opts.version, h->version_min, h->version);
-		refuse(c, rc, text);
+		refuse_channel(c, rc, text);
 		return;
 	}
 	if (rc < 0) {
@@ -422,9 +430,9 @@ static void greeted(struct conn *c, const struct wire_hello *h, int rc)
 	c->knows_store = !memcmp(h->store, c->l->uuid, 16);
 	c->epoch_seen = h->epoch;
 	if (memcmp(h->store, nobody, 16) && !c->knows_store)
-		refuse(c, -EXDEV, "another store is served here than before");
+		refuse_channel(c, -EXDEV, "another store is served here than before");
 	else if (c->chan->msg_max < WIRE_MSG_MIN)
-		refuse(c, -EMSGSIZE, "the channel's messages are too short");
+		refuse_channel(c, -EMSGSIZE, "the channel's messages are too short");
 	else if (h->session)
 		hello_resume(c, h);
 	else
@@ -459,6 +467,9 @@ static void seal_refuse(struct conn *c, int status)
 	                           ? "this server knows no such sealing: it is another version"
 	                           : "the channel can't be sealed";
 
+	/* What was said at the token is told with that. */
+	if (status != -EKEYREVOKED && status != -EBADF)
+		session_conn_refused(&c->sc, status, text);
 	c->l->fig.refused++;
 	complain(c, PST_LOG_WARN, "refused", text);
 	c->refused = true;
@@ -471,6 +482,7 @@ static void sealed(struct conn *c, const void *begin)
 {
 	c->l->fig.sealed++;
 	session_conn_sealed(&c->sc, seal_token_head(begin));
+	c->sc.peer = c->chan->peer.addr; /* the channel below may end before this one */
 }
 
 static void seal(struct conn *c, const void *data, uint32_t len)
@@ -493,9 +505,9 @@ static void first(struct conn *c, const void *data, uint32_t len)
 	if (unlikely(seal_begins(data, len) && !(c->chan->traits & FABRIC_SEALED)))
 		seal(c, data, len);
 	else if (unlikely(must_seal(c)))
-		refuse(c, -EPERM,
-		       "others can read this channel: it has to be sealed, which takes a "
-		       "capability's token (token=TEXT or $PENSTOCK_TOKEN)");
+		refuse_channel(c, -EPERM,
+		               "others can read this channel: it has to be sealed, which takes a "
+		               "capability's token (token=TEXT or $PENSTOCK_TOKEN)");
 	else
 		hello(c, data, len);
 }
@@ -568,7 +580,7 @@ static void on_down(struct chan *ch, int status)
 	if (status == -EBADMSG) {
 		/* It has a beginning that somebody made with the token, and not the keys. */
 		if (c->state == CONN_HELLO && c->sc.sealed)
-			session_token_forged(c->l->table, c->sc.token);
+			session_token_forged(c->l->table, c->sc.peer, c->sc.token);
 		conn_bad(c, ch->why);
 		return;
 	}
@@ -618,6 +630,7 @@ static bool on_accept(struct fabric_listener *fl, struct chan *ch)
 	list_init(&c->room);
 	c->private = d->tls || !strcmp(ch->provider->name, "pipe");
 	session_conn_init(&c->sc, l->table, on_cut);
+	c->sc.peer = ch->peer.addr;
 	ch->handlers = &handlers;
 	ch->user = c;
 	list_push(&l->conns, &c->link);

@@ -473,13 +473,13 @@ int seal_connect(struct chan **ret_c, struct chan *inner, const struct seal_opts
 
 /* The secret of the token that BEGIN shows, if whoever sent it knows it: 6. */
 static int accept_proof(uint8_t ret_secret[TOKEN_SECRET_BYTES], struct session_table *table,
-                        const uint8_t *begin)
+                        const char *peer, const uint8_t *begin)
 {
-	int rc = session_token_secret(table, seal_token_head(begin), ret_secret);
+	int rc = session_token_secret(table, peer, seal_token_head(begin), ret_secret);
 
 	if (rc == 0 && seal_begin_proved(begin, ret_secret) < 0) {
 		rc = -EBADF;
-		session_token_forged(table, seal_token_head(begin));
+		session_token_forged(table, peer, seal_token_head(begin));
 	}
 	return rc;
 }
@@ -498,7 +498,7 @@ static int accept_keys(struct seal_chan *s, struct session_table *table, const u
 	if (rc == 0)
 		rc = seal_answer_make(s->out, &secrets, begin, secret, &share);
 	if (rc == -EBADF)
-		session_token_forged(table, seal_token_head(begin));
+		session_token_forged(table, s->inner->peer.addr, seal_token_head(begin));
 	if (rc == 0)
 		rc = keys(s, &secrets);
 	OPENSSL_cleanse(&secrets, sizeof(secrets));
@@ -515,7 +515,7 @@ int seal_accept(struct chan **ret_c, struct chan *inner, struct session_table *t
 	int rc = seal_begin_check(msg, len);
 
 	if (rc == 0)
-		rc = accept_proof(secret, table, msg);
+		rc = accept_proof(secret, table, inner->peer.addr, msg);
 	if (rc == 0)
 		rc = chan_new(&s, inner, false);
 	if (rc == 0)

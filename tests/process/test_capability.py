@@ -117,9 +117,34 @@ def test_scope():
         for args in (("list",), ("grant", "train", "-r", "all"), ("revoke", str(number)), ("renew", str(number))):
             says(pst(s.tcp, "capability", *args, "--control", s.control, token=token), "the right admin")
         for method in "ListCapabilities", "Grant", "Revoke", "Renew":
-            assert s.audited('"authenticate"', '"refused"', '"token:%d"' % number, "penstock.v1.Capabilities/" + method), method
+            assert s.audited('"control-call"', '"refused"', '"token:%d"' % number, "penstock.v1.Capabilities/" + method), method
         assert content(s) == before
         assert len(s.audited('"capability-grant"', '"granted"', '"uid:%d"' % os.getuid())) == 2
+
+
+def test_audit():
+    """Who was granted and refused what, from where: each call of the command has a line that says all of it."""
+    with Audited() as s:
+        fill(s)
+        number, token = grant(s, "train:/in", "-r", "ro", "-e", "2d", "--subject", "cert:bob", "--ops-per-second", "5", "--ids", "7:8")
+        (line,) = s.audited('"capability-grant"')
+        e = json.loads(line)
+        want = {"result": "granted", "who": "uid:%d" % os.getuid(), "peer": "unix", "capability": number,
+                "rights": ["read", "list"], "container_name": "train", "prefix": "/in", "subject": "cert:bob", "ids": "7:8",
+                "ops_per_s": 5}
+        assert {k: e.get(k) for k in want} == want, e
+        assert abs(e["expires"] - e["time"] - 2 * 86400) < 600, e
+        good(pst(s.uri, "capability", "list"))
+        assert s.audited('"control-call"', '"granted"', "Capabilities/ListCapabilities", '"uid:%d"' % os.getuid())
+        good(pst(s.uri, "capability", "renew", str(number), "-e", "3d"))
+        e = json.loads(s.audited('"capability-renew"')[0])
+        assert abs(e["expires"] - e["time"] - 3 * 86400) < 600 and e["prefix"] == "/in", e
+        says(pst(s.tcp, "mkdir", "train:/d", token=token))
+        assert s.audited('"request"', '"op_name":"mkdir"', '"name":"d"', '"peer":"tcp:127.0.0.1:', '"token:%d"' % number)
+        says(pst(s.tcp, "ls", "train:/", token="pst1" + "A" * 54))
+        assert s.audited('"authenticate"', '"EBADF"', '"token:?"', '"peer":"tcp:127.0.0.1:')
+        # The log that everybody has says it, too.
+        assert "refused: the capability token is not one of this store's" in s.logged(), s.logged()
 
 
 def make_tree(top):

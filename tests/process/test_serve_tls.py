@@ -5,6 +5,7 @@ and TLS to a plain one, certificates of nobody, of the wrong authority, expired,
 a server takes at all."""
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -258,7 +259,11 @@ def test_sealed():
     says(pst(good, "status"), "was revoked")
     status, log = s.end()
     assert status == 0 and "not one of this store's" in log, log
-    assert any('"token:2"' in line and "EBADF" in line for line in open(audit)), open(audit).read()
+    refused = [e for e in map(json.loads, open(audit)) if e["event"] == "channel"]
+    assert refused and all(e["error"] == "EPERM" and "sealed" in e["why"] and e["peer"].startswith("tcp:%s:" % host)
+                           for e in refused), refused
+    assert "refused: others can read this channel" in log, log
+    assert any('"claims":2' in line and "EBADF" in line and "token:?" in line for line in open(audit)), open(audit).read()
     # To a server that does not seal, or that nobody can be sure of.
     s = Server("--insecure", "--seal", "off", listen="0.0.0.0:0")
     says(pst("pst://%s:%d?channel=tcp&token=pst1%s" % (host, s.port, token), "status"), "does not seal")
@@ -409,6 +414,16 @@ def test_says_nothing():
     with socket.create_server(("127.0.0.1", 0)) as mute:
         port = mute.getsockname()[1]
         says(pst("pst://127.0.0.1:%d?connect=1" % port, "status"), "127.0.0.1:%d: the server does not answer" % port)
+
+
+def test_control_plane():
+    """Who does not get through its TLS is a line of the log, at the level that everybody has."""
+    s = Server(*files(), "--control", "127.0.0.1:0")
+    port = int(re.search(r":(\d+) \(control", s.hello).group(1))
+    with socket.create_connection(("127.0.0.1", port)) as c:
+        c.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        s.logs("control plane: refused: ")
+    assert s.end()[0] == 0
 
 
 def test_audit_of_the_owner():

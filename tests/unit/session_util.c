@@ -106,8 +106,9 @@ static void heard(void *arg, const struct audit_event *e)
 	unsigned i = x->events++ % SX_EVENTS;
 
 	x->event[i] = *e;
-	(void)snprintf(x->who[i], sizeof(x->who[i]), "%s", e->who);
+	(void)snprintf(x->who[i], sizeof(x->who[i]), "%s", e->who ? e->who : "");
 	x->event[i].who = x->who[i];
+	assert_true(audit_format(e, x->line, sizeof(x->line)) < sizeof(x->line));
 	x->refused += e->status != 0;
 }
 

@@ -37,7 +37,8 @@ struct sx {
 	unsigned events;
 	struct audit_event event[SX_EVENTS];
 	char who[SX_EVENTS][SESSION_TEXT_MAX];
-	unsigned refused; /* events with a status */
+	char line[AUDIT_LINE_MAX]; /* of the last one, as it goes into the file */
+	unsigned refused;          /* events with a status */
 };
 
 void sx_start(struct sx *x); /* set x->opts before */

@@ -27,21 +27,152 @@ static void test_audit_line(void **state)
 	        .opcode = 16,
 	        .name = "a\0\x7f\\",
 	        .name_len = 4,
+	        .peer = "tcp:[::1]:9",
 	};
 	char line[512], huge[4096];
 	struct audit_event big = e;
 
 	assert_true(audit_format(&e, line, sizeof(line)) < sizeof(line));
-	assert_string_equal(line, "{\"time\":1750000000.000000005,\"event\":\"request\","
-	                          "\"result\":\"refused\",\"error\":\"EACCES\","
-	                          "\"who\":\"cert:\\u0022x\\u0022\\u000a\",\"tenant\":3,"
-	                          "\"session\":\"0000000000000abc\",\"capability\":9,"
-	                          "\"container\":2,\"op\":16,\"name\":\"a\\u0000\\u007f\\u005c\"}");
+	assert_string_equal(
+	        line,
+	        "{\"time\":1750000000.000000005,\"event\":\"request\","
+	        "\"result\":\"refused\",\"error\":\"EACCES\","
+	        "\"who\":\"cert:\\u0022x\\u0022\\u000a\",\"peer\":\"tcp:[::1]:9\",\"tenant\":3,"
+	        "\"session\":\"0000000000000abc\",\"capability\":9,"
+	        "\"container\":2,\"op\":16,\"op_name\":\"read\",\"name\":"
+	        "\"a\\u0000\\u007f\\u005c\"}");
 	memset(huge, 1, sizeof(huge));
 	big.name = huge;
 	big.name_len = sizeof(huge);
 	assert_true(audit_format(&big, line, sizeof(line)) > sizeof(line));
 	assert_int_equal(strlen(line), sizeof(line) - 1);
+}
+
+/* All that can be in an event, as long as it can be, and of bytes that take the most room. */
+static void test_audit_longest(void **state)
+{
+	const uint32_t caps[SESSION_CAPS_MAX] = {[0 ... SESSION_CAPS_MAX - 1] = UINT32_MAX};
+	struct qos q = {UINT32_MAX, UINT32_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT32_MAX, 0};
+	struct cap_info i = {.cont = UINT32_MAX,
+	                     .rights = UINT32_MAX,
+	                     .map = CAP_MAP_RANGES,
+	                     .range_count = UINT8_MAX,
+	                     .expiry_ns = UINT64_MAX,
+	                     .bytes_per_s = UINT64_MAX,
+	                     .ops_per_s = UINT64_MAX};
+	char line[AUDIT_LINE_MAX], text[1000];
+	struct audit_event e = {.what = AUDIT_SESSION_EXPIRE,
+	                        .status = -EKEYREVOKED,
+	                        .time_ns = UINT64_MAX,
+	                        .session = UINT64_MAX,
+	                        .cap = UINT64_MAX,
+	                        .claims = UINT32_MAX,
+	                        .caps = caps,
+	                        .cap_count = SESSION_CAPS_MAX,
+	                        .count = UINT64_MAX,
+	                        .ino = UINT64_MAX,
+	                        .dir = UINT64_MAX,
+	                        .tenant = UINT32_MAX,
+	                        .cont = UINT32_MAX,
+	                        .opcode = PST_OP_CONT_DESTROY,
+	                        .who = text,
+	                        .peer = text,
+	                        .name = text,
+	                        .name_len = sizeof(text),
+	                        .name2 = text,
+	                        .name2_len = sizeof(text),
+	                        .why = text,
+	                        .grant = &i,
+	                        .limits = &q,
+	                        .lost = UINT64_MAX};
+
+	memset(text, 0xff, sizeof(text) - 1);
+	text[sizeof(text) - 1] = 0;
+	for (unsigned k = 0; k < CAP_RANGES_MAX; k++)
+		i.range[k] = (struct cap_range){UINT32_MAX, UINT32_MAX};
+	memset(i.cont_name, 0x1b, sizeof(i.cont_name)); /* and no end */
+	memset(i.prefix, '"', sizeof(i.prefix));
+	memset(i.subject, '\\', sizeof(i.subject));
+	assert_true(audit_format(&e, line, sizeof(line)) < sizeof(line) - 1);
+	assert_non_null(strstr(line, ",\"bit 31\"]"));
+	assert_string_equal(line + strlen(line) - 28, "\"lost\":18446744073709551615}");
+}
+
+/* Every op that a client can ask for has a name. */
+static void test_audit_ops(void **state)
+{
+	unsigned named = 0;
+
+	for (unsigned op = 0; op < 256; op++)
+		named += strcmp(audit_op_name((uint8_t)op), "?") != 0;
+	assert_int_equal(named, 45);
+	assert_string_equal(audit_op_name(PST_OP_CREATE), "create");
+	assert_string_equal(audit_op_name(PST_OP_SESSION_CLOSE), "?");
+}
+
+/* What was granted, in whole; and what was asked for, where it was refused. */
+static void test_audit_grants(void **state)
+{
+	struct sx x = {.opts = {.owner_uid = OWNER}};
+	struct cap_info i = {.rights = RIGHT_READ | RIGHT_LIST,
+	                     .cont_name = "train",
+	                     .prefix = "/pub",
+	                     .subject = "cert:bob",
+	                     .ops_per_s = 5,
+	                     .bytes_per_s = 6,
+	                     .map = CAP_MAP_RANGES,
+	                     .range_count = 2,
+	                     .range = {{1, 2}, {7, 7}},
+	                     .tenant = 9};
+	const struct qos q = {.weight = 3, .ops_per_s = 70};
+	struct pst_op op;
+	struct client c = {0};
+	struct cap_op o;
+	char want[512];
+
+	sx_start(&x);
+	i.expiry_ns = loop_real_now(x.eng.loop) + NSEC_PER_SEC;
+	assert_int_equal(sx_grant(&x, &i, NULL), -ENOENT);
+	assert_non_null(strstr(x.line, "\"refused\",\"error\":\"ENOENT\""));
+	assert_non_null(strstr(x.line, "\"container_name\":\"train\",\"prefix\":\"/pub\""));
+	assert_null(strstr(x.line, "all_containers"));
+	i.cont = sx_cont(&x, "train", PST_LAYOUT_POSIX);
+	assert_int_equal(client_open_owner(&c, &x), 0);
+	op = names_op(PST_OP_MKDIR, i.cont, "pub");
+	assert_int_equal(client_run(&c, &op), 0);
+	assert_int_equal(sx_grant(&x, &i, &o), 0);
+	(void)snprintf(
+	        want, sizeof(want),
+	        "\"tenant\":9,\"capability\":%llu,\"container\":%u,\"rights\":[\"read\",\"list\"],"
+	        "\"container_name\":\"train\",\"prefix\":\"/pub\",\"subject\":\"cert:bob\","
+	        "\"ids\":\"1-2,7-7\",\"bytes_per_s\":6,\"ops_per_s\":5,\"expires\":%llu.%09u}",
+	        (unsigned long long)o.info.id, i.cont,
+	        (unsigned long long)(i.expiry_ns / NSEC_PER_SEC),
+	        (unsigned)(i.expiry_ns % NSEC_PER_SEC));
+	assert_string_equal(strstr(x.line, "\"tenant\":9"), want);
+	/* Renewed: all of it again, with its new end; refused: with the end that it did not get. */
+	assert_int_equal(sx_renew(&x, o.info.id, 0), 0);
+	assert_non_null(strstr(x.line, "\"granted\""));
+	assert_non_null(strstr(x.line, "\"prefix\":\"/pub\""));
+	assert_non_null(strstr(x.line, "\"expires\":0.000000000}"));
+	assert_int_equal(sx_renew(&x, 99, 7 * NSEC_PER_SEC), -ENOENT);
+	assert_non_null(strstr(x.line, "\"capability\":99,\"expires\":7.000000000}"));
+	assert_int_equal(sx_revoke(&x, o.info.id), 0);
+	assert_non_null(strstr(x.line, "\"event\":\"capability-revoke\",\"result\":\"granted\""));
+	assert_non_null(strstr(x.line, "\"subject\":\"cert:bob\""));
+	i = (struct cap_info){.rights = RIGHTS_ALL, .map = CAP_MAP_SQUASH, .uid = 3, .gid = 4};
+	assert_int_equal(sx_grant(&x, &i, NULL), 0);
+	assert_non_null(strstr(x.line, "\"all_containers\":true,\"ids\":\"3:4\",\"expires\":0."));
+	/* Tenants. */
+	assert_int_equal(sx_tenant(&x, 9, "acme", &q), 0);
+	assert_non_null(
+	        strstr(x.line, "\"tenant\":9,\"name\":\"acme\",\"weight\":3,\"ops_per_s\":70}"));
+	assert_int_equal(sx_tenant(&x, 9, "acme", &(struct qos){.weight = 5000}), -EINVAL);
+	assert_int_equal(sx_last(&x)->what, AUDIT_TENANT);
+	assert_int_equal(sx_last(&x)->status, -EINVAL);
+	assert_non_null(strstr(x.line, "\"weight\":5000}"));
+	assert_int_equal(client_bye(&c), 0);
+	sx_end(&x);
 }
 
 static void test_audit_file(void **state)
@@ -566,6 +697,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_audit_line),        cmocka_unit_test(test_audit_file),
+	        cmocka_unit_test(test_audit_longest),     cmocka_unit_test(test_audit_ops),
+	        cmocka_unit_test(test_audit_grants),
 	        cmocka_unit_test(test_audit_flood),       cmocka_unit_test(test_no_memory),
 	        cmocka_unit_test(test_no_memory_open),    cmocka_unit_test(test_device_fails),
 	        cmocka_unit_test(test_damaged),           cmocka_unit_test(test_golden),

@@ -164,6 +164,12 @@ static const struct peer_cred *cred_of(const struct gcall *c)
 	return &f->peers[fd - f->fd_first];
 }
 
+/* Where the caller is, for the audit. */
+static const char *call_peer(const struct gcall *c)
+{
+	return cred_of(c) ? "unix" : c->peer ? c->peer : "";
+}
+
 /* --- identities --- */
 
 static int token_identify(struct gcall *c, struct ident *ret_id)
@@ -192,6 +198,7 @@ int call_identify(struct gcall *c, struct ident *ret_id)
 	bool named;
 
 	memset(ret_id, 0, sizeof(*ret_id));
+	ret_id->peer = call_peer(c);
 	/* Who shows a token acts by it alone: it may say less than what the caller is. */
 	if (c->bearer_len)
 		return token_identify(c, ret_id);
@@ -268,6 +275,13 @@ struct fsession *fsession_new(struct grpc_front *f)
 	return s;
 }
 
+/* Calls of one session may come from anywhere: the audit hears of the last. */
+void fsession_peer(struct fsession *s, const struct gcall *c)
+{
+	(void)snprintf(s->peer, sizeof(s->peer), "%s", call_peer(c));
+	s->conn.peer = s->peer;
+}
+
 void fsession_put(struct fsession *s)
 {
 	s->calls--;
@@ -305,12 +319,14 @@ int call_session(struct gcall *c, const Penstock__V1__Session *m)
 		    CRYPTO_memcmp(s->secret, m->secret.data, sizeof(s->secret)))
 			continue;
 		s->calls++;
+		fsession_peer(s, c);
 		c->session = s;
 		return 0;
 	}
 	s = fsession_new(f);
 	if (!s)
 		return -ENOMEM;
+	fsession_peer(s, c);
 	rc = session_resume(&s->conn, m->number, m->secret.data);
 	if (rc) {
 		s->calls = 0;

@@ -72,6 +72,7 @@ void do_open_session(struct gcall *c)
 		rc = call_fail(c, -EINVAL, "slots: %u: a session has at most %d", in->slots,
 		               SESSION_SLOTS_MAX);
 	if (!rc) {
+		fsession_peer(c->session, c);
 		o->conn = &c->session->conn;
 		o->slots = in->slots;
 		o->done = session_opened;
@@ -448,6 +449,7 @@ static void cap_begin(struct gcall *c, int (*fn)(struct session_table *t, struct
 		rc = cap_fill(c, &o->info, in->capability, fn == cap_grant);
 	if (!rc) {
 		o->by = c->ident.who;
+		o->by_peer = c->ident.peer;
 		o->done = cap_done;
 		rc = cap_why(c, fn(c->front->table, o));
 	}
@@ -514,6 +516,7 @@ void do_rotate(struct gcall *c)
 	int rc = call_admin(c);
 
 	c->u.cap.by = c->ident.who;
+	c->u.cap.by_peer = c->ident.peer;
 	c->u.cap.done = rotated;
 	rc = rc ? rc : session_key_rotate(c->front->table, &c->u.cap);
 	if (rc)
@@ -551,6 +554,7 @@ void do_set_tenant(struct gcall *c)
 		                      .ops_per_s = m->ops_per_s,
 		                      .sessions_max = m->sessions_max};
 		o->by = c->ident.who;
+		o->by_peer = c->ident.peer;
 		o->done = tenant_done;
 		rc = tenant_set(c->front->table, o);
 		if (rc == -EAGAIN)

@@ -90,6 +90,7 @@ struct fsession {
 	struct session_conn conn;
 	uint64_t number, last_ns;
 	uint8_t secret[SESSION_SECRET_BYTES];
+	char peer[96]; /* where its last call came from */
 	unsigned calls;
 	bool gone;
 };
@@ -232,6 +233,7 @@ int call_admin(struct gcall *c);
 /* The session that the message names, attached here. */
 int call_session(struct gcall *c, const Penstock__V1__Session *m);
 struct fsession *fsession_new(struct grpc_front *f);
+void fsession_peer(struct fsession *s, const struct gcall *c);
 void fsession_put(struct fsession *s); /* a call less */
 void fsession_end(struct fsession *s); /* detaches it; freed when its calls have ended */
 void fsessions_sweep(struct grpc_front *f);

@@ -11,6 +11,8 @@
 #include "front/grpc/grpc_int.h"
 #include "wire/place.h"
 
+#define STRANGERS_PER_S 20 /* lines of the log about whose handshake failed */
+
 /* --- calls --- */
 
 static struct call_tag *tag_of(struct gcall *c, enum call_step step)
@@ -625,14 +627,40 @@ static void sweep_fired(struct loop_timer *t)
 	(void)loop_timer_arm(f->loop, t, loop_now(f->loop) + 5 * NSEC_PER_SEC);
 }
 
-/* Any of gRPC's threads. What it calls an error may be a port in use or a stranger's bad handshake: our
- * own sentences say what is ours. */
+/* Strangers come as often as they like; gRPC says of them nothing but this. */
+static bool handshake_may(void)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static struct log_limit limit;
+	bool may;
+
+	pthread_mutex_lock(&lock);
+	may = log_may(&limit, clock_mono_ns(), STRANGERS_PER_S);
+	if (may && limit.untold) {
+		log_warn("control plane: %llu more were refused than are told of",
+		         (unsigned long long)limit.untold);
+		limit.untold = 0;
+	}
+	pthread_mutex_unlock(&lock);
+	return may;
+}
+
+/* Any of gRPC's threads. What it calls an error may be a port in use: our own sentences say what is ours. */
 void front_log(gpr_log_func_args *args)
 {
 	if (args->severity == GPR_LOG_SEVERITY_DEBUG)
 		log_debug("gRPC: %s", args->message);
 	else
 		log_info("gRPC: %s", args->message);
+}
+
+/* A handshake that failed is somebody who was refused: who speaks no TLS, or has no certificate of ours. */
+static void server_log(gpr_log_func_args *args)
+{
+	if (!strstr(args->message, "Handshake failed"))
+		front_log(args);
+	else if (handshake_may())
+		log_warn("control plane: refused: %s", args->message);
 }
 
 int grpc_front_start(struct grpc_front **ret_f, const struct grpc_front_opts *opts,
@@ -652,7 +680,7 @@ int grpc_front_start(struct grpc_front **ret_f, const struct grpc_front_opts *op
 	f->sweep.fired = sweep_fired;
 	grpc_init();
 	methods_init();
-	gpr_set_log_function(front_log);
+	gpr_set_log_function(server_log);
 	f->health_status = mem_calloc(1, sizeof(*f->health_status));
 	rc = f->health_status ? opts_copy(f, opts) : err_set(err, -ENOMEM, "no memory");
 	if (!rc && !f->opts.listen && !f->opts.unix_path)
