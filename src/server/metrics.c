@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "net/net.h"
+#include "session/audit.h"
 
 #define ANSWER_NS        (2 * NSEC_PER_SEC)
 #define CONNS_MAX        64u
@@ -106,6 +107,7 @@ static void take(struct metrics *m)
 		take_class(&s->class[i], wire_listener_class(l, i));
 	s->channels = wire_listener_channels(l, s->channel);
 	session_table_figures(m->s->table, &s->table);
+	s->audit_lost = audit_file_lost(m->s->audit);
 	s->tenants = s->tenants_more = 0;
 	tenant_list(m->s->table, UINT32_MAX, take_tenant, s);
 }

@@ -37,6 +37,7 @@ struct metrics_snapshot {
 	struct wire_channel_figures channel[WIRE_CHANNELS_MAX];
 	unsigned channels;
 	struct table_figures table;
+	uint64_t audit_lost;
 	struct tenant_figures tenant[METRICS_TENANTS];
 	unsigned tenants, tenants_more;
 	struct pst_store_status store;

@@ -207,6 +207,8 @@ static void sessions(struct text *t, const struct metrics_snapshot *s)
 	counter(t, "sessions_cut_off_total", f->cut_off,
 	        "Sessions ended for forged handles, bad tokens or broken rules.");
 	counter(t, "refused_total", f->refused, "Requests and clients refused.");
+	counter(t, "audit_lost_total", s->audit_lost,
+	        "Lines of the audit log that could not be written.");
 	counter(t, "handle_cache_hits_total", f->handle_hits, "Handles found verified already.");
 	counter(t, "handle_cache_misses_total", f->handle_misses, "Handles that were verified.");
 }

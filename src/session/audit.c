@@ -5,6 +5,7 @@
  */
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "session/audit.h"
@@ -267,8 +268,10 @@ size_t audit_format(const struct audit_event *e, char *buf, size_t cap)
 
 struct audit_file {
 	int fd;
-	uint64_t lost;
+	bool torn; /* it does not end with the end of a line */
 	bool told;
+	uint64_t lost, gap; /* lines: in all, and since the last one that was written */
+	struct log_limit complaints;
 	char path[];
 };
 
@@ -277,6 +280,22 @@ static int open_path(const char *path, struct pst_err *err)
 	int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 
 	return fd >= 0 ? fd : err_set(err, -errno, "audit log %s: %s", path, strerror(errno));
+}
+
+/* Who was here before may have been stopped by a full disk. */
+static bool ends_torn(const struct audit_file *f)
+{
+	struct stat st;
+	char last = '\n';
+	int fd = -1;
+
+	if (fstat(f->fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0)
+		fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return false;
+	(void)!pread(fd, &last, 1, st.st_size - 1);
+	close(fd);
+	return last != '\n';
 }
 
 int audit_file_open(struct audit_file **ret_f, const char *path, struct pst_err *err)
@@ -294,25 +313,72 @@ int audit_file_open(struct audit_file **ret_f, const char *path, struct pst_err 
 		return rc;
 	}
 	memcpy(f->path, path, len);
+	f->torn = ends_torn(f);
 	*ret_f = f;
 	return 0;
 }
 
-/* One write per line, so that lines of several writers never mix. */
+/* How many of @len bytes came into the file, and why not all. */
+static size_t write_all(int fd, const char *p, size_t len, int *ret_status)
+{
+	size_t done = 0;
+
+	*ret_status = 0;
+	while (done < len) {
+		ssize_t n = write(fd, p + done, len - done);
+
+		if (n > 0)
+			done += (size_t)n;
+		else if (n == 0 || errno != EINTR) {
+			*ret_status = n ? -errno : -ENOSPC;
+			break;
+		}
+	}
+	return done;
+}
+
+static void line_lost(struct audit_file *f, const struct audit_event *e, int status)
+{
+	f->lost++;
+	f->gap++;
+	if (!f->told && log_may(&f->complaints, e->time_ns, 1)) {
+		log_error("audit log %s: can't be written: %s", f->path, strerror(-status));
+		f->told = true;
+	}
+}
+
+static void line_written(struct audit_file *f)
+{
+	if (f->told)
+		log_warn("audit log %s: written again; lines that are lost: %llu", f->path,
+		         (unsigned long long)f->gap);
+	f->told = false;
+	f->gap = 0;
+}
+
+/* One write per line, so that lines of several writers never mix. What a full disk left of one gets an end
+ * before the next: that one is whole, and says how many are missing. */
 void audit_file_write(void *arg, const struct audit_event *e)
 {
+	struct audit_event whole = *e;
 	struct audit_file *f = arg;
-	char line[AUDIT_LINE_MAX];
-	size_t len = audit_format(e, line, sizeof(line) - 1);
+	char line[1 + AUDIT_LINE_MAX];
+	size_t at = f->torn, len, done;
+	int status;
 
-	pst_assert(len < sizeof(line) - 1);
-	line[len] = '\n';
-	if (write(f->fd, line, len + 1) == (ssize_t)(len + 1))
-		return;
-	f->lost++;
-	if (!f->told)
-		log_error("audit log %s: can't be written: %s", f->path, strerror(errno));
-	f->told = true;
+	line[0] = '\n';
+	whole.lost = f->gap;
+	len = audit_format(&whole, line + at, AUDIT_LINE_MAX);
+	pst_assert(len < AUDIT_LINE_MAX);
+	len += at;
+	line[len++] = '\n';
+	done = write_all(f->fd, line, len, &status);
+	if (done)
+		f->torn = line[done - 1] != '\n';
+	if (status)
+		line_lost(f, e, status);
+	else
+		line_written(f);
 }
 
 int audit_file_reopen(struct audit_file *f, struct pst_err *err)
@@ -323,13 +389,14 @@ int audit_file_reopen(struct audit_file *f, struct pst_err *err)
 		return fd;
 	close(f->fd);
 	f->fd = fd;
+	f->torn = ends_torn(f);
 	f->told = false;
 	return 0;
 }
 
 uint64_t audit_file_lost(const struct audit_file *f)
 {
-	return f->lost;
+	return f ? f->lost : 0;
 }
 
 void audit_file_close(struct audit_file *f)

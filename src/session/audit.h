@@ -70,14 +70,15 @@ struct audit_file;
 
 /*
  * Appends to the file @path, made with mode 0600 if it is not there. Lines that can't be written
- * (a full disk) are counted, and the first one is logged. -errno with a sentence.
+ * (a full disk) are counted, and the first one is logged; the next that can says how many there were.
+ * -errno with a sentence.
  */
 int audit_file_open(struct audit_file **ret_f, const char *path, struct pst_err *err);
 /* For session_opts.audit: @arg is the struct audit_file. */
 void audit_file_write(void *arg, const struct audit_event *e);
 /* After the file was renamed: opens @path anew. On failure it goes on with the old one. */
 int audit_file_reopen(struct audit_file *f, struct pst_err *err);
-uint64_t audit_file_lost(const struct audit_file *f);
+uint64_t audit_file_lost(const struct audit_file *f); /* lines since it was opened; of NULL: 0 */
 void audit_file_close(struct audit_file *f);
 
 #endif

@@ -172,6 +172,17 @@ def test_figures():
         tap.check("it ends with the metrics on", status == 0, status)
 
 
+def test_audit_full():
+    """An audit log that takes nothing: the log says why, and the metrics how much is missing."""
+    with Server(P, "--metrics", "127.0.0.1:0", "--audit-log", "/dev/full") as s:
+        text, figures = fetch_until(metrics_addr(s), lambda f: True)
+        tap.check("nothing is lost yet", get(figures, "audit_lost_total") == 0, brief(text))
+        s.run("container", "create", "c")
+        text, figures = fetch_until(metrics_addr(s), lambda f: get(f, "audit_lost_total") >= 2)
+        tap.check("lines of the audit log that are lost", get(figures, "audit_lost_total") >= 2, brief(text))
+        tap.check("and why", "audit log /dev/full: can't be written: No space left on device" in s.logged(), s.logged())
+
+
 def test_other_requests(addr):
     codes = []
     for path, method in (("/", "GET"), ("/metrics/x", "GET"), ("/metrics", "POST"), ("/metrics", "DELETE")):
@@ -283,6 +294,7 @@ def main():
     wrong = parse_rejects()
     tap.check("the check of the format finds what is wrong", wrong is None, wrong)
     test_figures()
+    test_audit_full()
     test_hostile()
     test_still()
     test_slow()

@@ -4,6 +4,8 @@
  * fails; records on media to the byte; planted bugs, which must show.
  */
 #include <fcntl.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -215,6 +217,52 @@ static void test_audit_file(void **state)
 	(void)unlink(path);
 	(void)unlink(old);
 	(void)rmdir(dir);
+}
+
+/* A disk that is full in the middle of a line: the next one that fits is whole, and says what is missing. */
+static void test_audit_full(void **state)
+{
+	char path[] = "/tmp/penstock-audit-XXXXXX", text[4096] = "", line[256];
+	struct audit_event e = {.what = AUDIT_GRANT, .who = "x", .time_ns = NSEC_PER_SEC};
+	size_t len = audit_format(&e, line, sizeof(line)) + 1;
+	struct rlimit was, full = {.rlim_cur = 2 * len + 10};
+	struct audit_file *f;
+	struct pst_err err;
+	int fd = mkstemp(path);
+
+	assert_true(fd >= 0);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &was), 0);
+	full.rlim_max = was.rlim_max;
+	(void)signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(audit_file_open(&f, path, &err), 0);
+	audit_file_write(f, &e);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &full), 0);
+	audit_file_write(f, &e);
+	audit_file_write(f, &e); /* ten bytes of it */
+	audit_file_write(f, &e);
+	assert_int_equal(audit_file_lost(f), 2);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
+	audit_file_write(f, &e);
+	audit_file_write(f, &e);
+	assert_int_equal(audit_file_lost(f), 2);
+	audit_file_close(f);
+	assert_int_equal(read(fd, text, sizeof(text)),
+	                 5 * len + 10 + strlen("\n,\"lost\":2") - len);
+	/* line line torn line,"lost":2 line */
+	char *at = text + 2 * len + 10;
+	assert_memory_equal(at - 10, line, 10);
+	assert_memory_equal(at, "\n{", 2);
+	assert_memory_equal(at + len - 1, ",\"lost\":2}\n{", strlen(",\"lost\":2}\n{"));
+	/* Who comes after one that ended so begins with a new line, too. */
+	assert_int_equal(ftruncate(fd, (off_t)len + 10), 0);
+	assert_int_equal(audit_file_open(&f, path, &err), 0);
+	audit_file_write(f, &e);
+	audit_file_close(f);
+	assert_int_equal(pread(fd, text, sizeof(text), 0), 2 * len + 11);
+	assert_memory_equal(text + len + 10, "\n{", 2);
+	assert_int_equal(audit_file_lost(NULL), 0);
+	close(fd);
+	(void)unlink(path);
 }
 
 /* So many refusals a second are told, then their number. */
@@ -698,7 +746,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_audit_line),        cmocka_unit_test(test_audit_file),
 	        cmocka_unit_test(test_audit_longest),     cmocka_unit_test(test_audit_ops),
-	        cmocka_unit_test(test_audit_grants),
+	        cmocka_unit_test(test_audit_grants),      cmocka_unit_test(test_audit_full),
 	        cmocka_unit_test(test_audit_flood),       cmocka_unit_test(test_no_memory),
 	        cmocka_unit_test(test_no_memory_open),    cmocka_unit_test(test_device_fails),
 	        cmocka_unit_test(test_damaged),           cmocka_unit_test(test_golden),
