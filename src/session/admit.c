@@ -39,7 +39,7 @@ static const struct rule rules[] = {
         [PST_OP_CONT_DESTROY] = {RIGHT_ADMIN, 0, MUT | NAMED | ALL},
         [PST_OP_SNAP_CREATE] = {RIGHT_SNAPSHOT, 0, MUT | NAMED | WHOLE},
         [PST_OP_SNAP_OPEN] = {0, ANY_RIGHT, NAMED},
-        [PST_OP_SNAP_LIST] = {0, ANY_RIGHT, NAMED},
+        [PST_OP_SNAP_LIST] = {0, ANY_RIGHT, NAMED | WHOLE},
         [PST_OP_SNAP_DESTROY] = {RIGHT_SNAPSHOT, 0, MUT | NAMED | WHOLE},
         [PST_OP_READ] = {RIGHT_READ, 0, OBJ},
         [PST_OP_WRITE] = {RIGHT_WRITE, 0, MUT | OBJ},
@@ -516,8 +516,17 @@ static inline __attribute__((always_inline)) void enter(struct session *s, struc
 static bool list_filter(struct pst_op *op, const struct pst_entry *e)
 {
 	struct session_req *r = container_of(op, struct session_req, op);
+	struct pst_entry shown = *e;
+	struct pst_cont_info info;
 
-	return !session_sees(r->session, (uint32_t)e->id) || r->entry(op, e);
+	if (!session_sees(r->session, (uint32_t)e->id))
+		return true;
+	if (e->cont) {
+		info = *e->cont;
+		narrow_entry(r->session, &info);
+		shown.cont = &info;
+	}
+	return r->entry(op, &shown);
 }
 
 /* Out of line: what it needs would be saved and restored by every read. */
@@ -553,6 +562,8 @@ static __attribute__((noinline)) int admit_any(struct session *s, struct session
 		r->entry = r->op.entry;
 		r->op.entry = list_filter;
 	}
+	if (unlikely(r->op.opcode < PST_OP_READ || r->op.opcode >= PST_OP_STATFS))
+		r->narrow = narrow_wants(s, r);
 	return run_enter(s, r, err == -EINPROGRESS);
 }
 
@@ -566,7 +577,7 @@ int session_admit(struct session_conn *c, struct session_req *r)
 		return -ECONNABORTED;
 	s->last_ns = loop_now(c->table->loop);
 	r->mutates = r->submitted = r->stopped = r->probe = r->answered = r->slotted = false;
-	r->holds = r->closes = r->watching = false;
+	r->holds = r->closes = r->watching = r->narrow = false;
 	r->cap = NULL;
 	if (unlikely(!known(c, r)))
 		return admit_any(s, c, r);

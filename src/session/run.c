@@ -212,6 +212,8 @@ void session_submit(struct session_req *r)
 		return;
 	}
 	r->submitted = true;
+	if (unlikely(r->narrow))
+		narrow_begin(r);
 	if (unlikely(r->answered))
 		end_with(r, 0);
 	else if (unlikely(r->op.opcode == PST_OP_WATCH))

@@ -278,8 +278,9 @@ void session_touch(struct session_conn *c);
 uint64_t session_number(const struct session *s);
 uint32_t session_slots(const struct session *s);
 const struct ident *session_ident(const struct session *s);
-/* Does this session see that container in a list? */
+/* Does this session see that container in a list? And all of it, or a directory alone? */
 bool session_sees(const struct session *s, uint32_t cont);
+bool session_sees_whole(const struct session *s, uint32_t cont);
 bool session_is_admin(const struct session *s); /* as session_ident_is_admin() */
 
 /* --- requests --- */
@@ -301,6 +302,8 @@ struct session_req {
 	uint8_t state; /* enum session_req_state */
 	bool mutates, submitted, stopped, probe, answered, slotted, holds, closes, watching;
 	bool asking; /* watch.c */
+	bool narrow; /* narrow.c; with what its owner had there: */
+	void (*done)(struct pst_op *op);
 	int stop_status;
 	uint32_t rights; /* that it was admitted by */
 	struct session *session;

@@ -452,6 +452,12 @@ void slot_end(struct session *s, struct session_req *r, int status);
 void slot_forget(struct session *s, struct session_req *r);    /* it never ran */
 void slot_skip(struct session *s, const struct pst_token *tk); /* it was refused */
 
+/* --- narrow.c: answers without what is not their client's to know --- */
+
+bool narrow_wants(const struct session *s, const struct session_req *r); /* it is admitted */
+void narrow_begin(struct session_req *r);                                /* it is submitted */
+void narrow_entry(const struct session *s, struct pst_cont_info *i);     /* of a list */
+
 /* --- admit.c, run.c --- */
 
 void req_stop(struct session_req *r, int status);

@@ -355,16 +355,120 @@ static void test_random(void **state)
 	world_end(&w);
 }
 
+static struct pst_cont_info listed_info;
+
+static bool listed(struct pst_op *op, const struct pst_entry *e)
+{
+	if (e->cont && !strcmp(e->cont->name, "a"))
+		listed_info = *e->cont;
+	return true;
+}
+
+/* What it knows of the container: enough to work in it, and nothing that is of all of it. */
+static void knows(struct client *c, uint32_t cont, bool whole)
+{
+	static const uint8_t ops[] = {PST_OP_CONT_OPEN, PST_OP_CONT_GET, PST_OP_STATFS,
+	                              PST_OP_CONT_LIST};
+
+	for (unsigned i = 0; i < ARRAY_LEN(ops); i++) {
+		struct pst_cont_info info = {0};
+		bool list = ops[i] == PST_OP_CONT_LIST;
+		struct pst_op op = {.opcode = ops[i], .cont_info = list ? NULL : &info};
+
+		if (list)
+			op.entry = listed;
+		else if (ops[i] == PST_OP_STATFS)
+			op.cont = cont;
+		else {
+			op.name = "a";
+			op.name_len = 1;
+		}
+		assert_int_equal(client_run(c, &op), 0);
+		if (list)
+			info = listed_info;
+		assert_int_equal(info.id, cont);
+		assert_string_equal(info.name, "a");
+		assert_int_equal(info.layout, PST_LAYOUT_POSIX);
+		assert_true((info.used_objects > 0) == whole);
+		assert_true((info.logical_bytes > 0) == whole);
+		assert_true((info.snapshots > 0) == whole);
+		assert_true((info.quota_bytes > 0) == whole);
+	}
+}
+
+static int devices_seen(struct client *c, uint32_t cont)
+{
+	struct pst_store_status *st = mem_calloc(1, sizeof(*st));
+	struct pst_op op = {
+	        .opcode = cont ? PST_OP_STATFS : PST_OP_STATUS, .cont = cont, .status_out = st};
+	int n;
+
+	assert_non_null(st);
+	assert_int_equal(client_run(c, &op), 0);
+	assert_true(st->size_bytes > 0);
+	n = (int)st->devices;
+	assert_true((st->device[0].size_bytes > 0) == (n > 0));
+	mem_free(st);
+	return n;
+}
+
+/* The container is not theirs who have a directory of it, and the server not theirs who don't manage it. */
+static void test_whole(void **state)
+{
+	struct world w = {0};
+	struct cap_info i = {.cont_name = "a", .rights = RIGHT_READ};
+	struct pst_cont_info quota = {.quota_bytes = GIB};
+	struct pst_snap_info snap = {0};
+	struct pst_op op;
+	struct client c = {0};
+	struct cap_op o;
+
+	world_start(&w);
+	assert_int_equal(sx_grant(&w.x, &i, &o), 0);
+	assert_int_equal(client_open_token(&c, &w.x, o.token), 0);
+	op = (struct pst_op){.opcode = PST_OP_CONT_SET,
+	                     .cont = w.a,
+	                     .cont_info = &quota,
+	                     .attr_mask = PST_SET_QUOTA_BYTES};
+	assert_int_equal(client_run(&w.owner, &op), 0);
+	op = names_op(PST_OP_SNAP_CREATE, w.a, NULL);
+	op.name2 = "v";
+	op.name2_len = 1;
+	op.snap_info = &snap;
+	assert_int_equal(client_run(&w.owner, &op), 0);
+	knows(&w.owner, w.a, true);
+	knows(&c, w.a, true);
+	knows(&w.c, w.a, false);
+	/* Snapshots can be read by who knows their names. */
+	op = (struct pst_op){.opcode = PST_OP_SNAP_LIST, .cont = w.a, .entry = listed};
+	assert_int_equal(client_run(&c, &op), 0);
+	op = (struct pst_op){.opcode = PST_OP_SNAP_LIST, .cont = w.a, .entry = listed};
+	sx_forget(&w.x);
+	assert_int_equal(client_run(&w.c, &op), -EACCES);
+	assert_true(sx_audited(&w.x, AUDIT_REQUEST, -EACCES));
+	for (unsigned k = 0; k < 2; k++) {
+		op = names_op(PST_OP_SNAP_OPEN, w.a, NULL);
+		op.name2 = "v";
+		op.name2_len = 1;
+		op.snap_info = &snap;
+		assert_int_equal(client_run(k ? &w.c : &c, &op), 0);
+		assert_true(snap.view && (snap.used_objects > 0) == !k);
+	}
+	assert_true(devices_seen(&w.owner, 0) > 0);
+	assert_true(devices_seen(&w.owner, w.a) > 0);
+	assert_int_equal(devices_seen(&c, 0), 0);
+	assert_int_equal(devices_seen(&c, w.a), 0);
+	assert_int_equal(client_bye(&c), 0);
+	world_end(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(test_paths),
-	        cmocka_unit_test(test_numbers),
-	        cmocka_unit_test(test_changes),
-	        cmocka_unit_test(test_renames),
-	        cmocka_unit_test(test_random),
-	        cmocka_unit_test(test_moved_meanwhile),
-	        cmocka_unit_test(test_directory_handle),
+	        cmocka_unit_test(test_paths),           cmocka_unit_test(test_whole),
+	        cmocka_unit_test(test_numbers),         cmocka_unit_test(test_changes),
+	        cmocka_unit_test(test_renames),         cmocka_unit_test(test_random),
+	        cmocka_unit_test(test_moved_meanwhile), cmocka_unit_test(test_directory_handle),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
