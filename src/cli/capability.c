@@ -88,15 +88,15 @@ bool capability_expiry(const char *text, uint64_t now_ns, uint64_t *ret_ns)
 	return false;
 }
 
-/* One number, up to @ends; NULL: it is none. */
-static const char *id(const char *text, const char *ends, uint32_t *ret_id)
+/* One number, up to one of @ends (@last: or up to the end of the text); NULL: it is none. */
+static const char *id(const char *text, const char *ends, bool last, uint32_t *ret_id)
 {
 	uint64_t n = 0;
 	const char *p = text;
 
 	for (; *p >= '0' && *p <= '9' && n <= UINT32_MAX; p++)
 		n = n * 10 + (uint64_t)(*p - '0');
-	if (p == text || n > UINT32_MAX || !(*p ? strchr(ends, *p) : strchr(ends, '$')))
+	if (p == text || n > UINT32_MAX || !(*p ? strchr(ends, *p) != NULL : last))
 		return NULL;
 	*ret_id = (uint32_t)n;
 	return p;
@@ -127,15 +127,15 @@ bool capability_ids(const char *text, struct cap_info *i)
 	}
 	if (strchr(text, ':')) {
 		i->map = CAP_MAP_SQUASH;
-		p = id(p, ":", &i->uid);
-		return p && id(p + 1, "$", &i->gid);
+		p = id(p, ":", false, &i->uid);
+		return p && id(p + 1, "", true, &i->gid);
 	}
 	i->map = CAP_MAP_RANGES;
 	for (i->range_count = 0; i->range_count < CAP_RANGES_MAX; i->range_count++, p++) {
 		struct cap_range *r = &i->range[i->range_count];
 
-		p = id(p, "-", &r->first);
-		p = p ? id(p + 1, ",$", &r->last) : NULL;
+		p = id(p, "-", false, &r->first);
+		p = p ? id(p + 1, ",", true, &r->last) : NULL;
 		if (!p || r->last < r->first)
 			return false;
 		if (!*p) {

@@ -24,7 +24,7 @@ static const struct cli_opt opts[] = {
         [OPT_SUBJECT] = {0, "subject", "WHO",
                          "who has it without a token: uid:N, gid:N, cert:COMMON-NAME, anyone"},
         [OPT_EXPIRES] = {'e', "expires", "TIME",
-                         "90s, 30m, 12h, 7d, or never (default: " EXPIRES ")"},
+                         "90s, 30m, 12h, 7d, or never (default of grant: " EXPIRES ")"},
         [OPT_TENANT] = {0, "tenant", "N", "whose limits and share apply (default: 0)"},
         [OPT_IDS] = {0, "ids", "MAP",
                      "user and group ids that may be given to files: any (default), UID:GID (all "
@@ -215,6 +215,9 @@ static int dispatch(struct cli *cli, struct asked *a)
 		                 verb);
 	if (!grant && (a->given || (a->expires && !renew)))
 		return cli_usage(cli, "%s: that option is grant's", verb);
+	/* A default would shorten what was granted for long. */
+	if (renew && !a->expires)
+		return cli_usage(cli, "renew: until when? --expires 90s, 30m, 12h, 7d or never");
 	if (!capability_expiry(a->expires ? a->expires : EXPIRES, clock_real_ns(),
 	                       &a->info.expiry_ns))
 		return cli_usage(cli, "--expires %s: write 90s, 30m, 12h, 7d or never", a->expires);
@@ -247,7 +250,7 @@ static int run(struct cli *cli, int argc, char **argv)
 const struct cli_command cmd_capability = {
         .name = "capability",
         .args = "grant CONTAINER[:DIRECTORY]|'*' [--rights LIST] [--subject WHO] [--expires TIME]\n"
-                "renew NUMBER [--expires TIME]\n"
+                "renew NUMBER --expires TIME\n"
                 "revoke NUMBER\n"
                 "list",
         .summary = "Say who may do what at a server",
@@ -258,7 +261,7 @@ const struct cli_command cmd_capability = {
                 "password.\n"
                 "\n"
                 "A revoked capability ends at once: requests under way are stopped before the\n"
-                "command returns. Renewing changes the expiry; tokens and sessions go on.\n"
+                "command returns. Renewing sets a new expiry; tokens and sessions go on.\n"
                 "\n"
                 "The store is a served one (pst://...): these calls go to the server's control\n"
                 "plane, with the identity that the name's options give. They take the right\n"

@@ -360,12 +360,18 @@ int session_auth_token(struct session_table *t, struct ident *id, const char *te
 
 int session_auth_open(struct session_table *t, struct ident *id)
 {
+	bool known = id->who[0]; /* and was given what is anyone's, with its name */
 	int err = t->opts.open_access ? ident_add(id, cap_find(t, OWNER_CAP), RIGHTS_ALL) : -EACCES;
 
+	if (!known && add_subject(t, id, "anyone"))
+		err = 0;
 	/* Who has a name was told of with it: that nothing is open to everybody refuses nobody more. */
-	if (!t->opts.open_access && id->who[0])
+	if (!t->opts.open_access && known)
 		return err;
-	name_ident(id, "open", "access");
+	if (t->opts.open_access)
+		name_ident(id, "open", "access");
+	else
+		(void)snprintf(id->who, sizeof(id->who), "anyone");
 	tell(t, id, err);
 	return err;
 }

@@ -441,9 +441,13 @@ static int change_check(struct session_table *t, struct cap_op *o)
 int cap_renew(struct session_table *t, struct cap_op *o)
 {
 	int err = change_check(t, o);
-	struct sys_op *w = err ? NULL : sys_new(t, PST_OP_BATCH, renewed, o);
+	struct sys_op *w = NULL;
 	struct cap_rec r;
 
+	if (!err && o->info.expiry_ns && o->info.expiry_ns <= loop_real_now(t->loop))
+		err = -EINVAL;
+	if (!err)
+		w = sys_new(t, PST_OP_BATCH, renewed, o);
 	if (!w) {
 		err = err ? err : -ENOMEM;
 		tell(o, AUDIT_RENEW, err);

@@ -189,7 +189,8 @@ void session_token_forged(struct session_table *t, const char *peer,
                           const uint8_t head[TOKEN_HEAD_BYTES]);
 /* Random bytes, or in simulation what follows from its seed. 0, or -errno. */
 int session_random(struct session_table *t, void *buf, size_t len);
-/* Of a table with open_access: everything. Else -EACCES. */
+/* For whoever it is: everything of a table with open_access; what is anyone's, unless the identity has a name, and
+ * got that with it. Else -EACCES. */
 int session_auth_open(struct session_table *t, struct ident *id);
 
 /* May it manage the server (the right ADMIN on all containers)? */
@@ -416,8 +417,8 @@ struct cap_op {
  * -EAGAIN: caps_max; the store's errors.
  */
 int cap_grant(struct session_table *t, struct cap_op *o);
-/* Capability o->info.id gets the expiry o->info.expiry_ns; handles and sessions go on. -ENOENT;
- * -EPERM: the owner's; -EBUSY: another change of it is under way. */
+/* Capability o->info.id gets the expiry o->info.expiry_ns; handles and sessions go on. -ENOENT; -EINVAL: that is
+ * in the past; -EPERM: the owner's; -EBUSY: another change of it is under way. */
 int cap_renew(struct session_table *t, struct cap_op *o);
 /*
  * Ends capability o->info.id. From now on no request passes; those under way are stopped. done()

@@ -114,7 +114,7 @@ def test_scope():
             says(pst(s.tcp, "ls", "train:/", token=bad), "not one of this store's")
         assert s.audited('"authenticate"', '"refused"', '"EBADF"')
         # It manages nothing, and says so by name.
-        for args in (("list",), ("grant", "train", "-r", "all"), ("revoke", str(number)), ("renew", str(number))):
+        for args in (("list",), ("grant", "train", "-r", "all"), ("revoke", str(number)), ("renew", str(number), "-e", "1d")):
             says(pst(s.tcp, "capability", *args, "--control", s.control, token=token), "the right admin")
         for method in "ListCapabilities", "Grant", "Revoke", "Renew":
             assert s.audited('"control-call"', '"refused"', '"token:%d"' % number, "penstock.v1.Capabilities/" + method), method
@@ -218,6 +218,49 @@ def test_directory():
         for path in "train:/t/sub/3", "train:/3", "train:/../3":
             says(pst(s.tcp, "cat", path, token=rw), "3")
         good(pst(s.tcp, "rm", "-r", "train:/t", token=rw))
+
+
+def test_part():
+    """Who has a directory works in it, and hears nothing of what is beside it; who does not manage the server, not of
+    its devices."""
+    with Audited() as s:
+        fill(s)
+        good(pst(s.uri, "snapshot", "create", "train@v"))
+        _, part = grant(s, "train:/in", "-r", "read")
+        _, whole = grant(s, "train", "-r", "read")
+        for args in ("container", "show", "train"), ("container", "list"):
+            seen = [json.loads(good(pst(uri, *args, "--json", token=token)))
+                    for uri, token in ((s.tcp, part), (s.tcp, whole), (s.uri, None))]
+            seen = [next(c for c in x if c["name"] == "train") if isinstance(x, list) else x for x in seen]
+            assert seen[1] == seen[2] and seen[1]["used_objects"] and seen[1]["logical_bytes"] and seen[1]["snapshots"] == 1, seen
+            assert not any(seen[0][k] for k in ("used_objects", "used_bytes", "logical_bytes", "snapshots")), seen
+            assert (seen[0]["name"], seen[0]["layout"]) == (seen[1]["name"], seen[1]["layout"]), seen
+        refusals = len(s.audited('"snapshot-list"', '"EACCES"'))
+        says(pst(s.tcp, "snapshot", "list", "train", token=part))
+        assert len(s.audited('"snapshot-list"', '"EACCES"')) == refusals + 1
+        assert "v" in good(pst(s.tcp, "snapshot", "list", "train", token=whole))
+        assert good(pst(s.tcp, "cat", "train@v:/file", token=part)) == "content of train:/in/file"
+        for token in part, whole:
+            assert json.loads(good(pst(s.tcp, "status", "--json", token=token)))["devices"] == []
+        status = json.loads(good(pst(s.uri, "status", "--json")))
+        assert len(status["devices"]) == 1, status
+        # What the server keeps for itself is not counted: lists do not have it either.
+        assert status["containers"] == len(json.loads(good(pst(s.uri, "container", "list", "--json")))) == 2, status
+
+
+def test_anyone():
+    """What anyone has, who shows nothing has; and nothing more."""
+    with Audited() as s:
+        fill(s)
+        number, _ = grant(s, "train:/in", "--subject", "anyone")
+        assert good(pst(s.tcp, "cat", "train:/file")) == "content of train:/in/file"
+        for args in ("put", "-", "train:/new"), ("cat", "train:/secret"), ("ls", "other:/"):
+            says(pst(s.tcp, *args, data="x"))
+        assert s.audited('"session-open"', '"granted"', '"who":"anyone"', '"peer":"tcp:127.0.0.1:')
+        assert s.audited('"request"', '"refused"', '"who":"anyone"', '"op_name":"create"')
+        says(pst(s.tcp, "capability", "list", "--control", s.control), "the right admin")
+        good(pst(s.uri, "capability", "revoke", str(number)))
+        says(pst(s.tcp, "ls", "train:/"), "nobody knows who this client is")
 
 
 def test_life():
@@ -349,9 +392,11 @@ def test_words():
         fill(s)
         for args, text in ((("grant", "nothing"), "no such container"), (("grant", "train:/nowhere"), "no such container or dir"),
                            (("grant", "train", "-r", "fly"), "--rights fly"), (("grant", "train", "-e", "soon"), "--expires soon"),
-                           (("grant", "train", "--ids", "5"), "--ids 5"), (("grant",), "grant takes"), (("renew", "x"), "number"),
-                           (("revoke", "1"), "the owner's"), (("renew", "1"), "the owner's"), (("list", "x"), "no operands"), (("steal",), "grant, renew"),
-                           (("revoke", "5", "-r", "ro"), "option is grant's")):
+                           (("grant", "train", "--ids", "5"), "--ids 5"), (("grant",), "grant takes"), (("renew", "x", "-e", "1d"), "number"),
+                           (("revoke", "1"), "the owner's"), (("renew", "1", "-e", "1d"), "the owner's"), (("list", "x"), "no operands"), (("steal",), "grant, renew"),
+                           (("revoke", "5", "-r", "ro"), "option is grant's"), (("renew", "5"), "until when?"),
+                           (("grant", "train", "--ids", "0:0$xyz"), "--ids 0:0$xyz"), (("grant", "train", "--ids", "1-2$3-4"), "--ids 1-2$"),
+                           (("grant", "train", "--ids", "1$2-3"), "--ids 1$"), (("grant", "train", "--ids", "1-2,"), "--ids 1-2,")):
             says(pst(s.uri, "capability", *args), text)
         for who in "bob", "uid:-1", "uid:007", "gid:x", "cert:", "uid:4294967296":
             says(pst(s.uri, "capability", "grant", "train", "--subject", who), "--subject " + who)

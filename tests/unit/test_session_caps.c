@@ -378,6 +378,46 @@ static void test_subjects(void **state)
 	world_end(&w);
 }
 
+/* What is anyone's, who shows nothing has: that, and nothing more. */
+static void test_anyone(void **state)
+{
+	struct world w = {0};
+	struct cap_info i = {.cont_name = "b", .rights = RIGHT_READ, .subject = "anyone"};
+	struct ident id = {0};
+	struct client c = {0};
+	struct iovec iov;
+	char buf[4];
+	struct cap_op o;
+
+	world_start(&w);
+	(void)grant(&w, "a", RIGHTS_ALL);
+	assert_int_equal(session_auth_open(w.x.t, &id), -EACCES);
+	assert_int_equal(sx_grant(&w.x, &i, &o), 0);
+	id = (struct ident){0};
+	assert_int_equal(session_auth_open(w.x.t, &id), 0);
+	assert_string_equal(id.who, "anyone");
+	assert_int_equal(id.cap_count, 1);
+	assert_int_equal(id.cap[0], o.info.id);
+	assert_int_equal(sx_last(&w.x)->status, 0);
+	assert_int_equal(client_open_as(&c, &w.x, &id), 0);
+	refused(&w, &c, write_op(w.b, "x", &iov), -EACCES);
+	refused(&w, &c, read_op(w.a, &iov, buf, 4), -EACCES);
+	struct pst_op op = read_op(w.b, &iov, buf, 4);
+	assert_int_equal(client_run(&c, &op), 0);
+	assert_int_equal(client_bye(&c), 0);
+	/* Who has a name got it with that, and is told of once. */
+	id = (struct ident){0};
+	assert_int_equal(session_auth_peer(w.x.t, &id, 4711, 1), 0);
+	sx_forget(&w.x);
+	assert_int_equal(session_auth_open(w.x.t, &id), -EACCES);
+	assert_int_equal(w.x.events, 0);
+	assert_int_equal(id.cap_count, 1);
+	assert_int_equal(sx_revoke(&w.x, o.info.id), 0);
+	id = (struct ident){0};
+	assert_int_equal(session_auth_open(w.x.t, &id), -EACCES);
+	world_end(&w);
+}
+
 /* --- grants --- */
 
 static void test_bad_grants(void **state)
@@ -491,6 +531,9 @@ static void test_expired(void **state)
 	refused(&w, &c, read_op(w.b, &iov, buf, 4), -EKEYEXPIRED);
 	struct ident id = {0};
 	assert_int_equal(session_auth_token(w.x.t, &id, o.token, strlen(o.token)), -EKEYEXPIRED);
+	/* Not into the past. */
+	assert_int_equal(sx_renew(&w.x, o.info.id, loop_real_now(w.x.eng.loop)), -EINVAL);
+	assert_true(sx_audited(&w.x, AUDIT_RENEW, -EINVAL));
 	/* Renewed, all of it goes on. */
 	assert_int_equal(sx_renew(&w.x, o.info.id, loop_real_now(w.x.eng.loop) + NSEC_PER_SEC), 0);
 	op = read_op(w.b, &iov, buf, 4);
@@ -877,6 +920,7 @@ int main(void)
 	        cmocka_unit_test(test_rights_of_names),
 	        cmocka_unit_test(test_ids),
 	        cmocka_unit_test(test_subjects),
+	        cmocka_unit_test(test_anyone),
 	        cmocka_unit_test(test_bad_grants),
 	        cmocka_unit_test(test_expired),
 	        cmocka_unit_test(test_revoked_in_flight),
