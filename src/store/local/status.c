@@ -55,7 +55,8 @@ void status_fill(struct local *l, struct pst_store_status *st)
 	st->free_bytes = space_available(l) * BLOCK_BYTES;
 	st->reserved_bytes = st->size_bytes - MIN(st->size_bytes, st->used_bytes + st->free_bytes);
 	list_for_each (n, &l->names, link)
-		st->containers++;
+		st->containers +=
+		        n->name[0] != ':'; /* those that lists have: not the server's own */
 	st->index_limit_bytes = l->opts.index_limit_bytes;
 	st->checkpoints = l->stat.checkpoints;
 	st->dev_read_bytes = l->stat.dev_read_bytes;
