@@ -44,6 +44,15 @@ static inline struct cap_op grant(struct world *w, const char *cont, uint32_t ri
 	return o;
 }
 
+/* What a token shows, without its secret. */
+static inline void head_of(const char *token, uint8_t head[TOKEN_HEAD_BYTES])
+{
+	uint8_t bytes[TOKEN_HEAD_BYTES + TOKEN_SECRET_BYTES];
+
+	assert_int_equal(cap_token_bytes(token, strlen(token), bytes), 0);
+	memcpy(head, bytes, TOKEN_HEAD_BYTES);
+}
+
 /* Runs @op as @c: refused with @want, audited, nothing written. */
 static inline void refused_(struct world *w, struct client *c, struct pst_op op, int want, int line)
 {

@@ -734,127 +734,6 @@ static void test_wiped(void **state)
 	world_end(&w);
 }
 
-/* --- what the audit says of who came --- */
-
-static void head_of(const char *token, uint8_t head[TOKEN_HEAD_BYTES])
-{
-	uint8_t bytes[TOKEN_HEAD_BYTES + TOKEN_SECRET_BYTES];
-
-	assert_int_equal(cap_token_bytes(token, strlen(token), bytes), 0);
-	memcpy(head, bytes, TOKEN_HEAD_BYTES);
-}
-
-#define says(w, status, who, cap, claims) says_(w, status, who, cap, claims, __LINE__)
-static void says_(struct world *w, int status, const char *who, uint64_t cap, uint32_t claims,
-                  int line)
-{
-	const struct audit_event *e = sx_last(&w->x);
-
-	_assert_int_equal((uint64_t)e->what, AUDIT_AUTH, __FILE__, line);
-	_assert_int_equal((uint64_t)(int64_t)e->status, (uint64_t)(int64_t)status, __FILE__, line);
-	_assert_string_equal(e->who, who, __FILE__, line);
-	_assert_int_equal(e->cap, cap, __FILE__, line);
-	_assert_int_equal(e->claims, claims, __FILE__, line);
-	_assert_true(strstr(w->x.line, "\"peer\":\"there\"") != NULL, "peer", __FILE__, line);
-}
-
-static int show(struct world *w, const char *token)
-{
-	struct ident id = {.peer = "there"};
-
-	return session_auth_token(w->x.t, &id, token, strlen(token));
-}
-
-/* A number is its holder's name when the token's MAC was good, and a claim when nobody can know; that of another
- * store's token means nothing here. */
-static void test_who_came(void **state)
-{
-	struct world w = {0};
-	struct cap_info i = {.cont_name = "b", .rights = RIGHT_READ};
-	uint8_t head[TOKEN_HEAD_BYTES], secret[TOKEN_SECRET_BYTES];
-	char name[16], bad[CAP_TOKEN_MAX];
-	struct cap_op o;
-
-	world_start(&w);
-	i.expiry_ns = loop_real_now(w.x.eng.loop) + NSEC_PER_SEC;
-	assert_int_equal(sx_grant(&w.x, &i, &o), 0);
-	(void)snprintf(name, sizeof(name), "token:%u", (unsigned)o.info.id);
-	assert_int_equal(show(&w, o.token), 0);
-	says(&w, 0, name, o.info.id, 0);
-	sx_sleep(&w.x, 2 * NSEC_PER_SEC);
-	assert_int_equal(show(&w, o.token), -EKEYEXPIRED);
-	says(&w, -EKEYEXPIRED, name, o.info.id, 0);
-	memcpy(bad, o.token, sizeof(bad));
-	bad[50] ^= 1; /* in the MAC */
-	assert_int_equal(show(&w, bad), -EBADF);
-	says(&w, -EBADF, "token:?", 0, (uint32_t)o.info.id);
-	cap_find(w.x.t, o.info.id)->revoked = true; /* while requests of it run */
-	assert_int_equal(show(&w, o.token), -EKEYREVOKED);
-	says(&w, -EKEYREVOKED, name, o.info.id, 0);
-	cap_find(w.x.t, o.info.id)->revoked = false;
-	/* A head alone is a claim, of this store or of another one. */
-	head_of(o.token, head);
-	session_token_forged(w.x.t, "there", head);
-	says(&w, -EBADF, "token:?", 0, (uint32_t)o.info.id);
-	head[5] ^= 1; /* the store */
-	session_token_forged(w.x.t, "there", head);
-	says(&w, -EBADF, "token:?", 0, 0);
-	assert_int_equal(session_token_secret(w.x.t, "there", head, secret), -EBADF);
-	says(&w, -EBADF, "token:?", 0, 0);
-	/* Its key is gone. */
-	assert_int_equal(sx_revoke(&w.x, o.info.id), 0);
-	assert_int_equal(show(&w, o.token), -EKEYREVOKED);
-	says(&w, -EKEYREVOKED, "token:?", 0, (uint32_t)o.info.id);
-	world_end(&w);
-}
-
-/* Each call that manages the server is told, whether it may be or not. */
-static void test_control_calls(void **state)
-{
-	struct world w = {0};
-	struct ident id = {.peer = "there"};
-
-	world_start(&w);
-	assert_int_equal(session_auth_peer(w.x.t, &id, OWNER, 0), 0);
-	assert_int_equal(session_auth_admin(w.x.t, &id, "/x/List"), 0);
-	assert_int_equal(sx_last(&w.x)->what, AUDIT_CONTROL);
-	assert_non_null(strstr(w.x.line,
-	                       "\"event\":\"control-call\",\"result\":\"granted\",\"who\":\"uid:"));
-	assert_non_null(strstr(w.x.line, "\"peer\":\"there\""));
-	assert_non_null(strstr(w.x.line, "\"name\":\"/x/List\""));
-	id = (struct ident){.who = "uid:7"};
-	assert_int_equal(session_auth_admin(w.x.t, &id, "/x/List"), -EACCES);
-	assert_int_equal(sx_last(&w.x)->what, AUDIT_CONTROL);
-	assert_int_equal(sx_last(&w.x)->status, -EACCES);
-	world_end(&w);
-}
-
-/* Sessions and what they are refused: from where. */
-static void test_peers(void **state)
-{
-	struct world w = {0};
-	struct client c = {0};
-	struct cap_op o;
-	struct pst_op op;
-
-	world_start(&w);
-	o = grant(&w, "b", RIGHT_READ);
-	assert_int_equal(client_open_token(&c, &w.x, o.token), 0);
-	c.conn.peer = "tcp:[::1]:9";
-	op = names_op(PST_OP_CONT_DESTROY, 0, "b");
-	assert_int_equal(client_run(&c, &op), -EACCES);
-	assert_non_null(strstr(w.x.line, "\"peer\":\"tcp:[::1]:9\""));
-	assert_non_null(strstr(w.x.line, "\"op_name\":\"container-destroy\""));
-	session_conn_refused(&c.conn, -EPERM, "it has to be sealed");
-	assert_non_null(strstr(w.x.line,
-	                       "\"event\":\"channel\",\"result\":\"refused\",\"error\":\"EPERM\","
-	                       "\"peer\":\"tcp:[::1]:9\",\"why\":\"it has to be sealed\"}"));
-	assert_int_equal(client_bye(&c), 0);
-	assert_int_equal(sx_last(&w.x)->what, AUDIT_SESSION_CLOSE);
-	assert_non_null(strstr(w.x.line, "\"peer\":\"tcp:[::1]:9\""));
-	world_end(&w);
-}
-
 /* --- sealed channels --- */
 
 /* Resumes @c's session on a channel that was sealed by @token. */
@@ -911,9 +790,6 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_no_capability),
-	        cmocka_unit_test(test_who_came),
-	        cmocka_unit_test(test_control_calls),
-	        cmocka_unit_test(test_peers),
 	        cmocka_unit_test(test_wrong_container),
 	        cmocka_unit_test(test_lists),
 	        cmocka_unit_test(test_rights),
