@@ -102,7 +102,7 @@ static void give_options(struct served *g)
 {
 	if (!g->device)
 		g->device = "served";
-	g->so.sim_seed = 7;
+	g->so.sim_seed = g->so.sim_seed ? g->so.sim_seed : 7;
 	g->so.owner_uid = 4000000;
 	g->so.audit = audit;
 	g->so.audit_arg = g;
