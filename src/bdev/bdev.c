@@ -49,15 +49,13 @@ static size_t scheme_len(const char *spec)
 	return spec[n] == ':' && n <= SCHEME_MAX ? n : 0;
 }
 
-int bdev_open(struct bdev **ret_bdev, const char *spec, struct loop *loop,
-              const struct bdev_open_opts *opts, struct pst_err *err)
+/* The driver of @spec, and what follows the scheme. */
+static int driver_of(const struct bdev_driver **ret_d, const char **ret_rest, const char *spec,
+                     struct pst_err *err)
 {
-	static const struct bdev_open_opts defaults;
 	size_t len = scheme_len(spec);
 	const struct bdev_driver *d = len ? driver_find(spec, len) : driver_find("uring", 5);
 	const char *rest = len ? spec + len + 1 : spec;
-	struct bdev *b;
-	int rc;
 
 	if (!d && len)
 		return err_set(err, -EINVAL,
@@ -68,6 +66,31 @@ int bdev_open(struct bdev **ret_bdev, const char *spec, struct loop *loop,
 		return err_set(err, -ENOTSUP, "'%s': built without the uring: device", spec);
 	if (!*rest)
 		return err_set(err, -EINVAL, "'%s': nothing after the scheme", spec);
+	*ret_d = d;
+	*ret_rest = rest;
+	return 0;
+}
+
+int bdev_check(const char *spec, struct pst_err *err)
+{
+	const struct bdev_driver *d;
+	const char *rest;
+	int rc = driver_of(&d, &rest, spec, err);
+
+	return rc ? rc : d->check(rest, err);
+}
+
+int bdev_open(struct bdev **ret_bdev, const char *spec, struct loop *loop,
+              const struct bdev_open_opts *opts, struct pst_err *err)
+{
+	static const struct bdev_open_opts defaults;
+	const struct bdev_driver *d;
+	const char *rest;
+	struct bdev *b;
+	int rc = driver_of(&d, &rest, spec, err);
+
+	if (rc)
+		return rc;
 	if (!opts)
 		opts = &defaults;
 	rc = d->open(&b, rest, loop, opts, err);

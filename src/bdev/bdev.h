@@ -134,6 +134,12 @@ struct bdev_open_opts {
 int bdev_open(struct bdev **ret_bdev, const char *spec, struct loop *loop,
               const struct bdev_open_opts *opts, struct pst_err *err);
 /*
+ * What can be said of @spec without opening it: its scheme, its options and their values, and of a path what stands
+ * there (a file, or a block device, to read and to write). 0, or what bdev_open() would say. Any thread; BLOCKS
+ * in stat(2).
+ */
+int bdev_check(const char *spec, struct pst_err *err);
+/*
  * bdev_also - another way to the open device @b, on @loop, so that a second thread has requests of its
  * own under way there. Runs on @loop's thread while nobody closes @b; what it opens is closed before
  * @b is. Requests of the two are as unordered as those of one; a flush of either covers what had
@@ -169,6 +175,8 @@ struct bdev_driver {
 	const char *help; /* one line per option, for `penstock help devices` */
 	int (*open)(struct bdev **ret_bdev, const char *rest, struct loop *loop,
 	            const struct bdev_open_opts *opts, struct pst_err *err);
+	/* What open() would say of @rest before it opens anything. */
+	int (*check)(const char *rest, struct pst_err *err);
 	struct bdev_driver *next;
 };
 void bdev_driver_register(struct bdev_driver *d);

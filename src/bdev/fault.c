@@ -258,6 +258,34 @@ static int fault_open(struct bdev **ret_bdev, const char *rest, struct loop *loo
 	return rc;
 }
 
+static int check_parsed(struct options *o, struct pst_err *err)
+{
+	struct fault_knobs set = {0};
+	char spec[SPEC_MAX];
+	int rc = spec_below(o, spec, err);
+
+	if (!rc)
+		rc = bdev_check(spec, err);
+	for (unsigned i = 0; !rc && i < o->count; i++) {
+		const struct knob *k = knob_find(o->kv[i].key);
+
+		rc = k ? knob_set(&set, k, o, err) : 0;
+	}
+	return rc;
+}
+
+static int fault_check(const char *rest, struct pst_err *err)
+{
+	struct options o;
+	int rc = options_parse(&o, rest, err);
+
+	if (rc)
+		return rc;
+	rc = check_parsed(&o, err);
+	options_done(&o);
+	return rc;
+}
+
 struct bdev_driver bdev_driver_fault = {
         .scheme = "fault",
         .help = "fault:DEVICE           another device, with faults; other options are DEVICE's\n"
@@ -275,6 +303,7 @@ struct bdev_driver bdev_driver_fault = {
                 "  cut_after=N          power is cut at the N-th write or flush\n"
                 "  cache=BOOL           a volatile write cache (1)\n",
         .open = fault_open,
+        .check = fault_check,
 };
 
 __attribute__((constructor)) static void fault_register(void)

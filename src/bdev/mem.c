@@ -354,12 +354,28 @@ static int mem_bdev_open(struct bdev **ret_bdev, const char *rest, struct loop *
 	return rc;
 }
 
+static int mem_bdev_check(const char *rest, struct pst_err *err)
+{
+	struct options o;
+	const char *name;
+	uint64_t size;
+	uint32_t block;
+	int rc = options_parse(&o, rest, err);
+
+	if (rc)
+		return rc;
+	rc = mem_options(&o, &size, &block, &name, err);
+	options_done(&o);
+	return rc;
+}
+
 struct bdev_driver bdev_driver_mem = {
         .scheme = "mem",
         .help = "mem:SIZE               memory, gone when it is closed\n"
                 "  block=512|4096       bytes of a block (4096)\n"
                 "  name=NAME            keeps its contents for the life of the process\n",
         .open = mem_bdev_open,
+        .check = mem_bdev_check,
 };
 
 __attribute__((constructor)) static void mem_bdev_register(void)

@@ -83,8 +83,8 @@ static struct bdev *null_new(const struct bdev_info *info, struct loop *loop)
 	return &d->bdev;
 }
 
-static int null_make(struct bdev **ret_bdev, struct options *o, struct loop *loop,
-                     struct pst_err *err)
+static int null_options(struct options *o, uint64_t *ret_size, uint64_t *ret_block,
+                        struct pst_err *err)
 {
 	uint64_t size, block = 512;
 	int rc;
@@ -102,12 +102,38 @@ static int null_make(struct bdev **ret_bdev, struct options *o, struct loop *loo
 	if (!size || size % block || size > NULL_SIZE_MAX)
 		return err_set(err, -EINVAL, "null: '%s' is not a whole number of blocks of %llu",
 		               o->base, (unsigned long long)block);
+	*ret_size = size;
+	*ret_block = block;
+	return 0;
+}
+
+static int null_make(struct bdev **ret_bdev, struct options *o, struct loop *loop,
+                     struct pst_err *err)
+{
+	uint64_t size = 0, block = 0;
+	int rc = null_options(o, &size, &block, err);
+
+	if (rc)
+		return rc;
 	*ret_bdev = null_new(&(struct bdev_info){.size_bytes = size,
 	                                         .block_bytes = (uint32_t)block,
 	                                         .mem_align = 1,
 	                                         .discard = true},
 	                     loop);
 	return *ret_bdev ? 0 : err_set(err, -ENOMEM, "out of memory");
+}
+
+static int null_check(const char *rest, struct pst_err *err)
+{
+	struct options o;
+	uint64_t size, block;
+	int rc = options_parse(&o, rest, err);
+
+	if (rc)
+		return rc;
+	rc = null_options(&o, &size, &block, err);
+	options_done(&o);
+	return rc;
 }
 
 static int null_open(struct bdev **ret_bdev, const char *rest, struct loop *loop,
@@ -128,6 +154,7 @@ struct bdev_driver bdev_driver_null = {
         .help = "null:SIZE              nothing: writes are forgotten, reads give what was there\n"
                 "  block=512|4096       bytes of a block (512)\n",
         .open = null_open,
+        .check = null_check,
 };
 
 __attribute__((constructor)) static void null_register(void)

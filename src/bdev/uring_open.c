@@ -639,6 +639,35 @@ static int uring_open(struct bdev **ret_bdev, const char *rest, struct loop *loo
 	return rc;
 }
 
+/* The path that @o names, as far as it can be seen from outside. */
+static int check_path(const char *path, struct pst_err *err)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return err_set(err, -errno, "%s: %s", path, strerror(errno));
+	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+		return err_set(err, -EINVAL, "%s: neither a file nor a block device", path);
+	if (access(path, R_OK | W_OK) < 0)
+		return err_set(err, -errno, "%s: %s", path, strerror(errno));
+	return 0;
+}
+
+static int uring_check(const char *rest, struct pst_err *err)
+{
+	struct options o;
+	struct uring_opts u;
+	int rc = options_parse(&o, rest, err);
+
+	if (rc)
+		return rc;
+	rc = *o.base ? opts_take(&u, &o, err) : err_set(err, -EINVAL, "uring: wants a path");
+	if (!rc)
+		rc = check_path(o.base, err);
+	options_done(&o);
+	return rc;
+}
+
 struct bdev_driver bdev_driver_uring = {
         .scheme = "uring",
         .help = "uring:PATH             file or block device, by io_uring; also a path alone\n"
@@ -652,6 +681,7 @@ struct bdev_driver bdev_driver_uring = {
                 "  sqpoll_idle_ms=N     and goes to sleep after N ms without any (100)\n"
                 "  iopoll=BOOL          completions are polled for (0)\n",
         .open = uring_open,
+        .check = uring_check,
 };
 
 __attribute__((constructor)) static void uring_register(void)

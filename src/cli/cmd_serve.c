@@ -276,6 +276,7 @@ static int settle(struct cli *cli, const struct asked *a, struct config *c)
 {
 	enum pst_log_level level = PST_LOG_WARN;
 	struct pst_err err = {0};
+	const char *at = NULL;
 
 	if (a->config && config_load(c, a->config, &err) < 0)
 		return cli_fail(cli, 0, "%s", err.text);
@@ -288,8 +289,12 @@ static int settle(struct cli *cli, const struct asked *a, struct config *c)
 	}
 	if (!c->device_count)
 		return cli_usage(cli, "needs a device");
-	if (server_check(&c->opts, c->devices, c->device_count, &err) < 0)
-		return cli_fail(cli, 0, "%s", err.text);
+	if (server_check(&c->opts, c->devices, c->device_count, &at, &err) < 0) {
+		unsigned line = config_line(c, at);
+
+		return line ? cli_fail(cli, 0, "%s:%u: %s", a->config, line, err.text)
+		            : cli_fail(cli, 0, "%s", err.text);
+	}
 	if (c->opts.log_level)
 		(void)server_log_level(c->opts.log_level, &level);
 	server_log_start(level);

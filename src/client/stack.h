@@ -34,6 +34,10 @@ int stack_open(struct store **ret_store, const char *uri, struct loop *loop,
 int stack_local_open(struct store **ret_store, const char *text, struct loop *loop,
                      const struct stack_opts *opts, struct pst_err *err);
 
+/* What can be said of @text without opening a device: its syntax, the store's options, and bdev_check() of each. 0, or
+ * what stack_local_open() would say. Any thread. */
+int stack_local_check(const char *text, struct pst_err *err);
+
 /* The scheme pst: a server's store. */
 int stack_remote_open(struct store **ret_store, const char *text, struct loop *loop,
                       const struct stack_opts *opts, struct pst_err *err);

@@ -193,6 +193,34 @@ static int engine_open(struct store **ret_engine, struct loop *loop, const struc
 	return local_open_on(ret_engine, loops, 1 + more, devs->dev, devs->count, engine, err);
 }
 
+/* Options of the formatting go with what is formatted by its opening. */
+static int formatting_check(const struct local_name *n, struct pst_err *err)
+{
+	for (unsigned i = 0; i < n->count; i++) {
+		if (spec_is_mem(n->specs[i]) || (!n->format.shards && !n->format.journal_bytes))
+			continue;
+		return err_set(err, -EINVAL,
+		               "options shards and journal are of the formatting of mem: devices: "
+		               "%s has been formatted",
+		               n->specs[i]);
+	}
+	return 0;
+}
+
+int stack_local_check(const char *text, struct pst_err *err)
+{
+	struct local_name n;
+	int rc = name_parse(&n, text, err);
+
+	if (rc < 0)
+		return rc;
+	rc = formatting_check(&n, err);
+	for (unsigned i = 0; rc == 0 && i < n.count; i++)
+		rc = bdev_check(n.specs[i], err);
+	name_done(&n);
+	return rc;
+}
+
 int stack_local_open(struct store **ret_store, const char *text, struct loop *loop,
                      const struct stack_opts *opts, struct pst_err *err)
 {
@@ -209,15 +237,9 @@ int stack_local_open(struct store **ret_store, const char *text, struct loop *lo
 	for (unsigned i = 0; i < n.count; i++)
 		dev_opts.read_only |= opts && opts->read_only && !spec_is_mem(n.specs[i]);
 	n.engine.read_only = dev_opts.read_only;
-	for (unsigned i = 0; i < n.count; i++) {
-		if (spec_is_mem(n.specs[i]) || (!n.format.shards && !n.format.journal_bytes))
-			continue;
-		rc = err_set(err, -EINVAL,
-		             "options shards and journal are of the formatting of mem: devices: %s "
-		             "has been formatted",
-		             n.specs[i]);
+	rc = formatting_check(&n, err);
+	if (rc < 0)
 		goto out_name;
-	}
 	rc = stack_devs_open(&devs, (const char *const *)n.specs, n.count, loop, &dev_opts, err);
 	if (rc < 0)
 		goto out_name;

@@ -55,6 +55,22 @@ static int find(const struct fabric_provider **ret_p, const char *name, struct p
 	return err_set(err, -ENOTSUP, "%s: no such channel in this build", name);
 }
 
+int fabric_check_any(const struct fabric_opts *opts, struct pst_err *err)
+{
+	if (!opts->provider)
+		return 0;
+	return err_set(err, -EINVAL, "\":%s\" is for ofi alone: this channel has no choice",
+	               opts->provider);
+}
+
+int fabric_check(const char *provider, const struct fabric_opts *opts, struct pst_err *err)
+{
+	const struct fabric_provider *p;
+	int rc = find(&p, provider, err);
+
+	return rc < 0 ? rc : p->check(opts, err);
+}
+
 int fabric_listen(struct fabric_listener **ret_l, struct loop *loop, const char *provider,
                   const char *addr, const struct fabric_opts *opts, struct pst_err *err)
 {

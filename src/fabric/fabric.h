@@ -281,6 +281,8 @@ struct fabric_provider {
 	int (*connect)(struct chan **ret_c, struct loop *loop, const char *addr,
 	               const struct fabric_opts *opts, const struct chan_handlers *handlers,
 	               void *user, struct pst_err *err);
+	/* Is opts->provider one that can be had? fabric_check_any: it has none. */
+	int (*check)(const struct fabric_opts *opts, struct pst_err *err);
 	struct list link;
 };
 
@@ -299,6 +301,13 @@ const struct fabric_provider *fabric_provider_find(const char *name); /* NULL: n
 const struct fabric_provider *
 fabric_provider_next(const struct fabric_provider *p); /* NULL: first */
 
+/*
+ * What can be said of @provider and opts->provider before there is an address: 0; -ENOTSUP (no such provider here, or
+ * libfabric knows none of that name); -EINVAL (none is named, or one where there can't be any); with a sentence.
+ * Opens no device. Any thread; BLOCKS while libfabric is loaded.
+ */
+int fabric_check(const char *provider, const struct fabric_opts *opts, struct pst_err *err);
+int fabric_check_any(const struct fabric_opts *opts, struct pst_err *err); /* for providers */
 /*
  * Listens at @addr: HOST:PORT (tcp, ofi), a socket's path (pipe), any name (sim). Set ->accept
  * before the loop turns. @opts may be NULL. 0; -ENOTSUP (no such provider here); -EADDRINUSE; ... with

@@ -554,7 +554,8 @@ static int ofi_listen(struct fabric_listener **ret_l, struct loop *loop, const c
 	return 0;
 }
 
-struct fabric_provider ofi_provider = {.name = "ofi", .listen = ofi_listen, .connect = ofi_connect};
+struct fabric_provider ofi_provider = {
+        .name = "ofi", .listen = ofi_listen, .connect = ofi_connect, .check = ofi_check};
 
 __attribute__((constructor)) static void ofi_register(void)
 {

@@ -199,6 +199,74 @@ static int look(struct fi_info **ret_info, const char *provider, const char *nod
 	return rc;
 }
 
+static bool is_name(const char *is, const char *name, size_t len)
+{
+	return is && strlen(is) == len && !strncmp(is, name, len);
+}
+
+/* Providers of devices may leave the list where there is no device, and that is not for now to tell. */
+static bool knows(const struct fi_info *list, const char *name, size_t len)
+{
+	static const char *const devices[] = {"verbs", "efa", "psm",   "psm2", "psm3",
+	                                      "opx",   "cxi", "usnic", "gni",  "ucx"};
+
+	for (unsigned i = 0; i < ARRAY_LEN(devices); i++)
+		if (is_name(devices[i], name, len))
+			return true;
+	for (; list; list = list->next)
+		if (is_name(list->fabric_attr->prov_name, name, len))
+			return true;
+	return false;
+}
+
+/* @asked: what @provider was made of, as people write it. */
+static int check_layers(const struct fi_info *list, const char *provider, const char *asked,
+                        struct pst_err *err)
+{
+	char all[200] = "";
+	size_t used = 0;
+
+	for (const char *at = provider; *at;) {
+		size_t len = strcspn(at, ";");
+
+		if (!knows(list, at, len))
+			break;
+		at += len + (at[len] == ';');
+		if (!*at)
+			return 0;
+	}
+	/* Layers and hooks ("ofi_...") carry nothing by themselves. */
+	for (; list && used < sizeof(all); list = list->next) {
+		const char *is = list->fabric_attr->prov_name;
+
+		if (is && strncmp(is, "ofi_", 4) != 0 && !strchr(is, ';'))
+			used += (size_t)snprintf(all + used, sizeof(all) - used, "%s%s",
+			                         used ? ", " : "", is);
+	}
+	return err_set(err, -ENOTSUP, "libfabric has no provider \"%s\" (it has %s)", asked, all);
+}
+
+int ofi_check(const struct fabric_opts *opts, struct pst_err *err)
+{
+	char provider[OFI_PROVIDER_MAX];
+	struct fi_info *list = NULL;
+	int rc = ofi_provider_name(provider, opts->provider, err);
+
+	if (rc == 0)
+		rc = ofi_lib_load(err);
+	if (rc < 0)
+		return rc;
+	environment(provider);
+	/* Names alone: it asks no provider what devices there are. */
+	rc = ofi_lib.getinfo(FI_API, NULL, NULL, FI_PROV_ATTR_ONLY, NULL, &list);
+	if (rc < 0)
+		return err_set(err, ofi_errno(rc), "ofi: asking libfabric for its providers: %s",
+		               ofi_lib.strerror(-rc));
+	rc = check_layers(list, provider, opts->provider, err);
+	ofi_lib.freeinfo(list);
+	return rc;
+}
+
 int ofi_start(struct loop *loop, const char *provider, struct pst_err *err)
 {
 	static atomic_bool started;

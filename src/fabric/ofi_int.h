@@ -158,6 +158,8 @@ int ofi_part_get(struct ofi_part **ret_p, struct loop *loop); /* holds it; -ENOM
 void ofi_part_put(struct ofi_part *p);
 /* "tcp" for "tcp;ofi_rxm", and so on. -EINVAL with a sentence. */
 int ofi_provider_name(char ret_name[OFI_PROVIDER_MAX], const char *text, struct pst_err *err);
+/* fabric_provider.check: libfabric knows each layer of opts->provider by its name. */
+int ofi_check(const struct fabric_opts *opts, struct pst_err *err);
 /* Lets libfabric start its providers, once in a process, so that no peer's deadline pays for it: verbs reads
  * the kernel's whole list of symbols. BLOCKS for 0.1 s, and for seconds where the processor is slow; the
  * loop's clock is read anew. -ENOTSUP with a sentence. */

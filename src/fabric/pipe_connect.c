@@ -562,7 +562,11 @@ static int pipe_listen(struct fabric_listener **ret_l, struct loop *loop, const 
 }
 
 struct fabric_provider pipe_provider = {
-        .name = "pipe", .listen = pipe_listen, .connect = pipe_connect};
+        .name = "pipe",
+        .listen = pipe_listen,
+        .connect = pipe_connect,
+        .check = fabric_check_any,
+};
 
 __attribute__((constructor)) static void pipe_register(void)
 {

@@ -267,7 +267,8 @@ void sim_listener_door(struct fabric_listener *l, enum sim_door door)
 	container_of(l, struct sim_listener, l)->door = door;
 }
 
-struct fabric_provider sim_provider = {.name = "sim", .listen = sim_listen, .connect = sim_connect};
+struct fabric_provider sim_provider = {
+        .name = "sim", .listen = sim_listen, .connect = sim_connect, .check = fabric_check_any};
 
 __attribute__((constructor)) static void sim_register(void)
 {

@@ -340,7 +340,8 @@ static int tcp_listen(struct fabric_listener **ret_l, struct loop *loop, const c
 	return 0;
 }
 
-struct fabric_provider tcp_provider = {.name = "tcp", .listen = tcp_listen, .connect = tcp_connect};
+struct fabric_provider tcp_provider = {
+        .name = "tcp", .listen = tcp_listen, .connect = tcp_connect, .check = fabric_check_any};
 
 __attribute__((constructor)) static void tcp_register(void)
 {

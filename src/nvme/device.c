@@ -36,6 +36,16 @@ int nvme_device_parse(struct nvme_device *d, const struct nvme_carrier *carrier,
 	return carrier->parse(d, rest, err);
 }
 
+int nvme_device_check(const struct nvme_carrier *carrier, const char *rest, struct pst_err *err)
+{
+	struct nvme_device *d = mem_alloc(sizeof(*d));
+	int rc = d ? nvme_device_parse(d, carrier, rest, err)
+	           : err_set(err, -ENOMEM, "out of memory");
+
+	mem_free(d);
+	return rc;
+}
+
 int nvme_device_attach(struct nvme_host **ret_host, const struct nvme_device *d, struct loop *loop,
                        const struct bdev_open_opts *opts, struct pst_err *err)
 {

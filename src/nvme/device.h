@@ -67,6 +67,8 @@ int nvme_device_ranged(struct options *o, const char *key, uint64_t min, uint64_
  * of them together take d->reconnect_s. */
 uint32_t nvme_device_patience(const struct nvme_device *d);
 
+/* For carriers: bdev_driver.check of their scheme. */
+int nvme_device_check(const struct nvme_carrier *carrier, const char *rest, struct pst_err *err);
 /* For carriers: bdev_driver.open of their scheme (bdev_nvme.c). */
 int nvme_bdev_open(struct bdev **ret_bdev, const struct nvme_carrier *carrier, const char *rest,
                    struct loop *loop, const struct bdev_open_opts *opts, struct pst_err *err);

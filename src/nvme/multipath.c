@@ -18,6 +18,7 @@
 #include "nvme/bdev_nvme.h"
 
 #define PATHS_MAX 8u
+#define SPEC_MAX  2048u
 #define WAIT_NS   (60 * NSEC_PER_SEC)
 
 enum policy { ROUND_ROBIN, QUEUE_DEPTH };
@@ -290,20 +291,45 @@ static int take_policy(struct multipath *mp, const char **rest, struct pst_err *
 	               *rest);
 }
 
+/* Takes the next path's device off *@rest; @count were before it. */
+static int next_path(char *spec, size_t size, const char **rest, unsigned count,
+                     struct pst_err *err)
+{
+	size_t len = strcspn(*rest, "|");
+
+	if (count == PATHS_MAX || len >= size)
+		return err_set(err, -EINVAL, "multipath: too many paths, or one too long");
+	snprintf(spec, size, "%.*s", (int)len, *rest);
+	*rest += len + ((*rest)[len] == '|');
+	return 0;
+}
+
+static int mp_check(const char *rest, struct pst_err *err)
+{
+	struct multipath mp = {.paths = 0};
+	char spec[SPEC_MAX];
+	int rc = take_policy(&mp, &rest, err);
+
+	while (!rc && *rest) {
+		rc = next_path(spec, sizeof(spec), &rest, mp.paths++, err);
+		if (!rc)
+			rc = bdev_check(spec, err);
+	}
+	if (!rc && !mp.paths)
+		rc = err_set(err, -EINVAL, "multipath: no path");
+	return rc;
+}
+
 static int paths_open(struct multipath *mp, const char *rest, const struct bdev_open_opts *opts,
                       struct pst_err *err)
 {
+	char spec[SPEC_MAX];
 	int rc = take_policy(mp, &rest, err);
 
 	while (!rc && *rest) {
-		char spec[2048];
-		size_t len = strcspn(rest, "|");
-
-		if (mp->paths == PATHS_MAX || len >= sizeof(spec))
-			return err_set(err, -EINVAL, "multipath: too many paths, or one too long");
-		snprintf(spec, sizeof(spec), "%.*s", (int)len, rest);
-		rest += len + (rest[len] == '|');
-		rc = path_add(mp, spec, opts, err);
+		rc = next_path(spec, sizeof(spec), &rest, mp->paths, err);
+		if (!rc)
+			rc = path_add(mp, spec, opts, err);
 	}
 	if (!rc && !mp->paths)
 		rc = err_set(err, -EINVAL, "multipath: no path");
@@ -345,6 +371,7 @@ struct bdev_driver bdev_driver_multipath = {
                 "                       queue-depth. A path that fails gives its requests to "
                 "another\n",
         .open = mp_open,
+        .check = mp_check,
 };
 
 __attribute__((constructor)) static void multipath_register(void)

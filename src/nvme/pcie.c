@@ -421,10 +421,16 @@ static int open_bdev(struct bdev **ret_bdev, const char *rest, struct loop *loop
 	return nvme_bdev_open(ret_bdev, &nvme_carrier_pcie, rest, loop, opts, err);
 }
 
+static int check(const char *rest, struct pst_err *err)
+{
+	return nvme_device_check(&nvme_carrier_pcie, rest, err);
+}
+
 static struct bdev_driver bdev_driver_nvme = {
         .scheme = "nvme",
         .help = help,
         .open = open_bdev,
+        .check = check,
 };
 
 __attribute__((constructor)) static void nvme_register(void)

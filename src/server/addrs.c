@@ -102,6 +102,7 @@ static int add_data(struct server_addrs *a, const struct server_opts *o, const c
 	unsigned port = 0;
 	int rc = server_host_port(host, sizeof(host), &port, "--listen", text, err);
 
+	a->looked_at = text;
 	if (rc == 0)
 		rc = server_may_listen(o, "--listen", text, host, true, err);
 	if (rc == 0 && server_channel(o, "tcp"))
@@ -119,6 +120,7 @@ static int add_control_beside(struct server_addrs *a, const struct server_opts *
 	char host[256];
 	unsigned port = 0;
 
+	a->looked_at = text;
 	if (!text || a->at[0].kind != SERVER_ADDR_TCP ||
 	    server_host_port(host, sizeof(host), &port, "--listen", text, err) < 0)
 		return 0;
@@ -143,6 +145,7 @@ static int add_named(struct server_addrs *a, const struct server_opts *o,
 	                        : err_set(err, -EINVAL, "%s %s: write HOST:PORT", option,
 	                                  text[0] ? text : "(nothing)");
 
+	a->looked_at = text;
 	if (rc == 0 && kind == SERVER_ADDR_CONTROL)
 		rc = server_may_listen(o, option, text, host, false, err);
 	if (rc == 0)

@@ -2,144 +2,173 @@
 /*
  * check - what can be said of a server's options before anything is opened.
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "client/stack.h"
 #include "net/net.h"
 #include "server/server.h"
 #include "wire/place.h"
 
-/* The addresses that were looked at, as they were given and as they are. */
-struct taken {
-	struct {
-		const char *what, *text;
-		char addr[NET_ADDR_TEXT_MAX];
-	} at[SERVER_LISTEN_MAX + 2];
-	unsigned count;
-};
+/* --- addresses --- */
 
-/* The host is there, and nothing else of ours listens at that port of it. Port 0 is always free. */
-static int check_taken(struct taken *t, const char *what, const char *text, const char *host,
-                       const char *port, struct pst_err *err)
+/* Has this socket's address the other's port, too? */
+static bool is_any(const struct net_addr *a)
 {
-	struct net_addr addrs[NET_ADDRS_MAX];
+	const struct sockaddr_in *in = (const struct sockaddr_in *)&a->sa;
+	const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&a->sa;
+
+	return a->sa.ss_family == AF_INET ? in->sin_addr.s_addr == htonl(INADDR_ANY)
+	                                  : IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr);
+}
+
+/* Every address of IPv6 is every one of IPv4, too. */
+static bool collide(const struct net_addr *a, const struct net_addr *b)
+{
+	char ta[NET_ADDR_TEXT_MAX], tb[NET_ADDR_TEXT_MAX];
+
+	if (net_addr_port(a) != net_addr_port(b))
+		return false;
+	if (a->sa.ss_family != b->sa.ss_family)
+		return is_any(a->sa.ss_family == AF_INET6 ? a : b);
+	return is_any(a) || is_any(b) ||
+	       !strcmp(net_addr_print(a, ta, sizeof(ta)), net_addr_print(b, tb, sizeof(tb)));
+}
+
+/* The hosts are there, and no two of ours are at one port. Those that the kernel chooses are free. */
+static int check_addresses(const struct server_opts *o, const char **at, struct pst_err *err)
+{
+	struct server_addrs a = {.count = 0};
+	struct net_addr is[SERVER_ADDRS_MAX][NET_ADDRS_MAX];
+	int rc = server_addrs(&a, o, err);
+
+	*at = a.looked_at;
+	for (unsigned i = 0; rc == 0 && i < a.count; i++) {
+		struct pst_err why = {0};
+		unsigned count;
+
+		*at = a.at[i].text;
+		rc = net_resolve(is[i], &count, a.at[i].addr, 0, &why);
+		if (rc < 0)
+			return err_set(err, rc, "%s: %s", a.at[i].who, why.text);
+		for (unsigned k = 0; k < i && a.at[i].port; k++)
+			if (a.at[k].port && a.at[i].not_tcp == a.at[k].not_tcp &&
+			    collide(is[i], is[k]))
+				return err_set(err, -EADDRINUSE, "%s: %s listens there already",
+				               a.at[i].who, a.at[k].who);
+	}
+	return rc;
+}
+
+/* --- channels --- */
+
+/* @item: "tcp" or "ofi:PROVIDER", of @len bytes; @before: the list up to it. */
+static int check_channel(const struct server_opts *o, const char *item, size_t len,
+                         struct pst_err *err)
+{
+	struct fabric_opts fo = {.provider = NULL};
 	struct pst_err why = {0};
-	char full[300], addr[NET_ADDR_TEXT_MAX];
-	unsigned n;
+	char name[96], *colon;
 	int rc;
 
-	(void)snprintf(full, sizeof(full), strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
-	rc = net_resolve(addrs, &n, full, 0, &why);
-	if (rc < 0)
-		return err_set(err, rc, "%s %s: %s", what, text, why.text);
-	net_addr_print(&addrs[0], addr, sizeof(addr));
-	for (unsigned i = 0; i < t->count && strtoul(port, NULL, 10); i++)
-		if (!strcmp(t->at[i].addr, addr))
-			return err_set(err, -EADDRINUSE, "%s %s: %s %s listens there already", what,
-			               text, t->at[i].what, t->at[i].text);
-	t->at[t->count].what = what;
-	t->at[t->count].text = text;
-	memcpy(t->at[t->count++].addr, addr, sizeof(addr));
-	return 0;
+	if (len >= sizeof(name))
+		return err_set(err, -EINVAL, "--channels: %.40s...: too long for a channel", item);
+	memcpy(name, item, len);
+	name[len] = 0;
+	colon = strchr(name, ':');
+	if (colon) {
+		*colon = 0;
+		fo.provider = colon + 1;
+	}
+	if (!fabric_provider_find(name) || !strcmp(name, "sim"))
+		return err_set(err, -EINVAL, "--channels: there is no channel \"%s\" here", name);
+	if (server_channel(o, name) != item)
+		return err_set(err, -EINVAL, "--channels %s: %s is named twice", o->channels, name);
+	if (!strcmp(name, "ofi") && (!fo.provider || !*fo.provider))
+		return err_set(err, -EINVAL,
+		               "--channels: which ofi? ofi:verbs for RDMA, ofi:tcp without a NIC");
+	rc = fabric_check(name, &fo, &why);
+	return rc < 0 ? err_set(err, rc, "--channels: %.*s: %s", (int)len, item, why.text) : 0;
 }
 
-/* @what: "--listen" and the like, as the command line has it. Without @o anybody may reach it. */
-static int check_address(const struct server_opts *o, const char *what, const char *text, bool data,
-                         struct taken *t, struct pst_err *err)
+static int check_channels(const struct server_opts *o, struct pst_err *err)
 {
-	char host[256], port[16];
-	int rc = wire_place_split(text, host, sizeof(host), port, sizeof(port));
-
-	if (rc < 0)
-		return err_set(err, rc, "%s %s: write HOST:PORT", what, text);
-	if (strlen(port) > 5 || strtoul(port, NULL, 10) > 65535)
-		return err_set(err, -EINVAL, "%s %s: there is no port %s", what, text, port);
-	rc = o ? server_may_listen(o, what, text, host, data, err) : 0;
-	return rc ? rc : check_taken(t, what, text, host, port, err);
-}
-
-static int check_addresses(const struct server_opts *o, struct pst_err *err)
-{
-	struct taken t = {.count = 0};
+	const char *list = o->channels;
 	int rc = 0;
 
-	for (unsigned i = 0; rc == 0 && i < o->listen_count; i++)
-		rc = check_address(o, "--listen", o->listen[i], true, &t, err);
-	if (rc == 0 && o->control && strcmp(o->control, "none"))
-		rc = check_address(o, "--control", o->control, false, &t, err);
-	if (rc == 0 && o->metrics)
-		rc = check_address(NULL, "--metrics", o->metrics, false, &t, err);
-	return rc;
-}
-
-static int check_channels(const char *list, struct pst_err *err)
-{
-	while (list) {
+	while (rc == 0 && list) {
 		const char *end = strchrnul(list, ',');
-		char name[32];
 
-		(void)snprintf(name, sizeof(name), "%.*s", (int)MIN(end - list, 31), list);
-		name[strcspn(name, ":")] = 0;
-		if (!fabric_provider_find(name) || !strcmp(name, "sim"))
-			return err_set(err, -EINVAL, "--channels: there is no channel \"%s\" here",
-			               name);
-		if (!strcmp(name, "ofi") && (list[3] != ':' || list + 4 == end))
-			return err_set(
-			        err, -EINVAL,
-			        "--channels: which ofi? ofi:verbs for RDMA, ofi:tcp without a "
-			        "NIC");
+		rc = check_channel(o, list, (size_t)(end - list), err);
 		list = *end ? end + 1 : NULL;
 	}
-	return 0;
-}
-
-static int check_tls(const struct server_opts *o, struct pst_err *err)
-{
-	struct net_tls *tls = NULL;
-	int rc = server_tls_new(&tls, o, err);
-
-	net_tls_free(tls);
 	return rc;
 }
 
-/* A device that is a path must be there; of other schemes only their open can tell. */
-static int check_device(const char *spec, struct pst_err *err)
-{
-	const char *path = strncmp(spec, "uring:", 6) ? spec : spec + 6;
-	char text[4096];
-	size_t len = strcspn(path, "?");
-	struct stat st;
+/* --- files --- */
 
-	if (path == spec && spec[strcspn(spec, "/:")] == ':')
+/* Which of the three files it is about, for the configuration's line. */
+static int check_tls(const struct server_opts *o, const char **at, struct pst_err *err)
+{
+	const char *const file[] = {o->tls_cert, o->tls_key, o->tls_ca};
+	struct pst_err why = {0};
+	struct net_tls *tls = NULL;
+	int rc = server_tls_new(&tls, o, &why);
+
+	net_tls_free(tls);
+	if (rc == 0)
 		return 0;
-	if (len >= sizeof(text))
-		return err_set(err, -ENAMETOOLONG, "a device's name is too long");
-	memcpy(text, path, len);
-	text[len] = 0;
-	if (stat(text, &st) < 0)
-		return err_set(err, -errno, "%s: %s", text, strerror(errno));
-	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
-		return err_set(err, -EINVAL, "%s: neither a file nor a block device", text);
-	if (access(text, R_OK | W_OK) < 0)
-		return err_set(err, -errno, "%s: %s", text, strerror(errno));
-	return 0;
+	for (unsigned i = ARRAY_LEN(file); i-- > 0;)
+		*at = file[i] ? file[i] : *at;
+	for (unsigned i = 0; i < ARRAY_LEN(file); i++)
+		if (file[i] && strstr(why.text, file[i]))
+			*at = file[i];
+	return err_set(err, rc, "%s", why.text);
 }
 
-static int check_socket(const char *path, struct pst_err *err)
+/* Devices of one operand, or of one item of the list: what stands there, and their options. */
+static int check_device(const char *spec, bool first, struct pst_err *err)
 {
-	if (path && strlen(path) >= WIRE_PLACE_MAX)
-		return err_set(err, -ENAMETOOLONG, "--socket %s: longer than %d bytes", path,
-		               WIRE_PLACE_MAX - 1);
-	return 0;
+	return stack_local_check(first && !strncmp(spec, "local:", 6) ? spec + 6 : spec, err);
 }
 
-/* The file may be new; where it is to be has to be there. */
-static int check_audit(const char *path, struct pst_err *err)
+/* The folder that @path is to lie in has to be there, and let us make files. */
+static int check_folder(const char *option, const char *path, struct pst_err *err)
 {
 	const char *slash = strrchr(path, '/');
 	char folder[4096] = ".";
+
+	if (slash && (size_t)(slash - path) < sizeof(folder))
+		(void)snprintf(folder, sizeof(folder), "%.*s", (int)MAX(slash - path, 1) /* "/" */,
+		               path);
+	if (access(folder, W_OK | X_OK) < 0)
+		return err_set(err, -errno, "%s %s: %s: %s", option, path, folder, strerror(errno));
+	return 0;
+}
+
+/* A socket may be what a killed server left. */
+static int check_socket(const char *path, struct pst_err *err)
+{
+	struct stat st;
+
+	if (!path)
+		return 0;
+	if (!path[0])
+		return err_set(err, -EINVAL, "--socket: no path is given");
+	if (strlen(path) >= WIRE_PLACE_MAX)
+		return err_set(err, -ENAMETOOLONG, "--socket %s: longer than %d bytes", path,
+		               WIRE_PLACE_MAX - 1);
+	if (lstat(path, &st) == 0 && !S_ISSOCK(st.st_mode))
+		return err_set(err, -EEXIST, "--socket %s: it is there, and no socket", path);
+	return check_folder("--socket", path, err);
+}
+
+/* The file may be new. */
+static int check_audit(const char *path, struct pst_err *err)
+{
 	struct stat st;
 
 	if (stat(path, &st) == 0) {
@@ -149,17 +178,19 @@ static int check_audit(const char *path, struct pst_err *err)
 			return err_set(err, -errno, "--audit-log %s: %s", path, strerror(errno));
 		return 0;
 	}
-	if (slash && (size_t)(slash - path) < sizeof(folder))
-		(void)snprintf(folder, sizeof(folder), "%.*s", (int)MAX(slash - path, 1) /* "/" */,
-		               path);
-	if (access(folder, W_OK | X_OK) < 0)
-		return err_set(err, -errno, "--audit-log %s: %s: %s", path, folder,
-		               strerror(errno));
-	return 0;
+	return check_folder("--audit-log", path, err);
+}
+
+static int check_cores(const char *list, struct pst_err *err)
+{
+	int cores[CORES_MAX];
+	unsigned count;
+
+	return cores_parse(cores, &count, list, true, err);
 }
 
 int server_check(const struct server_opts *o, const char *const *devices, unsigned device_count,
-                 struct pst_err *err)
+                 const char **ret_at, struct pst_err *err)
 {
 	enum pst_log_level level;
 	enum seal_policy seal;
@@ -167,27 +198,36 @@ int server_check(const struct server_opts *o, const char *const *devices, unsign
 
 	if (!device_count)
 		return err_set(err, -EINVAL, "no device is named");
+	*ret_at = o->log_level;
 	if (o->log_level && !server_log_level(o->log_level, &level))
 		return err_set(err, -EINVAL, "--log-level %s: write error, warning, info or debug",
 		               o->log_level);
-	rc = check_tls(o, err);
-	if (rc == 0)
+	rc = check_tls(o, ret_at, err);
+	if (rc == 0) {
+		*ret_at = o->seal;
 		rc = server_seal(&seal, o, err);
+	}
 	if (rc == 0 && o->cores) {
-		int cores[CORES_MAX];
-		unsigned count;
-
-		rc = cores_parse(cores, &count, o->cores, true, err);
+		*ret_at = o->cores;
+		rc = check_cores(o->cores, err);
+	}
+	if (rc == 0) {
+		*ret_at = o->channels;
+		rc = check_channels(o, err);
 	}
 	if (rc == 0)
-		rc = check_addresses(o, err);
-	if (rc == 0)
-		rc = check_channels(o->channels, err);
-	if (rc == 0)
+		rc = check_addresses(o, ret_at, err);
+	if (rc == 0) {
+		*ret_at = o->socket;
 		rc = check_socket(o->socket, err);
-	if (rc == 0 && o->audit_log)
+	}
+	if (rc == 0 && o->audit_log) {
+		*ret_at = o->audit_log;
 		rc = check_audit(o->audit_log, err);
-	for (unsigned i = 0; rc == 0 && i < device_count; i++)
-		rc = check_device(devices[i], err);
+	}
+	for (unsigned i = 0; rc == 0 && i < device_count; i++) {
+		*ret_at = devices[i];
+		rc = check_device(devices[i], i == 0, err);
+	}
 	return rc;
 }

@@ -223,6 +223,7 @@ static bool is_core_list(const char *text)
 /* Where the sentences about values go. */
 struct teller {
 	const struct outline *o;
+	struct config *c;
 	struct pst_err *err;
 };
 
@@ -260,6 +261,16 @@ static int take_number(const struct teller *t, const struct setting *s, const ch
 	return 0;
 }
 
+/* What is text has its meaning elsewhere, and is found to be wrong there: its line is kept. */
+static void remember(const struct teller *t, const char *path, const char *text)
+{
+	struct config *c = t->c;
+
+	pst_assert(c->at_count < CONFIG_TEXTS_MAX);
+	c->at[c->at_count].text = text;
+	c->at[c->at_count++].line = outline_line(t->o, path);
+}
+
 /* @prefix: before the setting's own path. */
 static int take(const struct teller *t, const struct setting *s, const char *prefix,
                 const void *raw, void *opts)
@@ -283,9 +294,11 @@ static int take(const struct teller *t, const struct setting *s, const char *pre
 			return wrong(t, path, text,
 			             "a list of cores (such as 0,2-5, none of them twice)");
 		*(const char **)to = text;
+		remember(t, path, text);
 		return 0;
 	case KIND_TEXT:
 		*(const char **)to = text;
+		remember(t, path, text);
 		return 0;
 	case KIND_BOOL:
 		return parse_bool(text, to) ? 0 : wrong(t, path, text, "yes or no");
@@ -398,6 +411,16 @@ static int take_tenant(const struct teller *t, const struct raw_tenant *from, un
 	return 0;
 }
 
+/* A list that is there, and empty: whoever wants what is done without it leaves it out. */
+static int given_none(const struct teller *t, const char *path)
+{
+	unsigned line = outline_line(t->o, path);
+
+	return line ? err_set(t->err, -EINVAL, "%s:%u: %s: there is none in the list", t->o->file,
+	                      line, path)
+	            : 0;
+}
+
 /* "pipe", "tcp" -> "pipe,tcp" */
 static int take_channels(const struct teller *t, struct raw *raw, struct config *c)
 {
@@ -413,7 +436,7 @@ static int take_channels(const struct teller *t, struct raw *raw, struct config 
 		len += strlen(raw->channels[i]) + 1;
 	}
 	if (!raw->channels_count)
-		return 0;
+		return given_none(t, "channels");
 	raw->channel_list = at = mem_calloc(1, len);
 	if (!at)
 		return err_set(t->err, -ENOMEM, "%s: no memory", t->o->file);
@@ -422,17 +445,52 @@ static int take_channels(const struct teller *t, struct raw *raw, struct config 
 		at = stpcpy(at, raw->channels[i]);
 	}
 	c->opts.channels = raw->channel_list;
+	remember(t, "channels", raw->channel_list);
 	return 0;
+}
+
+/* Texts one below the other, each with its line. */
+static int take_texts(const struct teller *t, const char *name, char *const *from, unsigned count,
+                      const char **to, unsigned *to_count)
+{
+	char path[OUTLINE_PATH_MAX];
+
+	for (unsigned i = 0; i < count; i++) {
+		(void)snprintf(path, sizeof(path), "%s[%u]", name, i);
+		remember(t, path, from[i]);
+		to[(*to_count)++] = from[i];
+	}
+	return count ? 0 : given_none(t, name);
+}
+
+/* A session that ends before what it holds open is let go of for its silence: one of the two is a mistake. */
+static int check_times(const struct teller *t, const struct config *c)
+{
+	const struct session_opts *s = &c->opts.session;
+	uint64_t lease = s->lease_ns ? s->lease_ns : SESSION_LEASE_NS;
+	uint64_t expiry = s->expiry_ns ? s->expiry_ns : SESSION_EXPIRY_NS;
+	const char *path = s->expiry_ns ? "limits.expiry" : "limits.lease";
+
+	if (lease <= expiry)
+		return 0;
+	return err_set(t->err, -EINVAL,
+	               "%s:%u: %s: a session ends after %llu ms of silence, before its lease of "
+	               "%llu ms does",
+	               t->o->file, outline_line(t->o, path), path,
+	               (unsigned long long)(expiry / NSEC_PER_MSEC),
+	               (unsigned long long)(lease / NSEC_PER_MSEC));
 }
 
 static int take_lists(const struct teller *t, struct raw *raw, struct config *c)
 {
 	int rc = take_channels(t, raw, c);
 
-	for (unsigned i = 0; i < raw->devices_count; i++)
-		c->devices[c->device_count++] = raw->devices[i];
-	for (unsigned i = 0; i < raw->listen_count; i++)
-		c->opts.listen[c->opts.listen_count++] = raw->listen[i];
+	if (rc == 0)
+		rc = take_texts(t, "devices", raw->devices, raw->devices_count, c->devices,
+		                &c->device_count);
+	if (rc == 0)
+		rc = take_texts(t, "listen", raw->listen, raw->listen_count, c->opts.listen,
+		                &c->opts.listen_count);
 	if (rc < 0 || !raw->tenants_count)
 		return rc;
 	c->opts.tenant = mem_calloc(raw->tenants_count, sizeof(*c->opts.tenant));
@@ -449,7 +507,7 @@ static int take_lists(const struct teller *t, struct raw *raw, struct config *c)
 static int load(struct config *c, const struct outline *o, const void *text, size_t len,
                 struct pst_err *err)
 {
-	struct teller t = {o, err};
+	struct teller t = {o, c, err};
 	struct raw *raw = NULL;
 	cyaml_err_t bad =
 	        cyaml_load_data(text, len, &cyaml, &top_value, (cyaml_data_t **)&raw, NULL);
@@ -460,6 +518,8 @@ static int load(struct config *c, const struct outline *o, const void *text, siz
 		               bad == CYAML_OK ? "there is nothing in it" : cyaml_strerror(bad));
 	c->raw = raw;
 	rc = take_all(&t, settings, ARRAY_LEN(settings), "", raw, c);
+	if (rc == 0)
+		rc = check_times(&t, c);
 	if (rc == 0)
 		rc = take_qos(&t, "session.", &raw->session, &c->opts.session.session);
 	if (rc == 0)
@@ -510,6 +570,14 @@ int config_load(struct config *ret_c, const char *path, struct pst_err *err)
 		rc = config_parse(ret_c, path, text, len, err);
 	mem_free(text);
 	return rc;
+}
+
+unsigned config_line(const struct config *c, const char *text)
+{
+	for (unsigned i = 0; text && i < c->at_count; i++)
+		if (c->at[i].text == text)
+			return c->at[i].line;
+	return 0;
 }
 
 void config_done(struct config *c)

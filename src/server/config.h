@@ -10,13 +10,20 @@
 #include "server/server.h"
 
 #define CONFIG_BYTES_MAX (256u * 1024)
+#define CONFIG_TEXTS_MAX (PST_DEVICES_MAX + SERVER_LISTEN_MAX + 16)
 
 struct config {
 	struct server_opts opts; /* opts.store is made of devices by the caller */
 	const char *devices[PST_DEVICES_MAX];
 	unsigned device_count;
 	bool poll;
-	void *raw; /* private: what the strings above point into */
+	/* private: what the strings above point into, and where those stand that server_check() looks at */
+	void *raw;
+	struct {
+		const char *text;
+		unsigned line;
+	} at[CONFIG_TEXTS_MAX];
+	unsigned at_count;
 };
 
 /* -ENOENT, -EACCES, ...: it can't be read; -E2BIG; -EINVAL; -ENOMEM, with a sentence. Blocks. */
@@ -25,6 +32,8 @@ int config_load(struct config *ret_c, const char *path, struct pst_err *err);
 int config_parse(struct config *ret_c, const char *file, const void *text, size_t len,
                  struct pst_err *err);
 void config_done(struct config *c);
+/* The line of @text, which server_check() found fault with; 0: it is not of this file. */
+unsigned config_line(const struct config *c, const char *text);
 
 /* What the command line gave (@over, else zeroed) goes before what is in @opts. */
 void config_override(struct server_opts *opts, const struct server_opts *over);

@@ -103,10 +103,12 @@ void server_log_start(enum pst_log_level level);
 
 /*
  * What can be said of the options without opening a device, a port or a socket: 0, or -EINVAL, -EPERM,
- * -ENOENT, ..., with a sentence. @devices: of opts->store. Looks at files; opens only TLS's. Any thread.
+ * -ENOENT, ..., with a sentence, and *@ret_at is the text that it is about (of @opts, or @devices: the
+ * pointer itself; NULL: of several, or none). @devices: of opts->store. Looks at files; opens only TLS's; loads
+ * libfabric if ofi is wanted. Any thread.
  */
 int server_check(const struct server_opts *opts, const char *const *devices, unsigned device_count,
-                 struct pst_err *err);
+                 const char **ret_at, struct pst_err *err);
 
 /*
  * Opens the store and its doors; what is in use is found out before the store is opened. Turns the loop. -EPERM: an address that others can reach, without
@@ -157,6 +159,7 @@ struct server_addr {
 struct server_addrs {
 	struct server_addr at[SERVER_ADDRS_MAX];
 	unsigned count;
+	const char *looked_at; /* the text that a sentence is about */
 };
 
 /* -EINVAL, -EPERM, ... with a sentence. Looks nothing up. Any thread. */

@@ -48,6 +48,7 @@
 #define SESSION_HANDLE_BYTES 64
 #define SESSION_SECRET_BYTES 16
 #define SESSION_LEASE_NS     (60 * NSEC_PER_SEC)
+#define SESSION_EXPIRY_NS    (3600 * NSEC_PER_SEC)
 #define SESSION_CAPS_MAX     16   /* capabilities that one session holds */
 #define SESSION_SLOTS_MAX    1024 /* of one session */
 #define SESSION_TEXT_MAX     64   /* names of principals and tenants, NUL included */
@@ -100,7 +101,7 @@ struct session_opts {
 	uint32_t slots_default; /* 0: 64 */
 	uint64_t lease_ns;      /* silence that costs a session what it holds open; 0:
 	                           SESSION_LEASE_NS */
-	uint64_t expiry_ns;     /* silence that ends it; 0: an hour */
+	uint64_t expiry_ns;     /* silence that ends it; 0: SESSION_EXPIRY_NS */
 	uint64_t handle_ns;     /* life of a handle; 0: an hour */
 	uint32_t refusals_max;  /* forged handles and bad tokens before it is cut off; 0: 64 */
 	uint32_t opens_max;     /* inodes that a session holds open; 0: 16384 */

@@ -400,7 +400,7 @@ static void opts_fill(struct session_opts *o, const struct session_opts *from)
 	o->caps_max = o->caps_max ? o->caps_max : 65536;
 	o->slots_default = o->slots_default ? o->slots_default : 64;
 	o->lease_ns = o->lease_ns ? o->lease_ns : SESSION_LEASE_NS;
-	o->expiry_ns = o->expiry_ns ? o->expiry_ns : 3600 * NSEC_PER_SEC;
+	o->expiry_ns = o->expiry_ns ? o->expiry_ns : SESSION_EXPIRY_NS;
 	o->handle_ns = o->handle_ns ? o->handle_ns : 3600 * NSEC_PER_SEC;
 	o->refusals_max = o->refusals_max ? o->refusals_max : 64;
 	o->opens_max = o->opens_max ? o->opens_max : 16384;

@@ -41,6 +41,36 @@ def main():
                        ("audit-log: /tmp", "directory")):
         code, said = check_config("devices: [mem:64m]\n%s\n" % line)
         tap.check("with which no server starts: " + line.replace("\n", ", "), code == 1 and want in said, said)
+    for line, want in (("seal: maybe", "F:2: --seal maybe: "), ("channels: [tcp, smoke]", "F:2: --channels: there is no channel"),
+                       ("channels: []", "F:2: channels: "), ('listen: ["127.0.0.1:70000"]', "F:2: --listen 127.0.0.1:70000: "),
+                       ("listen: []", "F:2: listen: "), ("cores: 8190", "F:2: "), ("metrics: nowhere", "F:2: --metrics nowhere: "),
+                       ("control: 127.0.0.1", "F:2: --control 127.0.0.1: write HOST:PORT"),
+                       ("tls:\n  cert: /nonexistent\n  key: /dev/null", "F:3: "),
+                       ("tls:\n  cert: /dev/null", "F:3: TLS takes"), ("socket: /nonexistent/s", "F:2: --socket "),
+                       ("limits:\n  lease: 2h\n  expiry: 1s", "F:4: limits.expiry: a session ends after 1000 ms"),
+                       ("limits:\n  lease: 2h", "F:3: limits.lease: "),
+                       ('listen: ["127.0.0.1:18440"]\nmetrics: 127.0.0.1:18440', "F:3: --metrics ")):
+        code, said = check_config("devices: [mem:64m]\n%s\n" % line)
+        tap.check("it says where: " + line.replace("\n", ", "), code == 1 and want in said, said)
+    code, said = check_config("devices:\n  - mem:64m\n  - mem:banana\n")
+    tap.check("a device has its line", code == 1 and "F:3: mem: 'banana'" in said, said)
+    code, said = check_config("devices: [mem:64m]\nseal: off\n", "--seal", "maybe")
+    tap.check("what the command line says has none", code == 1 and "serve: --seal maybe" in said, said)
+    code, said = check_config("devices: [mem:64m]\nchannels: [tcp, \"ofi:tcp\"]\n")
+    if "no channel" not in said:
+        tap.check("a provider that libfabric has", code == 0, said)
+        code, said = check_config("devices: [mem:64m]\nchannels: [tcp, \"ofi:nosuch\"]\n")
+        tap.check("one that it has not", code == 1 and "F:2: --channels: ofi:nosuch: " in said and "(it has " in said and
+                  "tcp" in said.split("(it has ")[1], said)
+        code, said = check_config('devices: [mem:64m]\nchannels: ["ofi:verbs"]\n')
+        tap.check("whether there is a device for one is not looked at", code == 0, said)
+        code, said = check_config('devices: [mem:64m]\nchannels: ["ofi:tcp", "ofi:verbs"]\n')
+        tap.check("a second one", code == 1 and "ofi is named twice" in said, said)
+        code, said = check_config('devices: [mem:64m]\nchannels: [tcp, "ofi:tcp"]\nlisten: ["127.0.0.1:65534"]\n')
+        tap.check("no port for ofi", code == 1 and "F:3: " in said and "ofi is two ports above" in said, said)
+        code, said = check_config('devices: [mem:64m]\nchannels: [tcp, "ofi:tcp"]\nlisten: ["127.0.0.1:18440"]\n'
+                                  'metrics: 127.0.0.1:18442\n')
+        tap.check("ofi's port is taken", code == 1 and "ofi (two ports above --listen 127.0.0.1:18440) listens" in said, said)
     code, said = check_config('devices: [mem:64m]\nlisten: ["127.0.0.1:0", "127.0.0.1:0"]\naudit-log: new.log\n')
     tap.check("two ports of the kernel's choice", code == 0, said)
     code, said = check_config("devices: [mem:64m]\ncores: 0,0\n")

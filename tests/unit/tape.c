@@ -269,7 +269,11 @@ unsigned tape_alive(void)
 }
 
 static struct fabric_provider provider = {
-        .name = "tape", .listen = tape_listen, .connect = tape_connect};
+        .name = "tape",
+        .listen = tape_listen,
+        .connect = tape_connect,
+        .check = fabric_check_any,
+};
 
 static void __attribute__((constructor)) add(void)
 {

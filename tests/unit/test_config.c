@@ -213,6 +213,41 @@ static void test_check(void **state)
 	         "mem:1m",
 	         "--listen 127.0.0.1:65536: there"},
 	        {{.control = "1.2.3.4:5"}, "mem:1m", "--control 1.2.3.4:5: others"},
+	        {{.control = "127.0.0.1"}, "mem:1m", "--control 127.0.0.1: write HOST:PORT"},
+	        {{.control = ""}, "mem:1m", "--control (nothing): write HOST:PORT"},
+	        {{.listen = {"127.0.0.1:18440"}, .listen_count = 1, .metrics = "127.0.0.1:18440"},
+	         "mem:1m",
+	         "--metrics 127.0.0.1:18440: --listen 127.0.0.1:18440 listens there already"},
+	        {{.listen = {"127.0.0.1:18440"}, .listen_count = 1, .metrics = "0.0.0.0:18440"},
+	         "mem:1m",
+	         "--metrics 0.0.0.0:18440: --listen 127.0.0.1:18440 listens there already"},
+	        {{.listen = {"127.0.0.1:18440"}, .listen_count = 1, .metrics = "[::]:18440"},
+	         "mem:1m",
+	         "listens there already"},
+	        {{.listen = {"127.0.0.1:18440"}, .listen_count = 1, .metrics = "127.0.0.2:18440"},
+	         "mem:1m",
+	         NULL},
+	        {{.listen = {"127.0.0.1:65534"}, .listen_count = 1}, "mem:1m", NULL},
+	        {{.channels = "pipe,pipe"}, "mem:1m", "pipe is named twice"},
+	        {{.channels = "tcp,pipe,tcp"}, "mem:1m", "tcp is named twice"},
+	        {{.channels = "pipe:x"}, "mem:1m", "is for ofi alone"},
+	        {{.channels = ""}, "mem:1m", "no channel \"\""},
+	        {{.socket = "/nonexistent/x.sock"}, "mem:1m", "/nonexistent: No such file"},
+	        {{.socket = "/etc/passwd"}, "mem:1m", "it is there, and no socket"},
+	        {{.socket = ""}, "mem:1m", "--socket: no path"},
+	        {{0}, "mem:banana", "mem: 'banana' is not a size"},
+	        {{0}, "mem:1m?foo=1", "foo"},
+	        {{0}, "null:1m?block=7", "512 or 4096"},
+	        {{0}, "nosuchscheme:foo", "there is no device scheme 'nosuchscheme:'"},
+	        {{0}, "pst://localhost", "there is no device scheme 'pst:'"},
+	        {{0}, "local:mem:1m,mem:banana", "mem: 'banana' is not a size"},
+	        {{0}, "local:mem:1m,mem:1m?ops=banana", "ops=banana"},
+	        {{0}, "fault:mem:1m?read_error=2", "a probability is 0 to 1"},
+	        {{0}, "fault:mem:1m?read_error=0.5&bar=1", "bar"},
+	        {{0}, "/etc/hostname?foo=1", "foo"},
+	        {{0}, "nvme+tcp:banana", "banana"},
+	        {{0}, "multipath:round-robin:nvme+tcp:banana", "banana"},
+	        {{0}, "multipath:mem:1m", "round-robin"},
 	        {{.channels = "tcp,carrier-pigeon"},
 	         "mem:1m",
 	         "--channels: there is no channel \"carrier-pigeon\""},
@@ -221,15 +256,36 @@ static void test_check(void **state)
 	        {{.tls_cert = "/nonexistent", .tls_key = "/nonexistent"}, "mem:1m", "/nonexistent"},
 	};
 
+	const char *none;
+
 	for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
 		struct pst_err err = {0};
-		int rc = server_check(&cases[i].o, &cases[i].device, 1, &err);
+		const char *at;
+		int rc = server_check(&cases[i].o, &cases[i].device, 1, &at, &err);
 
 		assert_int_equal(rc == 0, !cases[i].said);
 		if (cases[i].said && !strstr(err.text, cases[i].said))
 			fail_msg("said \"%s\", wanted \"%s\"", err.text, cases[i].said);
 	}
-	assert_true(server_check(&cases[0].o, NULL, 0, NULL) == -EINVAL);
+	/* What follows from an address collides, too, where there is a control plane. */
+	if (server_control_built) {
+		struct server_opts o = {.listen = {"127.0.0.1:18440"},
+		                        .listen_count = 1,
+		                        .metrics = "127.0.0.1:18441"};
+		struct pst_err err = {0};
+		const char *device = "mem:1m", *at;
+
+		assert_int_equal(server_check(&o, &device, 1, &at, &err), -EADDRINUSE);
+		assert_non_null(strstr(err.text, "the control plane (the port after --listen "
+		                                 "127.0.0.1:18440) listens there already"));
+		assert_ptr_equal(at, o.metrics);
+		o.metrics = NULL;
+		o.listen[0] = "127.0.0.1:65535";
+		assert_int_equal(server_check(&o, &device, 1, &at, &err), -EINVAL);
+		assert_non_null(strstr(err.text, "no port after it for the control plane"));
+		assert_ptr_equal(at, o.listen[0]);
+	}
+	assert_true(server_check(&cases[0].o, NULL, 0, &none, NULL) == -EINVAL);
 }
 
 int main(int argc, char **argv)
