@@ -368,9 +368,11 @@ int meta_write_sync(struct local *l, uint64_t dev_block, const void *buf, uint32
 {
 	int err = 0;
 
-	for (unsigned i = 0; i < l->geo.devs && !err; i++)
+	for (unsigned i = 0; i < l->geo.devs && !err; i++) {
 		err = bdev_write_sync(l->dev[i], dev_block << BLOCK_SHIFT, buf,
 		                      (size_t)blocks << BLOCK_SHIFT, 0);
+		l->sync_failed = i;
+	}
 	return err;
 }
 
@@ -401,7 +403,9 @@ int flush_all_sync(struct local *l)
 {
 	int err = 0;
 
-	for (unsigned i = 0; i < l->geo.devs && !err; i++)
+	for (unsigned i = 0; i < l->geo.devs && !err; i++) {
 		err = bdev_flush_sync(l->dev[i]);
+		l->sync_failed = i;
+	}
 	return err;
 }

@@ -429,6 +429,8 @@ struct local {
 	uint64_t epoch;
 	uint32_t mem_align; /* what every device asks of memory */
 	struct loop_poller poller;
+	unsigned
+	        sync_failed; /* which device the last call failed at that writes and waits (devs.c) */
 	bool stopped, stop_told, closing, recovering, index_full, index_near;
 	bool opening; /* no frames yet: the headers of this epoch are not durable */
 	int stop_status;

@@ -718,7 +718,8 @@ static int fresh_start(struct local *l, struct pst_err *err)
 	if (!r)
 		r = flush_all_sync(l);
 	if (r)
-		return err_set(err, r, "a device can't be written: %s", strerror(-r));
+		return err_set(err, r, "device %s can't be written: %s",
+		               l->dev[l->sync_failed]->info.name, strerror(-r));
 	l->opening = true;
 	loop_poller_add(l->store.loop, &l->poller);
 	for (unsigned i = 0; i < l->geo.shards; i++) {
