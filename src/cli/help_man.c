@@ -118,7 +118,9 @@ void cli_help_man(const struct cli_command *c)
 		option(0, "json", NULL, "print JSON");
 	if (c->flags & CLI_PROGRESS)
 		option(0, "progress", NULL, "show progress even if stderr is no terminal");
-	printf(".PP\nOptions for all commands are in\n.BR penstock (1).\n"
+	if ((c->opts && c->opts[0].name) || c->flags & (CLI_JSON | CLI_PROGRESS))
+		puts(".PP");
+	printf("Options for all commands are in\n.BR penstock (1).\n"
 	       ".SH EXIT STATUS\n0, 1 when something failed, 2 when the command line was wrong.\n"
 	       ".SH SEE ALSO\n.BR penstock (1),\n.BR penstock\\-devices (7)\n");
 }
