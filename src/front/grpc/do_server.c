@@ -408,6 +408,11 @@ static int cap_why(struct gcall *c, int status)
 		                 "capability.id: %llu is the owner's, which is there for ever", id);
 	case -EBUSY:
 		return call_fail(c, status, "capability.id: another call changes %llu now", id);
+	case -EINVAL: /* Renew's */
+		return call_fail(
+		        c, status,
+		        "capability.expiry_ns: %llu has passed: nanoseconds since 1970, or 0",
+		        (unsigned long long)m->expiry_ns);
 	default:
 		return status;
 	}
