@@ -706,7 +706,7 @@ def test_tls():
 def test_refused_to_start():
     none = dict(tls_cert=tmp + "/none", tls_key=tmp + "/none", tls_ca=tmp + "/none")
     for opts, text in ((dict(listen="0.0.0.0:0"), "others can reach"), (dict(tls_cert="x"), "and its key"),
-                       (dict(listen="nothing"), "others can reach"), (dict(listen="127.0.0.1:99999"), "no port"),
+                       (dict(listen="nothing"), "write HOST:PORT"), (dict(listen="127.0.0.1:99999"), "no port"),
                        (dict(sock=(tmp + "/").ljust(103, "x")), "too long"), (none, "No such file"),
                        (dict(listen=None, data="127.0.0.1:65535"), "no port after")):
         s = Server(**opts)
@@ -778,7 +778,7 @@ def test_endpoints():
             assert e.provider == ("tcp" if kind == "ofi" else ""), e
             assert e.sealing == (min(sealing, 1) if kind == "pipe" else sealing), e
             st = status_by(e, token=token)
-            assert st["channel"].split(" ")[0] == kind, (e, st["channel"])
+            assert st["channel"].split(" ")[0] == ("ofi:tcp" if kind == "ofi" else kind), (e, st["channel"])
             assert bool(st["sealed"]) == (e.sealing == 2), (e, st["sealed"])
         s.stop()
     certificates()
