@@ -1082,7 +1082,10 @@ def test_get_killed():
             write(out / "src" / "f3", b"was here")
             get = subprocess.Popen([PENSTOCK, "-s", slow, "get", "-q", "-j", "2", "-r", "t:/src", out],
                                    cwd=s.dir)
-            time.sleep(0.02 + 0.03 * attempt)
+            # From before the first file to behind the fifth, however fast this machine is; f3 is there from the start.
+            while get.poll() is None and len(list((out / "src").iterdir())) < attempt / 2:
+                time.sleep(0.002)
+            time.sleep(0.01 * (attempt % 3))
             get.send_signal(signal.SIGKILL)
             get.wait()
             names = {p.name for p in (out / "src").iterdir()}
