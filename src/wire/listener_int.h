@@ -174,7 +174,7 @@ struct wire_listener {
 	struct wire_channel_figures channel[WIRE_CHANNELS_MAX]; /* of those that are closed */
 	unsigned channel_count;
 	bool has_pipe;
-	struct log_limit slow, strangers[PST_LOG_DEBUG + 1]; /* by level */
+	struct log_limit slow, strangers;
 };
 
 /* --- listener.c --- */
@@ -184,6 +184,13 @@ void conn_bad(struct conn *c, const char *what); /* it broke the rules: log, cou
 /* No fault of the protocol's: its session may come again. */
 void conn_cut(struct conn *c, const char *why);
 void conn_req_gone(struct conn *c); /* one request less: maybe the last */
+/* Tells the log what was done to it; not more often than somebody can read. */
+void conn_complain(struct conn *c, const char *did, const char *why);
+
+/* greet.c */
+/* A channel's first message; on one that is sealed, the first that was. */
+void greet_first(struct conn *c, const void *data, uint32_t len);
+void greet_send(struct conn *c); /* the welcome that had no credit */
 
 void listener_tick_arm(struct wire_listener *l);
 void listener_drain_soon(struct wire_listener *l); /* serve_drain() from a turn */
