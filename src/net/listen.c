@@ -316,7 +316,7 @@ static int open_at(struct net_listener *l, const struct net_addr *a, struct pst_
 {
 	char name[NET_ADDR_TEXT_MAX];
 	unsigned waited = 0;
-	int fd, r;
+	int fd = -1, r;
 
 	net_addr_print(a, name, sizeof(name));
 	if (net_addr_is_unix(a) && l->opts.zerocopy_min)

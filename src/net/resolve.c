@@ -219,7 +219,7 @@ int net_resolve_by(struct loop *loop, uint64_t deadline_ns,
                    uint16_t default_port, struct pst_err *err)
 {
 	int rc = net_addr_parse(&ret_addrs[0], text, default_port, err);
-	struct net_resolve *r;
+	struct net_resolve *r = NULL;
 	bool done = false;
 
 	if (rc == 0)
@@ -227,7 +227,7 @@ int net_resolve_by(struct loop *loop, uint64_t deadline_ns,
 	if (rc != -EDESTADDRREQ)
 		return rc;
 	rc = net_resolve_start(&r, loop, text, default_port, answered, &done);
-	if (rc < 0)
+	if (!r)
 		return err_set(err, rc, "cannot look up '%s': %s", text, strerror(-rc));
 	while (!done && loop_now(loop) < deadline_ns)
 		(void)loop_turn(loop, MIN(deadline_ns - loop_now(loop), 100 * NSEC_PER_MSEC));

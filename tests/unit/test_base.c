@@ -333,8 +333,7 @@ static void test_text_plain(void **state)
 	                                  "\xc2\x9f",
 	                                  "\x80",
 	                                  "\xc2",
-	                                  "\xc2"
-	                                  "a",
+	                                  "\xc2\x61",
 	                                  "\xe0\xa0",
 	                                  "\xf0\x90\x80",
 	                                  "\xc0\x80",
