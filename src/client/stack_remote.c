@@ -4,9 +4,10 @@
  *
  * Which channel. With channel=pipe, tcp or ofi:PROVIDER (libfabric's name, "verbs" and "tcp" meaning
  * "verbs;ofi_rxm" and "tcp;ofi_rxm"; two ports above the server's) that one, or an error. Without it the best
- * that both ends can use: pipe to a server on this host (HOST is one of its addresses, or a name of one), else
- * tcp; ofi is used only if it is named. What could not be had is said in
- * the log, and the status says what is in use.
+ * that both ends can use: pipe to a server on this host (HOST is one of its addresses, or a name of one); else
+ * ofi:verbs if this host has a device for RDMA and the server, which is asked over tcp, says that it takes it; else
+ * tcp. Where TLS is asked for, that is tcp's. What could not be had is said in the log, and the status says what
+ * is in use.
  *
  * Other options: socket=PATH (of the pipe), connect=SECONDS (how long to try again while the server isn't
  * there; 0, the default: one try, of ten seconds at most), reconnect=SECONDS (how long to wait for one that
@@ -48,7 +49,7 @@ static void add_pipe(struct remote_name *n, const char *socket)
 	}
 }
 
-static int add_ofi(struct remote_name *n, struct pst_err *err)
+static int add_ofi(struct remote_name *n, const char *provider, struct pst_err *err)
 {
 	char port[8];
 
@@ -57,9 +58,16 @@ static int add_ofi(struct remote_name *n, struct pst_err *err)
 		               n->port);
 	(void)snprintf(n->ofi_addr, sizeof(n->ofi_addr), strchr(n->host, ':') ? "[%s]:%s" : "%s:%s",
 	               n->host, port);
-	n->opts.fabric.provider = n->channel + 4;
+	n->opts.fabric.provider = provider;
 	add(n, "ofi", n->ofi_addr);
 	return 0;
+}
+
+/* RDMA, if there is any at both ends: the server has to say so. */
+static void add_rdma(struct remote_name *n)
+{
+	if (!n->tls && fabric_has_rdma() && add_ofi(n, "verbs", NULL) == 0)
+		n->opts.at[n->opts.at_count - 1].offered = true;
 }
 
 static int channels(struct remote_name *n, const char *socket, struct pst_err *err)
@@ -72,12 +80,13 @@ static int channels(struct remote_name *n, const char *socket, struct pst_err *e
 		if ((socket || wire_place_is_loopback(n->host)) && fabric_provider_find("pipe"))
 			add_pipe(n, socket);
 		add(n, "tcp", n->addr);
+		add_rdma(n);
 	} else if (!strcmp(c, "pipe")) {
 		add_pipe(n, socket);
 	} else if (!strcmp(c, "tcp")) {
 		add(n, "tcp", n->addr);
 	} else if (!strncmp(c, "ofi:", 4) && c[4]) {
-		return add_ofi(n, err);
+		return add_ofi(n, c + 4, err);
 	} else {
 		return err_set(err, -EINVAL, "channel=%s: it is pipe, tcp or ofi:PROVIDER", c);
 	}
@@ -114,6 +123,7 @@ static void prefer_pipe(struct remote_name *n, struct loop *loop)
 	n->opts.at_count = 0;
 	add_pipe(n, NULL);
 	add(n, "tcp", n->addr);
+	add_rdma(n);
 }
 
 static int seconds(struct options *o, const char *key, uint64_t *ns, bool *ret_zero,

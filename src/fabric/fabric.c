@@ -4,6 +4,8 @@
  */
 #include "fabric/fabric.h"
 
+#include <dirent.h>
+
 static struct list providers = {&providers, &providers}; /* filled before main() */
 
 void fabric_provider_add(struct fabric_provider *p)
@@ -53,6 +55,18 @@ static int find(const struct fabric_provider **ret_p, const char *name, struct p
 		        err, -ENOTSUP,
 		        "ofi: this build has no RDMA: libfabric was not there when it was made");
 	return err_set(err, -ENOTSUP, "%s: no such channel in this build", name);
+}
+
+bool fabric_has_rdma(void)
+{
+	DIR *dir = opendir("/sys/class/infiniband");
+	bool has = false;
+
+	for (const struct dirent *e; dir && !has && (e = readdir(dir));)
+		has = e->d_name[0] != '.';
+	if (dir)
+		closedir(dir);
+	return has;
 }
 
 int fabric_check_any(const struct fabric_opts *opts, struct pst_err *err)

@@ -301,6 +301,8 @@ const struct fabric_provider *fabric_provider_find(const char *name); /* NULL: n
 const struct fabric_provider *
 fabric_provider_next(const struct fabric_provider *p); /* NULL: first */
 
+/* Has this host a device for RDMA? Looked up in /sys/class/infiniband, nothing is loaded or opened. */
+bool fabric_has_rdma(void);
 /*
  * What can be said of @provider and opts->provider before there is an address: 0; -ENOTSUP (no such provider here, or
  * libfabric knows none of that name); -EINVAL (none is named, or one where there can't be any); with a sentence.

@@ -254,7 +254,7 @@ void end_init(struct sim_link *l, struct sim_end *e, struct sim_end *peer)
 	e->c.ops = &sim_ops;
 	e->c.provider = &sim_provider;
 	e->c.loop = l->loop;
-	e->c.traits = l->k.traits | FABRIC_PRIVATE | FABRIC_SAME_HOST;
+	e->c.traits = l->k.traits | (l->k.open ? 0 : FABRIC_PRIVATE) | FABRIC_SAME_HOST;
 	e->c.inline_max = l->k.inline_max;
 	e->link = l;
 	e->peer = peer;

@@ -27,6 +27,7 @@ struct sim_knobs {
 	uint64_t cut_after;   /* cut at this event of the channel, counted from 1; 0: not */
 	double flip; /* chance that a bit of a message, or of a piece of a transfer, is changed */
 	bool bad_desc_cuts; /* a transfer to a window that isn't there takes the channel down */
+	bool open;          /* others can read it: not FABRIC_PRIVATE */
 	bool has_peer;      /* show @client to the listener instead of this process's identity */
 	struct fabric_peer client;
 };

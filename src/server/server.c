@@ -11,6 +11,7 @@
 #include "net/net.h"
 #include "server/metrics.h"
 #include "session/audit.h"
+#include "wire/msg.h"
 #include "wire/place.h"
 
 /* Of an address without TLS: do all who come there have to seal? */
@@ -22,6 +23,19 @@ static bool must_seal(const struct server *s, const char *addr)
 	       (s->seal == SEAL_AUTO &&
 	        wire_place_split(addr, host, sizeof(host), port, sizeof(port)) == 0 &&
 	        !wire_place_is_loopback(host));
+}
+
+static bool is_rdma(const struct server *s, const char *provider)
+{
+	return !strcmp(provider, "ofi") && strncmp(s->ofi, "verbs", 5) == 0;
+}
+
+/* Where clients look for ofi: not where the kernel chooses a port for each of the two. */
+static bool is_beside_tcp(const struct server_opts *o, const char *addr)
+{
+	const char *colon = strrchr(addr, ':');
+
+	return server_channel(o, "tcp") && colon && strcmp(colon, ":0") != 0;
 }
 
 static int door(struct server *s, const struct server_opts *o, const char *provider,
@@ -41,6 +55,8 @@ static int door(struct server *s, const struct server_opts *o, const char *provi
 		fo.provider = s->ofi;
 	rc = wire_listener_add(s->listener, provider, addr, &fo, &d->addr, err);
 	s->door_count += rc == 0;
+	if (rc == 0 && is_rdma(s, provider) && is_beside_tcp(o, addr))
+		wire_listener_offer(s->listener, WIRE_OFFERS_RDMA);
 	return rc;
 }
 
@@ -126,8 +142,8 @@ static int open_pipe_late(struct server *s, const struct server_opts *o, struct 
 }
 
 /*
- * The pipe goes before tcp: who finds no pipe takes tcp, and stays there. Only a port that was not known before,
- * which nobody waits for, comes first. What is slow to open (libfabric starts) comes last.
+ * tcp comes last: who finds no pipe, or is not offered RDMA, takes tcp, and stays there. Only a port that was not
+ * known before, which nobody waits for, comes first.
  */
 static int open_doors(struct server *s, const struct server_opts *o, struct pst_err *err)
 {
@@ -139,11 +155,13 @@ static int open_doors(struct server *s, const struct server_opts *o, struct pst_
 		rc = ofi_provider(s, o, err);
 	if (rc == 0 && early)
 		rc = open_pipe(s, o, err);
+	if (rc == 0 && early)
+		rc = open_kind(s, o, &a, SERVER_ADDR_OFI, err);
 	if (rc == 0)
 		rc = open_kind(s, o, &a, SERVER_ADDR_TCP, err);
 	if (rc == 0 && !early)
 		rc = open_pipe_late(s, o, err);
-	if (rc == 0)
+	if (rc == 0 && !early)
 		rc = open_kind(s, o, &a, SERVER_ADDR_OFI, err);
 	if (rc == 0 && !s->door_count)
 		rc = err_set(err, -EINVAL, "--channels %s: there is none to listen on",
@@ -151,18 +169,22 @@ static int open_doors(struct server *s, const struct server_opts *o, struct pst_
 	return rc;
 }
 
+static int rank(const struct server_door *d)
+{
+	return !strcmp(d->provider, "tcp") ? 0 : !strcmp(d->provider, "pipe") ? 1 : 2;
+}
+
 /* In the order in which people look for them: tcp, pipe, ofi. */
 static void sort_doors(struct server *s)
 {
-	struct server_door pipe;
-	unsigned i = 0;
+	for (unsigned i = 1; i < s->door_count; i++) {
+		struct server_door d = s->door[i];
+		unsigned to = i;
 
-	if (!s->door_count || strcmp(s->door[0].provider, "pipe") != 0)
-		return;
-	pipe = s->door[0];
-	for (; i + 1 < s->door_count && !strcmp(s->door[i + 1].provider, "tcp"); i++)
-		s->door[i] = s->door[i + 1];
-	s->door[i] = pipe;
+		for (; to && rank(&s->door[to - 1]) > rank(&d); to--)
+			s->door[to] = s->door[to - 1];
+		s->door[to] = d;
+	}
 }
 
 /* --- what the configuration says of tenants, and the audit log --- */

@@ -69,7 +69,8 @@ static void accept_client(struct conn *c, const uint8_t secret[16], bool resumed
 	        .version = c->version,
 	        .resumed = resumed,
 	        .session = session_number(c->sc.session),
-	        .caps = l->store->caps | PST_CAP_WATCH, /* the sessions see to it */
+	        .caps = l->store->caps | PST_CAP_WATCH |
+	                l->offers, /* watches: the sessions see to it */
 	        .slots = session_slots(c->sc.session),
 	        .depth = c->depth,
 	        .lease_ms = (uint32_t)(c->so.lease_ns / NSEC_PER_MSEC),

@@ -399,6 +399,11 @@ int wire_listener_add(struct wire_listener *l, const char *provider, const char 
 	return 0;
 }
 
+void wire_listener_offer(struct wire_listener *l, uint64_t what)
+{
+	l->offers |= what & ~WIRE_STORE_CAPS;
+}
+
 static void doors_close(struct wire_listener *l)
 {
 	struct list *n;

@@ -174,6 +174,7 @@ struct wire_listener {
 	struct wire_channel_figures channel[WIRE_CHANNELS_MAX]; /* of those that are closed */
 	unsigned channel_count;
 	bool has_pipe;
+	uint64_t offers; /* WIRE_OFFERS_ */
 	struct log_limit slow, strangers;
 };
 

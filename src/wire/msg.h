@@ -30,6 +30,14 @@
 #define WIRE_VERSION     2u /* what this code speaks */
 #define WIRE_VERSION_MIN 1u /* and what it understands: one back */
 
+/*
+ * In a WELCOME's capability bits the upper half is the server's, not the store's: what else it offers.
+ * An end that knows none of them sends 0 there, and passes over what it gets.
+ */
+#define WIRE_STORE_CAPS 0xffffffffull
+#define WIRE_OFFERS_RDMA \
+	(1ull << 32) /* the channel ofi over verbs, WIRE_PLACE_OFI ports above tcp's */
+
 #define WIRE_HANDLE_BYTES 64u
 
 enum wire_kind {

@@ -370,7 +370,7 @@ static void rreq_tick(struct rreq *r, uint64_t now)
 static void listen_for_life(struct remote *rm, uint64_t now)
 {
 	remote_patience(rm, now);
-	if (rm->state == REMOTE_HELLO && now - rm->heard_ns >= rm->opts.connect_ns)
+	if (rm->state == REMOTE_HELLO && now - rm->heard_ns >= remote_connect_ns(rm))
 		remote_bad(rm, "the server does not say welcome");
 	if (rm->state != REMOTE_UP || now - rm->heard_ns < rm->opts.ping_ns)
 		return;
@@ -627,6 +627,7 @@ int remote_open(struct store **ret_store, struct loop *loop, const struct remote
 	uint64_t until;
 	int rc;
 
+	pst_assert(opts->at_count && !opts->at[0].offered);
 	if (!rm)
 		return err_set(err, -ENOMEM, "no memory for a connection");
 	(void)loop_timer_arm(loop, &rm->tick, loop_now(loop) + TICK_NS);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * remote_conn - the connection of a remote store: made, lost, made again, and what a session has to
- * say about it.
+ * remote_conn - the connection of a remote store: made, lost, and made again. What is said first on it is in
+ * remote_greet.c.
  *
  *                  retry            up()             WELCOME
  *   REMOTE_DOWN ---------> CONNECTING ------> HELLO ---------> UP
@@ -13,19 +13,22 @@
  * lost and opts.no_reconnect is set.
  *
  * The places in opts.at are tried in order each time, so that a better channel is found again when
- * it comes back.
+ * it comes back. One that is offered (the last) is not tried: a server that says WELCOME at the place before
+ * it says, too, that it has it; then the session goes on there, and nothing is sent before:
+ *
+ *   WELCOME, at tcp --> DOWN --> CONNECTING, at ofi --> HELLO --> UP
+ *                                    '--- no good --> CONNECTING, at tcp --> ... and stays there, and says so
  */
 #include <stdio.h>
 
 #include "wire/place.h"
 #include "wire/remote_int.h"
 
-#define BAD_TOKEN "the token is none: it begins with pst1 and is 58 characters long"
-
 #define BACKOFF_MIN_NS (20 * NSEC_PER_MSEC)
 #define BACKOFF_MAX_NS (2 * NSEC_PER_SEC)
 
 static void try_connect(struct remote *rm);
+static const struct chan_handlers sealed_handlers;
 
 /* --- when it is lost --- */
 
@@ -36,7 +39,7 @@ static void retry_at(struct remote *rm, uint64_t in_ns)
 }
 
 /* Ends every op that is not under way already: @unknown for changes that may have been made. */
-static void fail_all(struct remote *rm, int status, bool only_sent_changes)
+void remote_fail_all(struct remote *rm, int status, bool only_sent_changes)
 {
 	/* By number: done() may submit, and what ends may let others go on, and end. */
 	for (uint32_t i = 0; i < rm->req_count; i++) {
@@ -53,7 +56,7 @@ static void fail_all(struct remote *rm, int status, bool only_sent_changes)
 	}
 }
 
-static void dead(struct remote *rm, int status, const char *text)
+void remote_dead(struct remote *rm, int status, const char *text)
 {
 	if (rm->state == REMOTE_DEAD)
 		return;
@@ -64,7 +67,7 @@ static void dead(struct remote *rm, int status, const char *text)
 	if (rm->known)
 		log_error("%s", rm->text);
 	loop_timer_disarm(rm->loop, &rm->retry);
-	fail_all(rm, status, false);
+	remote_fail_all(rm, status, false);
 }
 
 /* Takes the channel away from all requests, and closes it. */
@@ -101,7 +104,32 @@ void remote_patience(struct remote *rm, uint64_t now)
 	rm->given_up = true;
 	rm->error = rm->error ? rm->error : -ETIMEDOUT;
 	log_error("%s; for longer than it may be: ops fail until it is back", rm->text);
-	fail_all(rm, rm->error, false);
+	remote_fail_all(rm, rm->error, false);
+}
+
+uint64_t remote_connect_ns(const struct remote *rm)
+{
+	return remote_offered(rm) ? rm->opts.connect_ns / 2 : rm->opts.connect_ns;
+}
+
+/* To the place that is offered. The session goes on there. */
+static void move(struct remote *rm)
+{
+	rm->moving = false;
+	rm->away_ns = rm->heard_ns;
+	drop(rm);
+	rm->at++;
+	try_connect(rm);
+}
+
+/* It was no good: there is the one where it was offered. */
+static void move_back(struct remote *rm, const char *why)
+{
+	(void)snprintf(rm->passed_over, sizeof(rm->passed_over), "%.*s",
+	               (int)sizeof(rm->passed_over) - 1, why);
+	rm->offer_failed = true;
+	rm->at--;
+	try_connect(rm);
 }
 
 /* Not connected any more, or not yet: tries again, now or later. */
@@ -112,11 +140,15 @@ static void lost(struct remote *rm, int status)
 	drop(rm);
 	if (rm->state == REMOTE_DEAD)
 		return;
+	if (remote_offered(rm) && !was_up) {
+		move_back(rm, rm->text);
+		return;
+	}
 	rm->state = REMOTE_DOWN;
 	rm->was_up = false;
 	rm->error = status;
 	if (was_up && rm->opts.no_reconnect) {
-		dead(rm, status, rm->text);
+		remote_dead(rm, status, rm->text);
 		return;
 	}
 	if (was_up) {
@@ -136,15 +168,17 @@ static void kick_run(struct loop_msg *m)
 {
 	struct remote *rm = container_of(m, struct remote, kick);
 
-	if (rm->state != REMOTE_DEAD)
-		lost(rm, -ECONNRESET);
-	else
-		drop(rm);
 	rm->kicked = false;
+	if (rm->state == REMOTE_DEAD)
+		drop(rm);
+	else if (rm->moving)
+		move(rm);
+	else
+		lost(rm, -ECONNRESET);
 }
 
 /* Out of the handlers of the channel. */
-static void kick(struct remote *rm)
+void remote_kick(struct remote *rm)
 {
 	if (rm->kicked)
 		return;
@@ -153,21 +187,16 @@ static void kick(struct remote *rm)
 	loop_post(rm->loop, &rm->kick);
 }
 
-static const char *where(const struct remote *rm)
-{
-	return rm->opts.at[rm->at].addr;
-}
-
 void remote_bad(struct remote *rm, const char *what)
 {
 	if (rm->state == REMOTE_DEAD || rm->state == REMOTE_DOWN)
 		return;
-	(void)snprintf(rm->text, sizeof(rm->text), "%s: the connection is closed: %s", where(rm),
-	               what);
+	(void)snprintf(rm->text, sizeof(rm->text), "%s: the connection is closed: %s",
+	               remote_where(rm), what);
 	rm->was_up = rm->state == REMOTE_UP;
 	rm->lost_ns = rm->was_up ? loop_now(rm->loop) : rm->lost_ns;
 	rm->state = REMOTE_DOWN;
-	kick(rm);
+	remote_kick(rm);
 }
 
 /* --- connecting --- */
@@ -183,6 +212,7 @@ static bool is_final(int status)
 static void first_place(struct remote *rm)
 {
 	rm->at = 0;
+	rm->offer_failed = false;
 	rm->passed_over[0] = 0;
 	rm->passed_there = false;
 	rm->passed_status = 0;
@@ -206,7 +236,11 @@ static void place_failed(struct remote *rm, int status, const char *text)
 	rm->chan = NULL;
 	chan_close(ch);
 	rm->state = REMOTE_DOWN;
-	if (rm->at + 1 < rm->opts.at_count) {
+	if (remote_offered(rm)) {
+		move_back(rm, text);
+		return;
+	}
+	if (rm->at + 1 < rm->opts.at_count && !rm->opts.at[rm->at + 1].offered) {
 		log_info("%s; trying the next channel", text);
 		pass_over(rm, status, text);
 		rm->at++;
@@ -221,95 +255,25 @@ static void place_failed(struct remote *rm, int status, const char *text)
 	(void)snprintf(rm->text, sizeof(rm->text), "%s", text);
 	first_place(rm);
 	if (!rm->known && (!rm->opts.connect_wait || is_final(status)))
-		dead(rm, status, rm->text);
+		remote_dead(rm, status, rm->text);
 	else
 		lost(rm, status);
 }
 
-static void not_so(struct remote *rm, int status, const char *why)
+/* Here for good, as rm->text says; where it was offered there is another place. */
+void remote_no_good(struct remote *rm, int status)
 {
-	(void)snprintf(rm->text, sizeof(rm->text), "%s: %s", where(rm), why);
-	dead(rm, status, rm->text);
-	kick(rm);
+	if (remote_offered(rm))
+		rm->state = REMOTE_DOWN;
+	else
+		remote_dead(rm, status, rm->text);
+	remote_kick(rm);
 }
 
-static void say_hello(struct remote *rm)
+void remote_not_so(struct remote *rm, int status, const char *why)
 {
-	struct wire_hello h = {.version = (uint8_t)rm->opts.version,
-	                       .version_min = WIRE_VERSION_MIN,
-	                       .session = rm->session,
-	                       .epoch = rm->epoch,
-	                       .slots = rm->opts.slots,
-	                       .depth = rm->opts.ops_max,
-	                       .cred = rm->opts.cred,
-	                       .cred_len = rm->opts.cred ? (uint32_t)strlen(rm->opts.cred) : 0,
-	                       .name = rm->opts.name,
-	                       .name_len = (uint32_t)MIN(strlen(rm->opts.name), WIRE_TEXT_MAX)};
-	struct iovec iov = {rm->body, 0};
-	int rc;
-
-	memcpy(h.client, rm->client, sizeof(h.client));
-	memcpy(h.secret, rm->secret, sizeof(h.secret));
-	memcpy(h.store, rm->uuid, sizeof(h.store));
-	iov.iov_len = wire_hello_put(rm->body, WIRE_HELLO_MAX, &h);
-	explicit_bzero(h.secret, sizeof(h.secret));
-	if (!iov.iov_len) { /* nothing else in it can be that long */
-		not_so(rm, -EBADF, BAD_TOKEN);
-		return;
-	}
-	rc = chan_send(rm->chan, &iov, 1);
-	rm->hello_due = rc == -EAGAIN;
-	if (rc < 0 && rc != -EAGAIN)
-		remote_bad(rm, "the hello can't be sent");
-}
-
-/* Whoever can read the channel could use the token after us. */
-static void keep_secret(struct remote *rm)
-{
-	not_so(rm, -EPERM,
-	       "others can read this channel: the token is shown where that is sealed (seal=off "
-	       "forbids it), over TLS (tls-ca=FILE or tls=yes), or with insecure=yes");
-}
-
-/* --- sealing --- */
-
-static const struct chan_handlers sealed_handlers;
-
-/* Decided here alone: nobody between can talk us out of it. */
-static bool must_seal(const struct remote *rm, const struct chan *ch)
-{
-	if (rm->opts.seal != SEAL_AUTO)
-		return rm->opts.seal == SEAL_REQUIRED;
-	return rm->opts.cred && !rm->opts.insecure && !(ch->traits & FABRIC_PRIVATE);
-}
-
-static int seal_memory(struct remote *rm)
-{
-	return rm->seal_bufs.region ? 0 : wire_bufs_init(&rm->seal_bufs, MEM_SHARED, rm->opts.bufs);
-}
-
-static void seal(struct remote *rm)
-{
-	struct seal_opts o = {
-	        .token = rm->opts.cred, .bufs = &rm->seal_bufs, .epoch_max = rm->opts.seal_epoch};
-	uint8_t random[32];
-	int rc = rm->opts.cred ? seal_memory(rm) : -EINVAL;
-
-	if (rm->opts.seed) { /* simulation */
-		for (unsigned i = 0; i < sizeof(random); i++)
-			random[i] = (uint8_t)rng_next(&rm->rng);
-		o.random = random;
-	}
-	if (rc == 0)
-		rc = seal_connect(&rm->chan, rm->chan, &o, &sealed_handlers, rm);
-	if (rc == -EINVAL)
-		not_so(rm, rc,
-		       "seal=required takes a capability's token (token=TEXT or "
-		       "$PENSTOCK_TOKEN)");
-	else if (rc == -EBADF)
-		not_so(rm, rc, BAD_TOKEN);
-	else if (rc < 0)
-		not_so(rm, rc, strerror(-rc));
+	(void)snprintf(rm->text, sizeof(rm->text), "%s: %s", remote_where(rm), why);
+	remote_no_good(rm, status);
 }
 
 static void on_up(struct chan *ch, int status)
@@ -318,8 +282,8 @@ static void on_up(struct chan *ch, int status)
 	char text[sizeof(rm->text)];
 
 	if (status < 0 || ch->msg_max < WIRE_MSG_MIN) {
-		(void)snprintf(text, sizeof(text), "%s: can't connect over %s: %s", where(rm),
-		               rm->opts.at[rm->at].provider,
+		(void)snprintf(text, sizeof(text), "%s: can't connect over %s: %s",
+		               remote_where(rm), rm->opts.at[rm->at].provider,
 		               status == 0  ? "its messages are too short"
 		               : ch->why[0] ? ch->why
 		                            : strerror(-status));
@@ -328,13 +292,7 @@ static void on_up(struct chan *ch, int status)
 	}
 	rm->state = REMOTE_HELLO;
 	rm->heard_ns = loop_now(rm->loop);
-	if (must_seal(rm, ch))
-		seal(rm);
-	else if ((rm->opts.cred || rm->session) && !rm->opts.insecure &&
-	         !(ch->traits & FABRIC_PRIVATE))
-		keep_secret(rm);
-	else
-		say_hello(rm);
+	remote_begin(rm, &sealed_handlers);
 }
 
 /* What the server says about it nobody vouches for: who knows the store asks again. */
@@ -347,191 +305,16 @@ static void on_sealed(struct chan *ch, int status)
 		return;
 	if (status == 0) {
 		rm->heard_ns = loop_now(rm->loop);
-		say_hello(rm);
+		remote_hello(rm);
 		return;
 	}
-	(void)snprintf(text, sizeof(text), "%s: %s", where(rm), ch->why);
+	(void)snprintf(text, sizeof(text), "%s: %s", remote_where(rm), ch->why);
 	if (rm->known || rm->opts.connect_wait) {
 		place_failed(rm, status, text);
 		return;
 	}
-	dead(rm, status, text);
-	kick(rm);
-}
-
-/* --- the welcome --- */
-
-static void session_new(struct remote *rm, const struct wire_welcome *w)
-{
-	rm->slot_count = MIN(w->slots, rm->opts.slots);
-	rm->slots_free = 0;
-	rm->slots_lost = 0;
-	memset(rm->slot, 0, rm->opts.slots * sizeof(*rm->slot));
-	for (uint32_t i = rm->slot_count; i-- > 0;)
-		rm->slot_stack[rm->slots_free++] = i;
-	for (uint32_t i = 0; i < rm->req_count; i++) /* those that were never sent */
-		rm->reqs[i].has_slot = false;
-}
-
-static void session_lost(struct remote *rm)
-{
-	log_warn("%s: the session has expired: what was under way has an unknown outcome",
-	         where(rm));
-	fail_all(rm, -ESTALE, true);
-	rm->session = 0;
-}
-
-static void went_back(struct remote *rm, const char *why)
-{
-	char text[300];
-
-	(void)snprintf(text, sizeof(text),
-	               "%s: the store went back in time: %s: it was restored from an older copy",
-	               where(rm), why);
-	dead(rm, -ESTALE, text);
-}
-
-/* Is it the store that we knew? 0, or -ESTALE, and says why. */
-static int same_store(struct remote *rm, const struct wire_welcome *w)
-{
-	char text[200];
-
-	if (!rm->known)
-		return 0;
-	if (memcmp(rm->uuid, w->store, 16)) {
-		(void)snprintf(text, sizeof(text), "%s: another store is served here than before",
-		               where(rm));
-		dead(rm, -ESTALE, text);
-		return -ESTALE;
-	}
-#ifdef PST_TEST_FAULTS
-	if (rm->opts.plant == REMOTE_PLANT_NO_EPOCH)
-		return 0;
-#endif
-	if (w->epoch < rm->epoch) {
-		(void)snprintf(text, sizeof(text),
-		               "it was opened %llu times, and %llu when it was last seen",
-		               (unsigned long long)w->epoch, (unsigned long long)rm->epoch);
-		went_back(rm, text);
-		return -ESTALE;
-	}
-	if (rm->opening && w->opening_seen && w->opening_seen != rm->opening) {
-		(void)snprintf(text, sizeof(text),
-		               "of the %llu times that it was opened, the %lluth is not the one "
-		               "that was seen",
-		               (unsigned long long)w->epoch, (unsigned long long)rm->epoch);
-		went_back(rm, text);
-		return -ESTALE;
-	}
-	return 0;
-}
-
-/* Several places of one channel (sockets of the user and of the system) are one choice. */
-static bool second_choice(const struct remote *rm)
-{
-	return strcmp(rm->opts.at[rm->at].provider, rm->opts.at[0].provider) != 0;
-}
-
-static void refused(struct remote *rm, const struct wire_welcome *w)
-{
-	bool second = second_choice(rm) && !rm->known; /* the first may have been let in */
-
-	(void)snprintf(rm->text, sizeof(rm->text), "%s: refused: %.*s%s%s%s", where(rm),
-	               (int)w->text_len, w->text, second ? " (" : "", second ? rm->passed_over : "",
-	               second ? ")" : "");
-	if (w->status == -ESTALE && rm->session) {
-		session_lost(rm);
-		rm->state = REMOTE_DOWN;
-		rm->was_up = true; /* no need to wait */
-		kick(rm);
-	} else if ((w->status == -EAGAIN || w->status == -ESHUTDOWN) && rm->known) {
-		rm->state = REMOTE_DOWN;
-		kick(rm);
-	} else {
-		dead(rm, w->status == -EXDEV ? -ESTALE : w->status, rm->text);
-		kick(rm);
-	}
-}
-
-/* A slower path is never taken without a word. */
-static void tell_choice(struct remote *rm)
-{
-	const char *how = rm->opts.at[rm->at].provider, *first = rm->opts.at[0].provider;
-
-	log_info("%s: connected over %s, session %016llx", where(rm), how,
-	         (unsigned long long)rm->session);
-	if (!second_choice(rm)) {
-		rm->passed_over[0] = 0;
-		return;
-	}
-	rm->fig.fallbacks++;
-	log_warn("%s: connected over %s and not over %s, which is better (channel=%s if that is "
-	         "meant): %s",
-	         where(rm), how, first, how, rm->passed_over);
-}
-
-static void welcomed(struct remote *rm, const struct wire_welcome *w)
-{
-	static const uint8_t untold[16];
-	bool same, let_go;
-
-	/* First of all: an older copy refuses a client for what it does not know any more. */
-	if ((w->status == 0 || memcmp(w->store, untold, sizeof(untold))) && same_store(rm, w) < 0) {
-		kick(rm);
-		return;
-	}
-	if (w->status < 0) {
-		refused(rm, w);
-		return;
-	}
-	same = w->resumed && rm->session;
-	if (!same)
-		session_new(rm, w);
-	let_go = rm->known && (w->epoch > rm->epoch || loop_now(rm->loop) - rm->away_ns >=
-	                                                       rm->lease_ms * NSEC_PER_MSEC / 2);
-	if (rm->known && w->epoch > rm->epoch)
-		remote_volatile_lost(rm);
-	rm->version = w->version;
-	rm->session = w->session;
-	memcpy(rm->secret, w->secret, sizeof(rm->secret));
-	memcpy(rm->uuid, w->store, sizeof(rm->uuid));
-	rm->epoch = w->epoch;
-	rm->opening = w->opening;
-	rm->known = true;
-	rm->depth = MIN(w->depth, rm->opts.ops_max);
-	/* Tokens are given here, and watches are not told of yet. */
-	rm->store.caps = w->caps & ~PST_CAP_REPLAY;
-	if (!rm->opts.volatile_ok)
-		rm->store.caps &= ~PST_CAP_VOLATILE;
-	rm->state = REMOTE_UP;
-	rm->inline_max =
-	        MIN(rm->chan->inline_max, rm->chan->msg_max - (uint32_t)sizeof(struct wire_resp));
-	rm->given_up = false;
-	rm->pinged = false;
-	rm->backoff_ns = 0;
-	rm->fig.connects++;
-	tell_choice(rm);
-	rm->lease_ms = w->lease_ms ? w->lease_ms : rm->lease_ms; /* a new session's */
-	remote_probe(rm);
-	handles_resumed(rm, same, let_go);
-	remote_pump(rm);
-}
-
-static void welcome(struct remote *rm, const void *msg, uint32_t len)
-{
-	struct wire_welcome w;
-
-	if (wire_welcome_get(&w, msg, len) < 0) {
-		const char *what = "not a Penstock server, or one of another version";
-
-		if (rm->known)
-			remote_bad(rm, what);
-		else
-			not_so(rm, -EPROTONOSUPPORT, what); /* nor in a moment */
-		return;
-	}
-	welcomed(rm, &w);
-	explicit_bzero(w.secret, sizeof(w.secret)); /* the session's */
+	remote_dead(rm, status, text);
+	remote_kick(rm);
 }
 
 /* --- messages --- */
@@ -557,7 +340,8 @@ static void note(struct remote *rm, const void *data, uint32_t len)
 	case WIRE_BYE:
 		/* Answers to what is under way still come; the channel's end tells when that is
 		 * over. Nothing new is sent. */
-		(void)snprintf(rm->text, sizeof(rm->text), "%s: the server shuts down", where(rm));
+		(void)snprintf(rm->text, sizeof(rm->text), "%s: the server shuts down",
+		               remote_where(rm));
 		rm->depth = 0;
 		break;
 	default:
@@ -576,7 +360,7 @@ static void on_msg(struct chan *ch, const void *data, uint32_t len)
 	else if (rm->state == REMOTE_UP)
 		note(rm, data, len);
 	else if (rm->state == REMOTE_HELLO)
-		welcome(rm, data, len);
+		remote_welcome(rm, data, len);
 }
 
 static void on_ready(struct chan *ch)
@@ -584,7 +368,7 @@ static void on_ready(struct chan *ch)
 	struct remote *rm = ch->user;
 
 	if (rm->state == REMOTE_HELLO && rm->hello_due)
-		say_hello(rm);
+		remote_hello(rm);
 	remote_pump(rm);
 }
 
@@ -594,12 +378,12 @@ static void on_down(struct chan *ch, int status)
 
 	if (rm->state == REMOTE_DOWN || rm->state == REMOTE_DEAD)
 		return; /* known: the kick does the rest */
-	if (rm->state == REMOTE_UP || !rm->text[0])
+	if (rm->state == REMOTE_UP || !rm->text[0] || remote_offered(rm))
 		(void)snprintf(rm->text, sizeof(rm->text), "%s: the connection was lost: %s",
-		               where(rm), ch->why[0] ? ch->why : strerror(-status));
+		               remote_where(rm), ch->why[0] ? ch->why : strerror(-status));
 	if (rm->state != REMOTE_UP && !rm->known && !rm->opts.connect_wait) {
-		dead(rm, status, rm->text);
-		kick(rm);
+		remote_dead(rm, status, rm->text);
+		remote_kick(rm);
 		return;
 	}
 	lost(rm, status);
@@ -622,20 +406,24 @@ static const struct chan_handlers sealed_handlers = {
 static void try_connect(struct remote *rm)
 {
 	struct pst_err err = {0};
+	struct fabric_opts fo;
 	int rc;
 
 	rm->state = REMOTE_CONNECTING;
-	rm->opts.fabric.tls = rm->opts.at[rm->at].tls ? rm->opts.tls : NULL;
 	if (rm->opts.fabric.seed) /* simulation: no two channels have the same fate */
 		rm->opts.fabric.seed = rng_next(&rm->rng);
-	if (rm->opts.at[rm->at].own && wire_place_trust(where(rm)) == -EPERM)
+	fo = rm->opts.fabric;
+	fo.tls = rm->opts.at[rm->at].tls ? rm->opts.tls : NULL;
+	if (remote_offered(rm))
+		fo.connect_ns = remote_connect_ns(rm);
+	if (rm->opts.at[rm->at].own && wire_place_trust(remote_where(rm)) == -EPERM)
 		rc = err_set(&err, -EPERM,
 		             "%s: its folder is another user's, or others can write there: whoever "
 		             "listens is not trusted",
-		             where(rm));
+		             remote_where(rm));
 	else
-		rc = fabric_connect(&rm->chan, rm->loop, rm->opts.at[rm->at].provider, where(rm),
-		                    &rm->opts.fabric, &handlers, rm, &err);
+		rc = fabric_connect(&rm->chan, rm->loop, rm->opts.at[rm->at].provider,
+		                    remote_where(rm), &fo, &handlers, rm, &err);
 	if (rc < 0) {
 		rm->chan = NULL;
 		place_failed(rm, rc, err.text);

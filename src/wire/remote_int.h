@@ -117,7 +117,11 @@ struct remote {
 	bool hello_due;
 	bool given_up; /* not connected for too long: ops fail at once until it is again */
 	struct chan *chan;
-	unsigned at; /* which of opts.at */
+	unsigned at;       /* which of opts.at */
+	bool moving;       /* from there to the next, which is offered */
+	bool offer_failed; /* what is offered was no good: not again before the next loss */
+	/* of the welcomes since it was up: the session is another one; handles were let go */
+	bool anew, let_go;
 	uint8_t version;
 	uint32_t depth, inflight;
 	uint32_t inline_max; /* data of an answer that needs no window */
@@ -134,7 +138,8 @@ struct remote {
 	/* the session */
 	uint64_t session;
 	uint8_t secret[16], client[16], uuid[16];
-	bool known; /* uuid, epoch and opening are the store's */
+	bool secret_seen; /* it came where others could read it */
+	bool known;       /* uuid, epoch and opening are the store's */
 	uint64_t epoch;
 	uint32_t opening; /* the number that goes with the epoch; 0: it was not told */
 	uint32_t slot_count, slots_free, slots_lost;
@@ -288,11 +293,40 @@ static inline bool rreq_has_inode(const struct rreq *r)
 
 /* --- remote_conn.c --- */
 
+static inline const char *remote_where(const struct remote *rm)
+{
+	return rm->opts.at[rm->at].addr;
+}
+
+/* Is the place that is tried one that another has offered? */
+static inline bool remote_offered(const struct remote *rm)
+{
+	return rm->opts.at[rm->at].offered;
+}
+
 void remote_start(struct remote *rm);
 /* The peer broke the rules: the channel is closed, and made anew. */
 void remote_bad(struct remote *rm, const char *what);
 void remote_stop(struct remote *rm); /* for good */
 /* Not connected for longer than opts.reconnect_ns: ops end. */
 void remote_patience(struct remote *rm, uint64_t now);
+/* How long a connection may take at the place that is tried: one that is offered leaves time for the other. */
+uint64_t remote_connect_ns(const struct remote *rm);
+/* It will not be tried again: ops end with @status. Outside of handlers, or remote_kick() closes the channel. */
+void remote_dead(struct remote *rm, int status, const char *text);
+/* Here for good, as rm->text says; where it was offered there is another place. */
+void remote_no_good(struct remote *rm, int status);
+void remote_not_so(struct remote *rm, int status, const char *why); /* the same: WHERE: @why */
+/* Closes the channel from outside of its handlers; what comes then follows from the state. */
+void remote_kick(struct remote *rm);
+/* Ends every op that is not under way already. @only_sent_changes: those whose outcome is unknown now. */
+void remote_fail_all(struct remote *rm, int status, bool only_sent_changes);
+
+/* --- remote_greet.c --- */
+
+/* The channel is up: seals it, or says hello. A sealed one gets the handlers @sealed. */
+void remote_begin(struct remote *rm, const struct chan_handlers *sealed);
+void remote_hello(struct remote *rm);
+void remote_welcome(struct remote *rm, const void *msg, uint32_t len);
 
 #endif

@@ -110,6 +110,8 @@ int wire_listener_new(struct wire_listener **ret_l, struct session_table *table,
  */
 int wire_listener_add(struct wire_listener *l, const char *provider, const char *addr,
                       const struct fabric_opts *opts, const char **ret_addr, struct pst_err *err);
+/* Tells clients from now on that there is a better channel beside: WIRE_OFFERS_ bits (wire/msg.h). */
+void wire_listener_offer(struct wire_listener *l, uint64_t what);
 /*
  * Takes no more channels or requests, ends those that are under way, for up to @wait_ns, and frees
  * it. Turns the loop: never from a callback. Accepts NULL.
@@ -136,6 +138,9 @@ struct remote_opts {
 		const char *provider, *addr;
 		bool tls; /* by @tls */
 		bool own; /* a socket of this user's: only if wire_place_trust() agrees */
+		/* The last only: RDMA. It is not tried in turn, but a client that was welcomed at the place
+		 * before it moves there, if the server says that it has RDMA. */
+		bool offered;
 	} at[4];
 	unsigned at_count;
 	struct net_tls *tls; /* the store's own when remote_open() has returned 0 */

@@ -22,7 +22,7 @@ static struct {
 static unsigned ids;
 static unsigned ended;
 static uint8_t memory[PST_OP_FIGURES + 1][8192];
-static bool resumed, older;
+static bool resumed, older, offers;
 static uint64_t epoch;
 
 /* What inputs of version 2 have reached, since the program began. */
@@ -38,6 +38,7 @@ static void welcome(struct tape *t)
 	struct wire_welcome w = {.version = ends.version, .session = SESSION, .caps = 0x1ff};
 	uint8_t buf[512];
 
+	w.caps |= offers ? WIRE_OFFERS_RDMA : 0;
 	w.resumed = resumed;
 	w.epoch = epoch;
 	w.opening = 7;
@@ -175,6 +176,7 @@ static void come_back(uint8_t how)
 	if (ends.tape && !ends.tape->is_down)
 		tape_down(ends.tape, -ECONNRESET);
 	older |= how >> 2 & 1;
+	offers = how >> 3 & 1;
 	ends_turns(BACK_TURN);
 }
 
@@ -224,8 +226,9 @@ static void all_end(struct client *c)
 
 void to_client(struct input *in)
 {
-	struct remote_opts o = {.at = {{.provider = "tape", .addr = "x"}},
-	                        .at_count = 1,
+	struct remote_opts o = {.at = {{.provider = "tape", .addr = "x"},
+	                               {.provider = "tape", .addr = "y", .offered = true}},
+	                        .at_count = 2,
 	                        .seed = 1,
 	                        .name = "fuzz",
 	                        .bufs = {16, 4, 2, 1, 1}};
@@ -236,7 +239,7 @@ void to_client(struct input *in)
 	memset(&c, 0, sizeof(c));
 	ids = ended = 0;
 	epoch = 2;
-	resumed = older = false;
+	resumed = older = offers = false;
 	o.reconnect_ns = NSEC_PER_SEC;
 	tape_made = made;
 	if (remote_open(&c.s, ends.loop, &o, NULL))

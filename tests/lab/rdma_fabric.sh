@@ -30,6 +30,16 @@ grep -q "channel *ofi" status || fail "another channel"
 "$PENSTOCK" -s "$at" bench --container b --create --rw write --bs 1m --iodepth 4 --size 32m --runtime 3 --verify
 "$PENSTOCK" -s "$at" bench --container c --create --rw randread --bs 256k --iodepth 8 --size 32m --runtime 3 --verify
 
+say "RDMA is found by who does not name it"
+chosen="pst://$RDMA_ADDR:7440?connect=$PATIENCE" # there is no pipe
+"$PENSTOCK" -s "$chosen" status --json >status
+grep -q '"channel": *"ofi:verbs ' status || fail "not RDMA: $(cat status)"
+"$PENSTOCK" -s "$chosen" bench --container d --create --rw randrw --bs 4k --iodepth 8 --size 8m --runtime 2 --verify
+FI_PROVIDER=tcp "$PENSTOCK" -s "$chosen" status >status 2>said
+grep -q "channel *tcp " status || fail "neither RDMA nor tcp: $(cat status said)"
+grep -q "NOT THE FIRST CHOICE" status || fail "a slower path without a word: $(cat status)"
+grep -q "connected over tcp and not over ofi, which is better" said || fail "no warning: $(cat said)"
+
 say "a server that is killed is noticed"
 kill -9 "$server"
 refused "connect" "$PENSTOCK" -s "$there" status

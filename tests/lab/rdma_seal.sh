@@ -29,6 +29,10 @@ grep -q "sealed *aes-256-gcm" status || fail "not sealed"
 "$PENSTOCK" -s "$at" bench --container a --rw write --bs 1m --iodepth 4 --size 8m --runtime 3 --verify
 "$PENSTOCK" -s "$at" bench --container a --rw randread --bs 256k --iodepth 8 --size 8m --runtime 3 --verify
 
+"$PENSTOCK" -s "pst://$RDMA_ADDR:7440?socket=/nowhere&connect=$PATIENCE" status | tee status
+grep -q "channel *ofi:verbs" status || fail "RDMA was not found"
+grep -q "sealed *aes-256-gcm" status || fail "not sealed"
+
 say "and by nobody else"
 unset PENSTOCK_TOKEN
 refused "has to be sealed" "$PENSTOCK" -s "$at" status

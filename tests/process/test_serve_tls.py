@@ -272,6 +272,34 @@ def test_sealed():
     assert not s.hello and "one of them" in s.end()[1]
 
 
+def test_open_rides_through():
+    """A client without a token, at a server that asks for none, where others can read: the server is killed, and it goes on."""
+    host = own_address()
+    if not host or host.startswith("127."):
+        print("# skip: this host has no address but loopback")
+        return
+    dev = tmp + "/rides"
+    with open(dev, "wb") as f:
+        f.truncate(64 << 20)
+    subprocess.run([P, "-q", "format", dev], check=True, env=ENV, timeout=LIMIT_S)
+    s = Server("--insecure", "--control", "none", store="local:" + dev, listen=host + ":0")
+    port = s.port
+    uri = "pst://%s:%d?channel=tcp" % (host, port)
+    assert pst(uri, "container", "create", "c").returncode == 0
+    put = subprocess.Popen([P, "-v", "-s", uri, "put", "-", "c:/long"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=ENV)
+    while b"connected over tcp" not in put.stderr.readline():
+        assert put.poll() is None
+    s.p.kill()
+    s.end()
+    s = Server("--insecure", "--control", "none", store="local:" + dev, listen="%s:%d" % (host, port))
+    data = os.urandom(3 << 20)
+    said = put.communicate(data, LIMIT_S)[1].decode()
+    assert put.returncode == 0 and "connecting again" in said, said
+    done = subprocess.run([P, "-s", uri, "cat", "c:/long"], stdout=subprocess.PIPE, env=ENV, timeout=LIMIT_S)
+    assert done.returncode == 0 and done.stdout == data
+    assert s.end()[0] == 0
+
+
 def test_first_choice():
     """The socket of a server beside a port that the kernel chose is the best channel, whoever's server it is."""
     s = subprocess.Popen([P, "serve", "local:mem:64M", "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True, env=ENV)

@@ -294,8 +294,9 @@ static void grant(struct world *w, struct client *c)
 
 static void connect_client(struct world *w, struct client *c)
 {
-	struct remote_opts o = {.at = {{.provider = "sim", .addr = "server"}},
-	                        .at_count = 1,
+	struct remote_opts o = {.at = {{.provider = "sim", .addr = "server"},
+	                               {.provider = "sim", .addr = "better", .offered = true}},
+	                        .at_count = 2,
 	                        .seed = rng_next(&w->rng) | 1,
 	                        .ops_max = 8,
 	                        .slots = 4,
@@ -355,6 +356,7 @@ static void client_down(struct client *c)
 		return; /* that is the end of it */
 	remote_figures(c->store, &f);
 	c->w->timeouts += f.timeouts;
+	c->w->fallbacks += f.fallbacks;
 	(void)store_close(c->store);
 	for (unsigned j = 0; j < LANES; j++)
 		buf_check(c->w, &c->lane[j]);

@@ -3,7 +3,7 @@
  * wire_sim - clients, a server, its engine and the network between them in one thread, from a seed:
  * connections that are cut while what was sent is still on its way, servers that crash, lose power
  * or are stopped, and come back; slow and late answers, deadlines, pushback for lack of memory,
- * sessions that expire, capabilities that are revoked, and resends that race with what others write
+ * sessions that expire and that move to a better channel, capabilities that are revoked, and resends that race with what others write
  * meanwhile. wire_judge.c says what must hold.
  *
  *   wire_sim [--seed S] [--seeds N] [--plant BUG] [-v]
@@ -18,6 +18,7 @@
 #include "fs/fs.h"
 #include "loop/loop_int.h"
 #include "store/local/local.h"
+#include "wire/msg.h"
 #include "wire_sim.h"
 
 #define RESTS_AFTER 70 /* ops */
@@ -101,6 +102,12 @@ static void server_up(struct world *w, bool format)
 	must(session_table_open(&w->table, w->names, &so, &err), &err);
 	must(wire_listener_new(&w->listener, w->table, &lo, &err), &err);
 	must(wire_listener_add(w->listener, "sim", "server", NULL, NULL, &err), &err);
+	if (w->offers) {
+		wire_listener_offer(w->listener, WIRE_OFFERS_RDMA);
+		if (rng_chance(&w->rng, 0.75))
+			must(wire_listener_add(w->listener, "sim", "better", NULL, NULL, &err),
+			     &err);
+	}
 }
 
 /* The process goes; with @power what was not flushed may go as well. */
@@ -225,6 +232,7 @@ static void world_up(struct world *w)
 		w->knobs.traits |= FABRIC_WRITE_THEN_MSG;
 	w->slow_disk = rng_chance(&w->rng, 0.5);
 	w->short_lease = rng_chance(&w->rng, 0.2);
+	w->offers = w->seed % 3 == 0;
 	server_up(w, true);
 	pst_assert(!ops_cont_create(w->engine, "c", &w->cont));
 	pst_assert(!ops_cont_create(w->engine, "d", &w->forbidden));
@@ -263,10 +271,11 @@ static bool seed_run(struct world *w)
 	}
 	if (!good || verbose)
 		(void)printf("seed %llu: %s (%u ops, %llu timed out, %u crashes, %u stops, %u "
-		             "cuts, %u stalls, %u revoked, %llu told%s)\n",
+		             "cuts, %u stalls, %u revoked, %llu told, %llu fallbacks%s)\n",
 		             (unsigned long long)w->seed, good ? "good" : w->wrong, w->count,
 		             (unsigned long long)w->timeouts, w->crashes, w->stops, w->cuts,
 		             w->stalls, w->revokes, (unsigned long long)w->told,
+		             (unsigned long long)w->fallbacks,
 		             w->undecided ? "; names undecided" : "");
 	return good;
 }

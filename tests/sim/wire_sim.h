@@ -145,11 +145,12 @@ struct world {
 	uint64_t crash_ns[CRASHES_MAX];
 	unsigned crashes, cuts, stalls, stops, revokes;
 	uint64_t told_last[THING_ALL + 1];
-	uint64_t told;     /* watches */
-	bool undecided;    /* J8: the search was given up */
-	uint64_t timeouts; /* with the server at work */
+	uint64_t told;      /* watches */
+	bool undecided;     /* J8: the search was given up */
+	uint64_t timeouts;  /* with the server at work */
+	uint64_t fallbacks; /* a better channel was offered and not to be had */
 	unsigned remote_plant, session_plant, listener_plant;
-	bool slow_disk, short_lease;
+	bool slow_disk, short_lease, offers;
 	char wrong[256];
 };
 
