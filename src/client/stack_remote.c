@@ -29,9 +29,10 @@
 
 static void add(struct remote_name *n, const char *provider, const char *addr)
 {
-	n->opts.at[n->opts.at_count].provider = provider;
-	n->opts.at[n->opts.at_count].tls = n->tls && !strcmp(provider, "tcp");
-	n->opts.at[n->opts.at_count++].addr = addr;
+	struct remote_place *p = &n->opts.at[n->opts.at_count++];
+
+	*p = (struct remote_place){
+	        .provider = provider, .addr = addr, .tls = n->tls && !strcmp(provider, "tcp")};
 }
 
 /* The servers of this user and of the system may both have a socket beside that port. */
@@ -66,7 +67,8 @@ static int add_ofi(struct remote_name *n, const char *provider, struct pst_err *
 /* RDMA, if there is any at both ends: the server has to say so. */
 static void add_rdma(struct remote_name *n)
 {
-	if (!n->tls && fabric_has_rdma() && add_ofi(n, "verbs", NULL) == 0)
+	if (!n->tls && fabric_provider_find("ofi") && fabric_has_rdma() &&
+	    add_ofi(n, "verbs", NULL) == 0)
 		n->opts.at[n->opts.at_count - 1].offered = true;
 }
 

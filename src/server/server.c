@@ -27,15 +27,19 @@ static bool must_seal(const struct server *s, const char *addr)
 
 static bool is_rdma(const struct server *s, const char *provider)
 {
-	return !strcmp(provider, "ofi") && strncmp(s->ofi, "verbs", 5) == 0;
+	return !strcmp(provider, "ofi") &&
+	       (!strcmp(s->ofi, "verbs") || !strcmp(s->ofi, "verbs;ofi_rxm"));
 }
 
 /* Where clients look for ofi: not where the kernel chooses a port for each of the two. */
-static bool is_beside_tcp(const struct server_opts *o, const char *addr)
+static bool is_beside_tcp(const struct server_opts *o)
 {
-	const char *colon = strrchr(addr, ':');
+	struct server_addrs a;
+	bool beside = server_addrs(&a, o, NULL) == 0 && server_channel(o, "tcp");
 
-	return server_channel(o, "tcp") && colon && strcmp(colon, ":0") != 0;
+	for (unsigned i = 0; beside && i < a.count; i++)
+		beside = a.at[i].kind > SERVER_ADDR_OFI || a.at[i].port;
+	return beside;
 }
 
 static int door(struct server *s, const struct server_opts *o, const char *provider,
@@ -55,7 +59,7 @@ static int door(struct server *s, const struct server_opts *o, const char *provi
 		fo.provider = s->ofi;
 	rc = wire_listener_add(s->listener, provider, addr, &fo, &d->addr, err);
 	s->door_count += rc == 0;
-	if (rc == 0 && is_rdma(s, provider) && is_beside_tcp(o, addr))
+	if (rc == 0 && is_rdma(s, provider) && is_beside_tcp(o))
 		wire_listener_offer(s->listener, WIRE_OFFERS_RDMA);
 	return rc;
 }

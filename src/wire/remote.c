@@ -370,7 +370,7 @@ static void rreq_tick(struct rreq *r, uint64_t now)
 static void listen_for_life(struct remote *rm, uint64_t now)
 {
 	remote_patience(rm, now);
-	if (rm->state == REMOTE_HELLO && now - rm->heard_ns >= remote_connect_ns(rm))
+	if (rm->state == REMOTE_HELLO && remote_hello_late(rm, now))
 		remote_bad(rm, "the server does not say welcome");
 	if (rm->state != REMOTE_UP || now - rm->heard_ns < rm->opts.ping_ns)
 		return;
@@ -627,14 +627,18 @@ int remote_open(struct store **ret_store, struct loop *loop, const struct remote
 	uint64_t until;
 	int rc;
 
-	pst_assert(opts->at_count && !opts->at[0].offered);
+	pst_assert(opts->at_count && opts->at_count <= ARRAY_LEN(opts->at));
+	for (unsigned i = 0; i < opts->at_count; i++)
+		pst_assert(!opts->at[i].offered || (i && i + 1 == opts->at_count));
 	if (!rm)
 		return err_set(err, -ENOMEM, "no memory for a connection");
 	(void)loop_timer_arm(loop, &rm->tick, loop_now(loop) + TICK_NS);
 	remote_start(rm);
 	until = loop_now(loop) + rm->opts.connect_ns; /* starting libfabric doesn't count */
-	while (rm->state != REMOTE_UP && rm->state != REMOTE_DEAD && loop_now(loop) < until)
-		(void)loop_turn(loop, MIN(until - loop_now(loop), 100 * NSEC_PER_MSEC));
+	while (rm->state != REMOTE_UP && rm->state != REMOTE_DEAD &&
+	       loop_now(loop) < until + rm->blocked_ns)
+		(void)loop_turn(loop,
+		                MIN(until + rm->blocked_ns - loop_now(loop), 100 * NSEC_PER_MSEC));
 	if (rm->state == REMOTE_UP) {
 		*ret_store = &rm->store;
 		return 0;

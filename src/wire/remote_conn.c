@@ -26,6 +26,8 @@
 
 #define BACKOFF_MIN_NS (20 * NSEC_PER_MSEC)
 #define BACKOFF_MAX_NS (2 * NSEC_PER_SEC)
+#define OFFER_MAX_NS   (10 * NSEC_PER_SEC)
+#define BRIEF_NS       (10 * NSEC_PER_SEC)
 
 static void try_connect(struct remote *rm);
 static const struct chan_handlers sealed_handlers;
@@ -64,7 +66,7 @@ void remote_dead(struct remote *rm, int status, const char *text)
 	rm->error = status;
 	if (text != rm->text)
 		(void)snprintf(rm->text, sizeof(rm->text), "%s", text);
-	if (rm->known)
+	if (rm->used)
 		log_error("%s", rm->text);
 	loop_timer_disarm(rm->loop, &rm->retry);
 	remote_fail_all(rm, status, false);
@@ -98,7 +100,7 @@ static void backoff(struct remote *rm)
 
 void remote_patience(struct remote *rm, uint64_t now)
 {
-	if (rm->state == REMOTE_UP || rm->state == REMOTE_DEAD || rm->given_up || !rm->known ||
+	if (rm->state == REMOTE_UP || rm->state == REMOTE_DEAD || rm->given_up || !rm->used ||
 	    now - rm->lost_ns < rm->opts.reconnect_ns)
 		return;
 	rm->given_up = true;
@@ -107,19 +109,34 @@ void remote_patience(struct remote *rm, uint64_t now)
 	remote_fail_all(rm, rm->error, false);
 }
 
-uint64_t remote_connect_ns(const struct remote *rm)
+/* --- what is offered --- */
+
+/* The other place needs time, too, and whoever waits for ops. */
+static uint64_t offer_ns(const struct remote *rm)
 {
-	return remote_offered(rm) ? rm->opts.connect_ns / 2 : rm->opts.connect_ns;
+	return MIN(OFFER_MAX_NS, MIN(rm->opts.connect_ns, rm->opts.reconnect_ns) / 2);
+}
+
+bool remote_hello_late(const struct remote *rm, uint64_t now)
+{
+	return remote_offered(rm) ? now >= rm->offer_end_ns
+	                          : now - rm->heard_ns >= rm->opts.connect_ns;
 }
 
 /* To the place that is offered. The session goes on there. */
 static void move(struct remote *rm)
 {
+	uint64_t begun = loop_now(rm->loop);
+
 	rm->moving = false;
 	rm->away_ns = rm->heard_ns;
+	rm->lost_ns = begun; /* until now the server was there */
 	drop(rm);
 	rm->at++;
+	rm->offer_end_ns = UINT64_MAX;
 	try_connect(rm);
+	rm->blocked_ns += loop_now(rm->loop) - begun;
+	rm->offer_end_ns = loop_now(rm->loop) + offer_ns(rm);
 }
 
 /* It was no good: there is the one where it was offered. */
@@ -131,6 +148,8 @@ static void move_back(struct remote *rm, const char *why)
 	rm->at--;
 	try_connect(rm);
 }
+
+/* --- and again --- */
 
 /* Not connected any more, or not yet: tries again, now or later. */
 static void lost(struct remote *rm, int status)
@@ -144,6 +163,8 @@ static void lost(struct remote *rm, int status)
 		move_back(rm, rm->text);
 		return;
 	}
+	if (remote_offered(rm))
+		rm->brief = loop_now(rm->loop) - rm->up_ns < BRIEF_NS ? rm->brief + 1 : 0;
 	rm->state = REMOTE_DOWN;
 	rm->was_up = false;
 	rm->error = status;
@@ -254,7 +275,7 @@ static void place_failed(struct remote *rm, int status, const char *text)
 	}
 	(void)snprintf(rm->text, sizeof(rm->text), "%s", text);
 	first_place(rm);
-	if (!rm->known && (!rm->opts.connect_wait || is_final(status)))
+	if (!rm->used && (!rm->opts.connect_wait || is_final(status)))
 		remote_dead(rm, status, rm->text);
 	else
 		lost(rm, status);
@@ -309,7 +330,7 @@ static void on_sealed(struct chan *ch, int status)
 		return;
 	}
 	(void)snprintf(text, sizeof(text), "%s: %s", remote_where(rm), ch->why);
-	if (rm->known || rm->opts.connect_wait) {
+	if (rm->used || rm->opts.connect_wait) {
 		place_failed(rm, status, text);
 		return;
 	}
@@ -381,7 +402,7 @@ static void on_down(struct chan *ch, int status)
 	if (rm->state == REMOTE_UP || !rm->text[0] || remote_offered(rm))
 		(void)snprintf(rm->text, sizeof(rm->text), "%s: the connection was lost: %s",
 		               remote_where(rm), ch->why[0] ? ch->why : strerror(-status));
-	if (rm->state != REMOTE_UP && !rm->known && !rm->opts.connect_wait) {
+	if (rm->state != REMOTE_UP && !rm->used && !remote_offered(rm) && !rm->opts.connect_wait) {
 		remote_dead(rm, status, rm->text);
 		remote_kick(rm);
 		return;
@@ -415,7 +436,7 @@ static void try_connect(struct remote *rm)
 	fo = rm->opts.fabric;
 	fo.tls = rm->opts.at[rm->at].tls ? rm->opts.tls : NULL;
 	if (remote_offered(rm))
-		fo.connect_ns = remote_connect_ns(rm);
+		fo.connect_ns = offer_ns(rm);
 	if (rm->opts.at[rm->at].own && wire_place_trust(remote_where(rm)) == -EPERM)
 		rc = err_set(&err, -EPERM,
 		             "%s: its folder is another user's, or others can write there: whoever "

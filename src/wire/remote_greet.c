@@ -7,6 +7,8 @@
 
 #include "wire/remote_int.h"
 
+#define BRIEF_MAX 3 /* losses in a row, each soon: the server may have been started again */
+
 #define BAD_TOKEN "the token is none: it begins with pst1 and is 58 characters long"
 
 /* --- the hello --- */
@@ -183,7 +185,7 @@ static bool second_choice(const struct remote *rm)
 
 static void refused(struct remote *rm, const struct wire_welcome *w)
 {
-	bool second = second_choice(rm) && !rm->known; /* the first may have been let in */
+	bool second = second_choice(rm) && !rm->used; /* the first may have been let in */
 
 	(void)snprintf(rm->text, sizeof(rm->text), "%s: refused: %.*s%s%s%s", remote_where(rm),
 	               (int)w->text_len, w->text, second ? " (" : "", second ? rm->passed_over : "",
@@ -191,9 +193,9 @@ static void refused(struct remote *rm, const struct wire_welcome *w)
 	if (w->status == -ESTALE && rm->session) {
 		session_lost(rm);
 		rm->state = REMOTE_DOWN;
-		rm->was_up = true; /* no need to wait */
+		rm->was_up = !remote_offered(rm); /* no need to wait */
 		remote_kick(rm);
-	} else if ((w->status == -EAGAIN || w->status == -ESHUTDOWN) && rm->known) {
+	} else if ((w->status == -EAGAIN || w->status == -ESHUTDOWN) && rm->used) {
 		rm->state = REMOTE_DOWN;
 		remote_kick(rm);
 	} else {
@@ -206,6 +208,7 @@ static void tell_choice(struct remote *rm)
 {
 	const char *how = rm->opts.at[rm->at].provider;
 	const char *first = rm->opts.at[rm->offer_failed ? rm->at + 1 : 0].provider;
+	bool ofi = !strcmp(how, "ofi") && rm->opts.fabric.provider;
 
 	log_info("%s: connected over %s, session %016llx", remote_where(rm), how,
 	         (unsigned long long)rm->session);
@@ -214,15 +217,26 @@ static void tell_choice(struct remote *rm)
 		return;
 	}
 	rm->fig.fallbacks++;
-	log_warn("%s: connected over %s and not over %s, which is better (channel=%s if that is "
-	         "meant): %s",
-	         remote_where(rm), how, first, how, rm->passed_over);
+	log_warn("%s: connected over %s and not over %s, which is better (channel=%s%s%s if that "
+	         "is meant): %s",
+	         remote_where(rm), how, first, how, ofi ? ":" : "",
+	         ofi ? rm->opts.fabric.provider : "", rm->passed_over);
 }
 
-static bool is_better_offered(const struct remote *rm, const struct wire_welcome *w)
+/* Something better is offered, and was not found to be no good. */
+static bool shall_move(struct remote *rm, const struct wire_welcome *w)
 {
-	return w->caps & WIRE_OFFERS_RDMA && rm->at + 1 < rm->opts.at_count &&
-	       rm->opts.at[rm->at + 1].offered && !rm->offer_failed;
+	if (!(w->caps & WIRE_OFFERS_RDMA) || rm->at + 1 == rm->opts.at_count ||
+	    !rm->opts.at[rm->at + 1].offered || rm->offer_failed)
+		return false;
+	if (rm->brief < BRIEF_MAX)
+		return true;
+	(void)snprintf(rm->passed_over, sizeof(rm->passed_over),
+	               "it was lost %u times in a row, soon after it was made: %.120s", rm->brief,
+	               rm->text);
+	rm->offer_failed = true;
+	rm->brief = 0; /* after the next loss it has another chance */
+	return false;
 }
 
 static void welcomed(struct remote *rm, const struct wire_welcome *w)
@@ -263,7 +277,7 @@ static void welcomed(struct remote *rm, const struct wire_welcome *w)
 	rm->store.caps = w->caps & WIRE_STORE_CAPS & ~PST_CAP_REPLAY;
 	if (!rm->opts.volatile_ok)
 		rm->store.caps &= ~PST_CAP_VOLATILE;
-	if (is_better_offered(rm, w)) {
+	if (shall_move(rm, w)) {
 		log_debug("%s: %s is offered there, too", remote_where(rm),
 		          rm->opts.at[rm->at + 1].provider);
 		rm->moving = true;
@@ -272,6 +286,8 @@ static void welcomed(struct remote *rm, const struct wire_welcome *w)
 		return;
 	}
 	rm->state = REMOTE_UP;
+	rm->used = true;
+	rm->up_ns = loop_now(rm->loop);
 	rm->inline_max =
 	        MIN(rm->chan->inline_max, rm->chan->msg_max - (uint32_t)sizeof(struct wire_resp));
 	rm->given_up = false;
@@ -294,7 +310,7 @@ void remote_welcome(struct remote *rm, const void *msg, uint32_t len)
 	if (wire_welcome_get(&w, msg, len) < 0) {
 		const char *what = "not a Penstock server, or one of another version";
 
-		if (rm->known)
+		if (rm->used || remote_offered(rm))
 			remote_bad(rm, what);
 		else
 			remote_not_so(rm, -EPROTONOSUPPORT, what); /* nor in a moment */

@@ -117,9 +117,13 @@ struct remote {
 	bool hello_due;
 	bool given_up; /* not connected for too long: ops fail at once until it is again */
 	struct chan *chan;
-	unsigned at;       /* which of opts.at */
-	bool moving;       /* from there to the next, which is offered */
-	bool offer_failed; /* what is offered was no good: not again before the next loss */
+	unsigned at;           /* which of opts.at */
+	bool moving;           /* from there to the next, which is offered */
+	bool offer_failed;     /* what is offered was no good: not again before the next loss */
+	unsigned brief;        /* how often in a row it was soon lost again */
+	uint64_t up_ns;        /* since when it is up */
+	uint64_t offer_end_ns; /* when what is offered has had its time to begin */
+	uint64_t blocked_ns;   /* that starting what is offered took: nothing else ran */
 	/* of the welcomes since it was up: the session is another one; handles were let go */
 	bool anew, let_go;
 	uint8_t version;
@@ -140,6 +144,7 @@ struct remote {
 	uint8_t secret[16], client[16], uuid[16];
 	bool secret_seen; /* it came where others could read it */
 	bool known;       /* uuid, epoch and opening are the store's */
+	bool used;        /* it was up once: what is lost now is waited for */
 	uint64_t epoch;
 	uint32_t opening; /* the number that goes with the epoch; 0: it was not told */
 	uint32_t slot_count, slots_free, slots_lost;
@@ -310,8 +315,8 @@ void remote_bad(struct remote *rm, const char *what);
 void remote_stop(struct remote *rm); /* for good */
 /* Not connected for longer than opts.reconnect_ns: ops end. */
 void remote_patience(struct remote *rm, uint64_t now);
-/* How long a connection may take at the place that is tried: one that is offered leaves time for the other. */
-uint64_t remote_connect_ns(const struct remote *rm);
+/* Has the welcome at the place that is tried been waited for long enough? */
+bool remote_hello_late(const struct remote *rm, uint64_t now);
 /* It will not be tried again: ops end with @status. Outside of handlers, or remote_kick() closes the channel. */
 void remote_dead(struct remote *rm, int status, const char *text);
 /* Here for good, as rm->text says; where it was offered there is another place. */

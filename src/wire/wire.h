@@ -132,16 +132,17 @@ unsigned wire_listener_channels(const struct wire_listener *l,
 
 /* --- the remote store --- */
 
+struct remote_place {
+	const char *provider, *addr;
+	bool tls; /* by opts.tls */
+	bool own; /* a socket of this user's: only if wire_place_trust() agrees */
+	/* The last only: RDMA. It is not tried in turn, but a client that was welcomed at the place before it
+	 * moves there, if the server says that it has RDMA. */
+	bool offered;
+};
+
 struct remote_opts {
-	/* Where: tried in order on each connect, until one answers. */
-	struct {
-		const char *provider, *addr;
-		bool tls; /* by @tls */
-		bool own; /* a socket of this user's: only if wire_place_trust() agrees */
-		/* The last only: RDMA. It is not tried in turn, but a client that was welcomed at the place
-		 * before it moves there, if the server says that it has RDMA. */
-		bool offered;
-	} at[4];
+	struct remote_place at[4]; /* where: tried in order on each connect, until one answers */
 	unsigned at_count;
 	struct net_tls *tls; /* the store's own when remote_open() has returned 0 */
 	struct fabric_opts fabric;

@@ -361,6 +361,33 @@ def test_own_address():
     s.stdout.close()
 
 
+def with_rdma(*command):
+    """Run where /sys says that there is a device for RDMA; None: this user can't have that."""
+    fake = ["unshare", "-m", "sh", "-c", "mount -t tmpfs none /sys/class && mkdir -p /sys/class/infiniband/rdma0 && exec \"$@\"", "sh"]
+    if subprocess.run(fake + ["true"], capture_output=True).returncode:
+        return None
+    return subprocess.run(fake + list(command), capture_output=True, text=True, timeout=LIMIT_S, env=ENV)
+
+
+def test_rdma_at_one_end():
+    """A client that could, and a server that does not offer it: nothing else is chosen than without."""
+    own = own_address() or "127.0.0.1"
+    for host in {own, "127.0.0.1"}:
+        for channels, used, warned in (("pipe,tcp", "pipe", ""), ("tcp", "tcp", "connected over tcp and not over pipe")):
+            s = subprocess.Popen([P, "serve", "local:mem:64M", "--listen", host + ":0", "--insecure", "--control", "none",
+                                  "--channels", channels], stdout=subprocess.PIPE, text=True, env=ENV)
+            port = s.stdout.readline().split(" (tcp")[0].rsplit(":", 1)[1]
+            done = with_rdma(P, "-s", "pst://%s:%s" % (host, port), "status")
+            s.terminate()
+            assert s.wait(LIMIT_S) == 0
+            s.stdout.close()
+            if done is None:
+                print("# skip: /sys can't be changed for a process here")
+                return
+            assert "channel     %s " % used in done.stdout, (host, channels, done.stdout, done.stderr)
+            assert warned in done.stderr and (warned or not done.stderr), (host, channels, done.stderr)
+
+
 def test_gone_while_waiting():
     """A command whose server is gone ends by its own deadline, and says why in one line."""
     s = Server("--insecure", "--log-level", "debug")

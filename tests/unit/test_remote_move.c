@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "served.h"
-#include "wire/msg.h"
+#include "wire/codec.h"
 
 struct rig {
 	struct served s;
@@ -168,7 +168,7 @@ static void stays(struct rig *g, const char *because)
 	char text[200];
 
 	assert_int_equal(served_client(&g->s, NULL), 0);
-	assert_true(loop_now(g->s.loop) - begun < 8 * NSEC_PER_SEC); /* of the ten that it has */
+	assert_true(loop_now(g->s.loop) - begun < 11 * NSEC_PER_SEC);
 	is_at(g, "here", 1, 1);
 	assert_int_equal(write_one(g), 0);
 	why(g, text);
@@ -257,6 +257,95 @@ static void no_welcome_there(void **state)
 	assert_int_equal(g->came, 1);
 }
 
+/* Who waits long for a server does not wait as long for a better way to it. */
+static void silence_and_patience(void **state)
+{
+	struct rig *g = *state;
+
+	g->s.ro.connect_ns = 300 * NSEC_PER_SEC;
+	g->s.ro.connect_wait = true;
+	silence_there(state);
+}
+
+/* Ops that wait three seconds for a server do not fail because something else is silent. */
+static void silence_and_haste(void **state)
+{
+	struct rig *g = *state;
+
+	g->s.ro.reconnect_ns = 3 * NSEC_PER_SEC;
+	assert_int_equal(fabric_listen(&g->deaf, g->s.loop, "sim", "there", NULL, NULL), 0);
+	sim_listener_door(g->deaf, SIM_SILENT);
+	assert_int_equal(served_client(&g->s, NULL), 0);
+	for (unsigned i = 1; i < 4; i++) {
+		is_at(g, "here", i, i);
+		remote_cut(g->s.remote);
+		assert_int_equal(write_one(g), 0);
+	}
+}
+
+/* It begins well each time, and ends soon: the other one is taken before ops wait for ever. */
+static void does_not_last(void **state)
+{
+	struct rig *g = *state;
+	char text[200];
+
+	add_there(g);
+	assert_int_equal(served_client(&g->s, NULL), 0);
+	for (unsigned i = 1; i < 4; i++) {
+		is_at(g, "there", i, 0);
+		remote_cut(g->s.remote);
+		assert_int_equal(write_one(g), 0);
+	}
+	is_at(g, "here", 4, 1);
+	why(g, text);
+	assert_non_null(
+	        strstr(text, "it was lost 3 times in a row, soon after it was made: there: "));
+	served_sleep(&g->s, 60 * NSEC_PER_SEC);
+	remote_cut(g->s.remote);
+	assert_int_equal(write_one(g), 0);
+	is_at(g, "there", 5, 1);
+	/* What lasts is another matter, however often. */
+	for (unsigned i = 6; i < 12; i++) {
+		served_sleep(&g->s, 11 * NSEC_PER_SEC);
+		remote_cut(g->s.remote);
+		assert_int_equal(write_one(g), 0);
+		is_at(g, "there", i, 1);
+	}
+}
+
+/* Somebody else is there, who says that the session is not known. */
+static void stale_msg(struct chan *c, const void *data, uint32_t len)
+{
+	const struct wire_welcome w = {
+	        .version = WIRE_VERSION, .status = -ESTALE, .text = "who?", .text_len = 4};
+	uint8_t buf[256];
+	struct iovec iov = {buf, wire_welcome_put(buf, sizeof(buf), &w)};
+
+	assert_int_equal(chan_send(c, &iov, 1), 0);
+}
+
+static const struct chan_handlers stale_handlers = {
+        .msg = stale_msg, .ready = deaf_ready, .down = deaf_down};
+
+static bool take_stale(struct fabric_listener *l, struct chan *c)
+{
+	(void)take_deaf(l, c);
+	c->handlers = &stale_handlers;
+	return true;
+}
+
+static void stale_there(void **state)
+{
+	struct rig *g = *state;
+
+	g->s.knobs.again = 0;
+	assert_int_equal(fabric_listen(&g->deaf, g->s.loop, "sim", "there", NULL, NULL), 0);
+	g->deaf->accept = take_stale;
+	g->deaf->user = g;
+	stays(g, "there: refused: who?");
+	assert_int_equal(g->came, 1);
+}
+
 /* --- the session's secret, where others can read --- */
 
 /* What they have read already is said again: a client without a token rides through. */
@@ -298,9 +387,19 @@ static void open_later(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	        T(moves),         T(comes_back),       T(not_offered),
-	        T(not_wanted),    T(nobody_there),     T(closed_there),
-	        T(silence_there), T(no_welcome_there), T(open_from_the_beginning),
+	        T(moves),
+	        T(comes_back),
+	        T(not_offered),
+	        T(not_wanted),
+	        T(nobody_there),
+	        T(closed_there),
+	        T(silence_there),
+	        T(no_welcome_there),
+	        T(silence_and_patience),
+	        T(silence_and_haste),
+	        T(does_not_last),
+	        T(stale_there),
+	        T(open_from_the_beginning),
 	        T(open_later),
 	};
 
