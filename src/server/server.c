@@ -31,17 +31,6 @@ static bool is_rdma(const struct server *s, const char *provider)
 	       (!strcmp(s->ofi, "verbs") || !strcmp(s->ofi, "verbs;ofi_rxm"));
 }
 
-/* Where clients look for ofi: not where the kernel chooses a port for each of the two. */
-static bool is_beside_tcp(const struct server_opts *o)
-{
-	struct server_addrs a;
-	bool beside = server_addrs(&a, o, NULL) == 0 && server_channel(o, "tcp");
-
-	for (unsigned i = 0; beside && i < a.count; i++)
-		beside = a.at[i].kind > SERVER_ADDR_OFI || a.at[i].port;
-	return beside;
-}
-
 static int door(struct server *s, const struct server_opts *o, const char *provider,
                 const char *addr, struct pst_err *err)
 {
@@ -59,7 +48,7 @@ static int door(struct server *s, const struct server_opts *o, const char *provi
 		fo.provider = s->ofi;
 	rc = wire_listener_add(s->listener, provider, addr, &fo, &d->addr, err);
 	s->door_count += rc == 0;
-	if (rc == 0 && is_rdma(s, provider) && is_beside_tcp(o))
+	if (rc == 0 && is_rdma(s, provider))
 		wire_listener_offer(s->listener, WIRE_OFFERS_RDMA);
 	return rc;
 }
@@ -119,15 +108,50 @@ static int ofi_provider(struct server *s, const struct server_opts *o, struct ps
 	return 0;
 }
 
-static int open_kind(struct server *s, const struct server_opts *o, const struct server_addrs *a,
-                     enum server_addr_kind kind, struct pst_err *err)
+static int open_tcp(struct server *s, const struct server_opts *o, struct server_addrs *a,
+                    struct pst_err *err)
 {
-	const char *name = kind == SERVER_ADDR_TCP ? "tcp" : "ofi";
 	int rc = 0;
 
-	for (unsigned i = 0; rc == 0 && i < a->count; i++)
-		if (a->at[i].kind == kind)
-			rc = door(s, o, name, a->at[i].addr, err);
+	for (unsigned i = 0; rc == 0 && i < a->count; i++) {
+		if (a->at[i].kind != SERVER_ADDR_TCP)
+			continue;
+		rc = door(s, o, "tcp", a->at[i].addr, err);
+		a->at[i].bound = rc == 0 ? s->door[s->door_count - 1].addr : NULL;
+	}
+	return rc;
+}
+
+/* Two ports above the one that the kernel chose for tcp: that is where clients look for it. */
+static int place_ofi(struct server_addr *ofi, const struct server_addr *tcp, struct pst_err *err)
+{
+	char host[256], port[16], two_above[8];
+	int rc = wire_place_split(tcp->bound, host, sizeof(host), port, sizeof(port));
+
+	if (rc == 0)
+		rc = wire_place_ofi_port(two_above, sizeof(two_above), port);
+	if (rc < 0)
+		return err_set(err, rc, "ofi is two ports above %s: there is no such port",
+		               tcp->bound);
+	(void)snprintf(ofi->addr, sizeof(ofi->addr), strchr(host, ':') ? "[%s]:%s" : "%s:%s", host,
+	               two_above);
+	return 0;
+}
+
+/* Those whose port is known before tcp's is, or the others. */
+static int open_ofi(struct server *s, const struct server_opts *o, struct server_addrs *a,
+                    bool known, struct pst_err *err)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0 && i < a->count; i++) {
+		if (a->at[i].kind != SERVER_ADDR_OFI || (a->at[i].port != 0) != known)
+			continue;
+		if (!known && i && a->at[i - 1].bound)
+			rc = place_ofi(&a->at[i], &a->at[i - 1], err);
+		if (rc == 0)
+			rc = door(s, o, "ofi", a->at[i].addr, err);
+	}
 	return rc;
 }
 
@@ -137,9 +161,10 @@ static int open_pipe(struct server *s, const struct server_opts *o, struct pst_e
 }
 
 /* The port that the socket lies beside became one only now. */
-static int open_pipe_late(struct server *s, const struct server_opts *o, struct pst_err *err)
+static int open_pipe_late(struct server *s, const struct server_opts *o,
+                          const struct server_addrs *a, struct pst_err *err)
 {
-	const char *colon = strrchr(s->door[0].addr, ':');
+	const char *colon = a->count && a->at[0].bound ? strrchr(a->at[0].bound, ':') : NULL;
 	int rc = place_socket(s, o, colon ? colon + 1 : "0", err);
 
 	return rc == 0 ? open_pipe(s, o, err) : rc;
@@ -159,14 +184,14 @@ static int open_doors(struct server *s, const struct server_opts *o, struct pst_
 		rc = ofi_provider(s, o, err);
 	if (rc == 0 && early)
 		rc = open_pipe(s, o, err);
-	if (rc == 0 && early)
-		rc = open_kind(s, o, &a, SERVER_ADDR_OFI, err);
 	if (rc == 0)
-		rc = open_kind(s, o, &a, SERVER_ADDR_TCP, err);
+		rc = open_ofi(s, o, &a, true, err);
+	if (rc == 0)
+		rc = open_tcp(s, o, &a, err);
 	if (rc == 0 && !early)
-		rc = open_pipe_late(s, o, err);
-	if (rc == 0 && !early)
-		rc = open_kind(s, o, &a, SERVER_ADDR_OFI, err);
+		rc = open_pipe_late(s, o, &a, err);
+	if (rc == 0)
+		rc = open_ofi(s, o, &a, false, err);
 	if (rc == 0 && !s->door_count)
 		rc = err_set(err, -EINVAL, "--channels %s: there is none to listen on",
 		             o->channels ? o->channels : "");

@@ -152,6 +152,7 @@ struct server_addr {
 	char who[400];             /* for sentences: "--metrics HOST:PORT" */
 	char addr[300];            /* HOST:PORT */
 	unsigned port;             /* 0: the kernel's choice */
+	const char *bound;         /* of tcp, once it listens: where */
 	bool not_tcp;              /* a port of RDMA's: in the way of none of the others */
 };
 
