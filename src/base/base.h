@@ -183,8 +183,11 @@ uint32_t crc32c(uint32_t crc, const void *buf, size_t len);
 /* Of two pieces one behind the other, from the checksum of each; the second is CRC_PIECE long. */
 #define CRC_PIECE 4096u
 uint32_t crc32c_join(uint32_t first, uint32_t second);
-/* crc32c(0, @buf, CRC_PIECE), for who makes many in a row: twice as fast where they lie in no cache. */
-uint32_t crc32c_piece(const void *buf);
+/*
+ * crc32c(0, @buf, CRC_PIECE), for who makes many that lie one behind the other: @first of them? Are there @more?
+ * Two to three times as fast where they lie in no near cache.
+ */
+uint32_t crc32c_piece(const void *buf, bool first, bool more);
 
 /* --- randomness: xoshiro256**, seeded, for simulation, sampling and back-off; not for secrets ---
  */

@@ -515,7 +515,7 @@ static uint32_t crc_of(struct sreq *r, const struct wire_op *w)
 		return crc32c(0, r->buf, r->len);
 	csum = r->s.op.csum = wire_bufs_csum(&r->conn->l->bufs, r->buf);
 	for (uint32_t i = 0; i < n; i++, at += CRC_PIECE) {
-		csum[i] = crc32c_piece(at);
+		csum[i] = crc32c_piece(at, i == 0, i + 1 < n);
 		crc = crc32c_join(crc, csum[i]);
 	}
 	return crc;

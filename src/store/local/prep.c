@@ -571,7 +571,8 @@ static int prep_direct(struct wreq *q, uint32_t i, uint64_t first, uint32_t bloc
 		memcpy(w->csum, q->op->csum, blocks * sizeof(*w->csum));
 	else
 		for (uint32_t k = 0; k < blocks && !err; k++)
-			w->csum[k] = crc32c_piece(src + (size_t)k * BLOCK_BYTES);
+			w->csum[k] =
+			        crc32c_piece(src + (size_t)k * BLOCK_BYTES, k == 0, k + 1 < blocks);
 	return err;
 }
 

@@ -115,8 +115,9 @@ static __attribute__((noinline)) void verify_run(struct part *p)
 
 	if (op->csum_made)
 		memcpy(op->csum + (p->lblk - state(op)->first), p->csum, n * sizeof(*p->csum));
-	for (i = 0; i < n && crc32c_piece(p->buf + (size_t)i * BLOCK_BYTES) == p->csum[i]; i++)
-		;
+	for (i = 0; i < n; i++)
+		if (crc32c_piece(p->buf + (size_t)i * BLOCK_BYTES, i == 0, i + 1 < n) != p->csum[i])
+			break;
 	if (unlikely(i < n))
 		bad_csum(p, i);
 }
