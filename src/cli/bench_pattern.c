@@ -27,6 +27,9 @@ _Static_assert(sizeof(struct head) == HEAD_BYTES, "the head is 32 bytes");
 
 static uint64_t table[(TABLE_BYTES + BENCH_SECTOR) / 8];
 static uint64_t pattern_seed;
+/* Not for the compiler to know: for a copy of so constant a length it takes "rep movs", which makes 4 GB/s between
+ * places that are aligned differently, where the library's makes 15. */
+static const volatile size_t body_bytes = BODY_BYTES;
 
 void bench_pattern_init(uint64_t seed)
 {
@@ -47,11 +50,13 @@ static const void *body_of(const struct head *h)
 
 void bench_fill(void *buf, size_t len, uint64_t object, uint64_t off, uint32_t generation)
 {
+	size_t body = body_bytes;
+
 	for (char *to = buf, *end = to + len; to < end; to += BENCH_SECTOR, off += BENCH_SECTOR) {
 		struct head h = {pattern_seed, object, off, generation, 0};
 
 		memcpy(to, &h, sizeof(h));
-		memcpy(to + HEAD_BYTES, body_of(&h), BODY_BYTES);
+		memcpy(to + HEAD_BYTES, body_of(&h), body);
 	}
 }
 
