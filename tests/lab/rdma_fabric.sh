@@ -32,12 +32,12 @@ grep -q "channel *ofi" status || fail "another channel"
 
 say "RDMA is found by who does not name it"
 chosen="pst://$RDMA_ADDR:7440?connect=$PATIENCE" # there is no pipe
-"$PENSTOCK" -s "$chosen" status --json >status
-grep -q '"channel": *"ofi:verbs ' status || fail "not RDMA: $(cat status)"
+"$PENSTOCK" -s "$chosen" status --json >choice
+grep -q '"channel": *"ofi:verbs ' choice || fail "not RDMA: $(cat choice)"
 "$PENSTOCK" -s "$chosen" bench --container d --create --rw randrw --bs 4k --iodepth 8 --size 8m --runtime 2 --verify
-FI_PROVIDER=tcp "$PENSTOCK" -s "$chosen" status >status 2>said
-grep -q "channel *tcp " status || fail "neither RDMA nor tcp: $(cat status said)"
-grep -q "NOT THE FIRST CHOICE" status || fail "a slower path without a word: $(cat status)"
+FI_PROVIDER=tcp "$PENSTOCK" -s "$chosen" status >choice 2>said
+grep -q "channel *tcp " choice || fail "neither RDMA nor tcp: $(cat choice said)"
+grep -q "NOT THE FIRST CHOICE" choice || fail "a slower path without a word: $(cat choice)"
 grep -q "connected over tcp and not over ofi, which is better" said || fail "no warning: $(cat said)"
 
 say "a server that is killed is noticed"
