@@ -15,6 +15,8 @@ struct notify {
 	struct pst_op
 	        op; /* asks the store how it is; it comes back before server_close() is through */
 	bool asking, ending;
+	bool untold; /* there was no room for what it had to say */
+	int fd;      /* where it says it, to ask for room; -1: that can't be known */
 	struct pst_store_status store, seen; /* as it was last, and what op brings */
 };
 

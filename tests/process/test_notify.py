@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 
 from ops import Server, Tap
 
@@ -32,6 +33,32 @@ def heard_line(s, begin, most=500):
             if line.startswith(begin):
                 return line
     return None
+
+
+def unread():
+    """A service manager that does not read (its queue has room for some ten messages) holds nobody up."""
+    with tempfile.TemporaryDirectory() as d, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        path = os.path.join(d, "notify")
+        s.bind(path)
+        s.settimeout(60)
+        server = Server(P, env={"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "20000"})
+        try:
+            until = time.monotonic() + 2  # a hundred times what it wants to say
+            while time.monotonic() < until:
+                done = server.run("status", check=False)
+                if done.returncode:
+                    break
+            tap.check("a service manager that does not read holds nobody up", not done.returncode, done)
+            read = heard_line(s, "READY=1"), sum(heard_line(s, "WATCHDOG=1") is not None for _ in range(30))
+            tap.check("when it reads again it hears that the server is alive", read == ("READY=1", 30), read)
+        finally:
+            s.setblocking(False)
+            try:
+                while s.recv(4096):
+                    pass
+            except BlockingIOError:
+                pass
+            server.end()
 
 
 def stopped():
@@ -104,6 +131,7 @@ def main():
             tap.check("nobody who doesn't ask hears that it is alive", said is None, said)
     with Server(P) as server:
         tap.check("without a service manager", server.end() == 0)
+    unread()
     stopped()
     return tap.end()
 
