@@ -43,7 +43,7 @@ static const char devices_help[] =
         "\n"
         "  index_limit=SIZE    memory for the index (default: a quarter of the machine's)\n"
         "  csum_cache=SIZE     memory for checksum pages\n"
-        "  journal_cache=SIZE  memory for small overwrites on their way to their place\n"
+        "  journal_cache=SIZE  memory for small overwrites on their way to their place (256m)\n"
         "  ops=N               operations under way at most\n"
         "  shards=N, journal=SIZE   of the formatting of mem: devices\n"
         "\n"

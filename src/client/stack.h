@@ -20,6 +20,8 @@ struct stack_opts {
 	struct loop *const *more_loops;
 	unsigned more_loop_count;
 	uint64_t grace_ns; /* of the names, for clients that come back: fs.h */
+	/* Of local: for who stays and has others wait: memory is taken now, not in the middle of their writes. */
+	bool memory_ahead;
 };
 
 /*

@@ -237,6 +237,7 @@ int stack_local_open(struct store **ret_store, const char *text, struct loop *lo
 	for (unsigned i = 0; i < n.count; i++)
 		dev_opts.read_only |= opts && opts->read_only && !spec_is_mem(n.specs[i]);
 	n.engine.read_only = dev_opts.read_only;
+	n.engine.journal_ahead = opts && opts->memory_ahead;
 	rc = formatting_check(&n, err);
 	if (rc < 0)
 		goto out_name;

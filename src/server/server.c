@@ -299,7 +299,7 @@ static int start_reactors(struct server *s, const struct server_opts *o, struct 
 static int open_store(struct server *s, const struct server_opts *o, struct pst_err *err)
 {
 	struct loop *loops[CORES_MAX];
-	struct stack_opts stack = {.more_loops = loops};
+	struct stack_opts stack = {.more_loops = loops, .memory_ahead = true};
 	uint64_t lease_ns = o->session.lease_ns;
 	int rc = start_reactors(s, o, err);
 

@@ -157,6 +157,29 @@ static void more_than_the_cache(void **state)
 	eng_end(&e);
 }
 
+/* Memory that is taken ahead: a write finds its block without an allocation, as far as the limit goes. */
+static void ahead_of_use(void **state)
+{
+	struct eng e = {.dev_bytes = 32 * MIB,
+	                .opts = {.journal_cache_bytes = 700 * BB, .journal_ahead = true},
+	                .format = {.journal_bytes = 8 * MIB}};
+	static struct jblock *j[1000];
+	struct shard *s;
+	unsigned count = 0;
+
+	eng_start(&e);
+	s = eng_local(&e)->shard[0];
+	assert_true(s->jrnl.limit > 512); /* more than one slab */
+	(void)mem_alloc_fail_at(1, true);
+	while (count < ARRAY_LEN(j) && (j[count] = jblock_new(s)))
+		count++;
+	(void)mem_alloc_fail_at(0, false);
+	assert_int_equal(count, s->jrnl.limit + JOURNAL_WRITE_BLOCKS);
+	while (count)
+		jblock_unref(s, j[--count]);
+	eng_end(&e);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -165,6 +188,7 @@ int main(void)
 	        cmocka_unit_test(hot_block_and_checkpoint),
 	        cmocka_unit_test(overwritten_without_end),
 	        cmocka_unit_test(more_than_the_cache),
+	        cmocka_unit_test(ahead_of_use),
 	};
 
 	return cmocka_run_group_tests_name("local engine: journaled blocks", tests, NULL, NULL);

@@ -175,7 +175,7 @@ struct jrnl {
 	uint64_t slab_blocks; /* in slabs, free or not */
 };
 
-int jrnl_init(struct shard *s, uint64_t limit_blocks);
+int jrnl_init(struct shard *s, uint64_t limit_blocks, bool ahead);
 void jrnl_done(struct shard *s);
 struct jblock *jblock_new(struct shard *s); /* one reference; NULL: limit or memory */
 void jblock_unref(struct shard *s, struct jblock *j);

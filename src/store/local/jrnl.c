@@ -38,7 +38,10 @@ static struct jblock **bucket(struct jrnl *n, uint64_t addr)
 	return &n->hash[hash_u64(addr) & n->hash_mask];
 }
 
-int jrnl_init(struct shard *s, uint64_t limit_blocks)
+/* See below. */
+static int slab_add(struct jrnl *n);
+
+int jrnl_init(struct shard *s, uint64_t limit_blocks, bool ahead)
 {
 	struct jrnl *n = &s->jrnl;
 	unsigned size = 64;
@@ -49,12 +52,19 @@ int jrnl_init(struct shard *s, uint64_t limit_blocks)
 	n->hash_mask = size - 1;
 	list_init(&n->dirty);
 	n->hash = mem_calloc(size, sizeof(*n->hash));
-	return n->hash ? 0 : -ENOMEM;
+	if (!n->hash)
+		return -ENOMEM;
+	while (ahead && n->slab_blocks < n->limit + JOURNAL_WRITE_BLOCKS) {
+		if (slab_add(n))
+			return -ENOMEM;
+	}
+	return 0;
 }
 
 /*
- * Blocks come from slabs that grow with the journal's use and live as long as the store: the blocks,
- * then what is said of them.
+ * Blocks come from slabs that live as long as the store: the blocks, then what is said of them. They grow with
+ * the journal's use, or are all there from the start: the kernel takes longer to find and clear memory for a
+ * block than a write takes that goes into it.
  */
 struct jrnl_slab {
 	struct jrnl_slab *next;

@@ -318,7 +318,8 @@ struct shard *shard_new(struct local *l, unsigned id)
 		return NULL;
 	}
 	if (csum_init(s, l->opts.csum_cache_bytes / n / sizeof(struct csum_page)) ||
-	    jrnl_init(s, MIN(l->opts.journal_cache_bytes / n / BLOCK_BYTES, l->geo.log_blocks)) ||
+	    jrnl_init(s, MIN(l->opts.journal_cache_bytes / n / BLOCK_BYTES, l->geo.log_blocks),
+	              l->opts.journal_ahead) ||
 	    log_init(s) || ckpt_init(s)) {
 		shard_free(s);
 		return NULL;

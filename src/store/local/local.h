@@ -33,6 +33,7 @@ struct local_opts {
 	uint64_t index_limit_bytes;   /* DRAM for the index; 0: a quarter of the machine's */
 	uint64_t csum_cache_bytes;    /* DRAM for checksum pages; 0: 64 MiB */
 	uint64_t journal_cache_bytes; /* DRAM for journaled blocks; 0: 256 MiB, at most the log */
+	bool journal_ahead;           /* all of that is taken, and touched, when the store opens */
 	unsigned ops_max;             /* ops in flight; 0: 1024 */
 	unsigned commits_max;         /* log frames in flight; 0: 2 */
 	bool read_only;               /* nothing is written, recovery stays in memory */
