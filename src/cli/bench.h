@@ -59,6 +59,8 @@ void bench_fill(void *buf, size_t len, uint64_t object, uint64_t off, uint32_t g
 /* True when it is what bench_fill() made, all of one generation: *ret_generation. */
 bool bench_check(const void *buf, size_t len, uint64_t object, uint64_t off,
                  uint32_t *ret_generation);
+/* Why not, in words; "old" is what it says of data that is whole. */
+const char *bench_wrong(const void *buf, size_t len, uint64_t object, uint64_t off);
 
 /* --- bench_layout.c --- */
 

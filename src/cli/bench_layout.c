@@ -28,6 +28,7 @@ struct pass {
 	uint64_t bytes;
 	int rc;
 	uint64_t bad_object, bad_off;
+	const char *wrong; /* what is, of data that is not what it should be */
 	int (*start)(struct pass *p, struct slot *s);
 	int (*check)(struct pass *p, struct slot *s, const struct pst_event *e); /* may be NULL */
 	bool (*skip)(struct pass *p); /* is p->object to be left out? may be NULL */
@@ -111,9 +112,9 @@ static int pass_run(struct pass *p, const char *verb)
 		progress_tick(&b->progress);
 	}
 	progress_end(&b->progress);
-	if (p->rc == -EILSEQ)
-		return cli_fail(b->cli, 0, "object %" PRIu64 ", byte %" PRIu64 ": wrong data",
-		                p->bad_object, p->bad_off);
+	if (p->rc == -EILSEQ && p->wrong)
+		return cli_fail(b->cli, 0, "object %" PRIu64 ", byte %" PRIu64 ": wrong data: %s",
+		                p->bad_object, p->bad_off, p->wrong);
 	if (p->rc < 0)
 		return cli_fail(b->cli, p->rc, "%s: object %" PRIu64 ", byte %" PRIu64, verb,
 		                p->bad_object, p->bad_off);
@@ -180,8 +181,10 @@ static int read_check(struct pass *p, struct slot *s, const struct pst_event *e)
 	struct bench *b = p->b;
 	bool learn = b->r->verified_before_bytes == 0;
 
-	if (e->len != s->len)
+	if (e->len != s->len) {
+		p->wrong = "too little of it";
 		return -EILSEQ;
+	}
 	for (size_t at = 0; at < s->len; at += b->p.bs) {
 		uint64_t off = s->off + at;
 		uint64_t block = s->object * b->blocks_per_object + off / b->p.bs;
@@ -190,6 +193,8 @@ static int read_check(struct pass *p, struct slot *s, const struct pst_event *e)
 		if (!bench_check(s->buf + at, b->p.bs, s->object, off, &generation) ||
 		    (!learn && generation != b->generation[block])) {
 			s->off = off;
+			p->wrong = p->wrong ? p->wrong
+			                    : bench_wrong(s->buf + at, b->p.bs, s->object, off);
 			return -EILSEQ;
 		}
 		b->generation[block] = generation;

@@ -81,3 +81,26 @@ bool bench_check(const void *buf, size_t len, uint64_t object, uint64_t off,
 	*ret_generation = generation;
 	return true;
 }
+
+const char *bench_wrong(const void *buf, size_t len, uint64_t object, uint64_t off)
+{
+	const char *from = buf, *end = from + len;
+	uint32_t generation = 0;
+
+	for (size_t at = 0; from + at < end; at += BENCH_SECTOR) {
+		struct head h;
+
+		memcpy(&h, from + at, sizeof(h));
+		if (h.seed != pattern_seed)
+			return "none of this seed's";
+		if (h.object != object || h.off != off + at || h.zero != 0)
+			return "it belongs elsewhere";
+		if (memcmp(from + at + HEAD_BYTES, body_of(&h), BODY_BYTES) != 0)
+			return "damaged";
+		if (at == 0)
+			generation = h.generation;
+		else if (h.generation != generation)
+			return "parts of several writes: torn, or another run's, with another --bs";
+	}
+	return "old";
+}

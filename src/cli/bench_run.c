@@ -38,6 +38,7 @@ struct run {
 	uint32_t *issued; /* generation of the last write that was begun, for each block */
 	int rc;
 	uint64_t bad_block;
+	const char *wrong; /* what is, of data that is not what it should be */
 };
 
 static uint64_t pick_block(struct run *run, struct stream *s, bool write)
@@ -89,14 +90,18 @@ static int check_read(struct run *run, const struct slot *slot, const struct pst
 	uint64_t off = slot->block % b->blocks_per_object * b->p.bs;
 	uint32_t generation;
 
-	if (e->len != b->p.bs)
+	if (e->len != b->p.bs) {
+		run->wrong = "too little of it";
 		return -EILSEQ;
+	}
 	if (!b->p.verify)
 		return 0;
 	b->r->verified_ops++;
 	if (!bench_check(slot->buf, b->p.bs, object, off, &generation) ||
-	    generation < slot->generation || generation > run->issued[slot->block])
+	    generation < slot->generation || generation > run->issued[slot->block]) {
+		run->wrong = run->wrong ? run->wrong : bench_wrong(slot->buf, b->p.bs, object, off);
 		return -EILSEQ;
+	}
 	return 0;
 }
 
@@ -221,11 +226,11 @@ int bench_measure(struct bench *b)
 	cli_measuring(false);
 	if (rc < 0)
 		status = cli_fail(b->cli, rc, "measuring");
-	else if (run.rc == -EILSEQ)
+	else if (run.rc == -EILSEQ && run.wrong)
 		status = cli_fail(b->cli, 0,
-		                  "object %" PRIu64 ", byte %" PRIu64 ": wrong data was read",
+		                  "object %" PRIu64 ", byte %" PRIu64 ": wrong data was read: %s",
 		                  run.bad_block / b->blocks_per_object,
-		                  run.bad_block % b->blocks_per_object * b->p.bs);
+		                  run.bad_block % b->blocks_per_object * b->p.bs, run.wrong);
 	else if (run.rc < 0)
 		status = cli_fail(b->cli, run.rc, "object %" PRIu64 ", byte %" PRIu64,
 		                  run.bad_block / b->blocks_per_object,

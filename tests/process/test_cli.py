@@ -1126,7 +1126,11 @@ def test_bench_sees_wrong_data():
         s.json("bench", "--container", "t", "--rw", "read", "--size", "1m", "--runtime", "0.1", "--keep",
                "--iodepth", "4", "--seed", "1")
         s.fails("bench", "--container", "t", "--rw", "read", "--size", "1m", "--runtime", "0.1",
-                "--iodepth", "4", "--seed", "2", say="wrong data")
+                "--iodepth", "4", "--seed", "2", say="wrong data: none of this seed's")
+        s.json("bench", "--container", "t", "--rw", "randwrite", "--size", "1m", "--ops", "100", "--keep",
+               "--iodepth", "4", "--seed", "1")
+        s.fails("bench", "--container", "t", "--rw", "read", "--bs", "256k", "--size", "1m", "--runtime", "0.1",
+                "--iodepth", "1", "--seed", "1", say="with another --bs")
 
 
 def perf_checks(r, devices, queues):
