@@ -201,7 +201,10 @@ static void sessions(struct text *t, const struct metrics_snapshot *s)
 	counter(t, "sessions_closed_total", f->closed, "Sessions that ended.");
 	counter(t, "sessions_resumed_total", f->resumed,
 	        "Sessions that came back on a new connection.");
-	counter(t, "sessions_expired_total", f->expired, "Sessions that were silent for too long.");
+	counter(t, "sessions_expired_total", f->expired,
+	        "Sessions that were silent for too long, or whose capabilities were revoked.");
+	counter(t, "sessions_displaced_total", f->displaced,
+	        "Silent sessions that made room for others.");
 	counter(t, "sessions_fenced_total", f->fenced,
 	        "Old connections that were cut when their session came back.");
 	counter(t, "sessions_cut_off_total", f->cut_off,

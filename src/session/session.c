@@ -97,6 +97,19 @@ static void tell(const struct session *s, const struct session_conn *c, enum aud
 	audit_tell(s->table, &e);
 }
 
+void session_tell(const struct session *s, enum audit_what what, const char *why)
+{
+	struct audit_event e = {
+	        .what = what,
+	        .session = s->number,
+	        .who = s->ident.who,
+	        .tenant = s->ident.tenant,
+	        .why = why,
+	};
+
+	audit_tell(s->table, &e);
+}
+
 /* --- connections --- */
 
 void session_conn_init(struct session_conn *c, struct session_table *t,
@@ -191,10 +204,11 @@ void session_free(struct session *s)
 	list_del(&s->link);
 	list_del(&s->every);
 	s->table->ending -= s->ending;
+	s->table->held_by[s->holder]--;
 	sched_flow_done(&s->table->sched, &s->flow);
 	if (s->tenant) {
 		counts_tell(s);
-		s->tenant->sessions--;
+		s->tenant->sessions -= !s->ending;
 	}
 	s->table->session_count--;
 	mem_free(s->slot);
@@ -219,6 +233,8 @@ static int session_new(struct session **ret_s, struct session_table *t, const st
 	list_push(&t->every, &s->every);
 	list_init(&s->reqs);
 	t->session_count++;
+	s->holder = crowd_holder(id);
+	t->held_by[s->holder]++;
 	s->slot = mem_calloc(slots, sizeof(*s->slot));
 	if (!s->slot)
 		goto fail;
@@ -291,6 +307,7 @@ int session_load(struct session_table *t, const struct session_rec *r)
 	memcpy(s->secret_hash, r->secret_hash, sizeof(s->secret_hash));
 	if (r->ending) {
 		s->ending = s->finished = true; /* session_end_rest() does the rest */
+		s->tenant->sessions--;
 		t->ending++;
 	} else {
 		list_push(bucket_of(t, s->number), &s->link);
@@ -352,9 +369,7 @@ static int open_check(struct session_table *t, const struct session_open *o)
 		return -EACCES;
 	if (o->slots > SESSION_SLOTS_MAX || o->conn->session || o->conn->opening)
 		return -EINVAL;
-	if (t->session_count >= t->opts.sessions_max)
-		return -EAGAIN;
-	return n && n->sessions >= n->qos.sessions_max ? -EDQUOT : 0;
+	return crowd_enter(t, n);
 }
 
 static int open_begin(struct session_table *t, struct session_open *o)
@@ -544,6 +559,7 @@ void session_finish(struct session *s, int why)
 	s->finished = true; /* not before all of this is done */
 	list_del(&s->link);
 	s->table->ending++;
+	s->tenant->sessions--;
 	detach(s, -ECONNABORTED);
 	reqs_drop_waiting(s, NULL, -ECONNABORTED);
 	reqs_stop(s, -ESTALE);
@@ -568,6 +584,15 @@ int session_close(struct session_conn *c)
 	return 0;
 }
 
+/* One that has not been revoked; it may have expired, and be renewed. */
+static bool any_cap(const struct session *s)
+{
+	for (uint32_t i = 0; i < s->ident.cap_count; i++)
+		if (s->cap[i].cap && !s->cap[i].cap->revoked)
+			return true;
+	return false;
+}
+
 void session_sweep(struct session_table *t)
 {
 	uint64_t now = loop_now(t->loop);
@@ -582,7 +607,12 @@ void session_sweep(struct session_table *t)
 				continue;
 			if (idle >= t->opts.expiry_ns) {
 				t->fig.expired++;
-				tell(s, NULL, AUDIT_SESSION_EXPIRE, 0);
+				session_tell(s, AUDIT_SESSION_EXPIRE, NULL);
+				session_finish(s, 0);
+			} else if (!any_cap(s)) {
+				t->fig.expired++;
+				session_tell(s, AUDIT_SESSION_EXPIRE,
+				             "what it came by was revoked");
 				session_finish(s, 0);
 			} else if (idle >= t->opts.lease_ns) {
 				held_release_all(s);

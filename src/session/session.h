@@ -213,6 +213,9 @@ struct session_conn {
 	 * of calls for other connections or from a turn, or from inside session_admit(), which then
 	 * returns -ECONNABORTED. */
 	void (*cut)(struct session_conn *c, int why);
+	/* The owner's to set: nobody is at the other end now, it keeps the session for the next call. It may be
+	 * ended, and cut (-ESTALE), when another needs the place. */
+	bool between_calls;
 	/* private */
 	bool sealed; /* by the token with this head */
 	uint8_t token[TOKEN_HEAD_BYTES];
@@ -254,8 +257,8 @@ struct session_open {
  * Returns 0, and then done() runs once, from a later turn, when the session's record is durable (@o
  * must last until then; its connection, or session_conn_done(), too): 0; -ECONNABORTED: the
  * connection was done first (the session is closed again); the store's errors. Or returns why not:
- * -EACCES: the identity has no capability, or not that of a sealed channel; -EAGAIN: sessions_max;
- * -EDQUOT: the tenant's; -EINVAL: slots, or it has a session; -ENOMEM.
+ * -EACCES: the identity has no capability, or not that of a sealed channel; -EAGAIN: sessions_max, and
+ * none could be ended to make room (crowd.c); -EDQUOT: the tenant's, likewise; -EINVAL: slots, or it has a session; -ENOMEM.
  */
 int session_open(struct session_open *o);
 /*
@@ -490,7 +493,7 @@ struct table_figures {
 	uint32_t sessions, conns, caps;
 	uint32_t running, queued;
 	uint64_t running_bytes;
-	uint64_t ops, errors, refused, fenced, cut_off, resumed, expired, opened, closed;
+	uint64_t ops, errors, refused, fenced, cut_off, resumed, expired, displaced, opened, closed;
 	uint64_t handle_hits, handle_misses; /* of the connections' caches */
 	uint64_t replayed;                   /* changes that came again, as far as slots remember */
 };

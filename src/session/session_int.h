@@ -186,6 +186,8 @@ _Static_assert(sizeof(struct token_bytes) == 40, "a capability token is 40 bytes
 
 /* --- in memory --- */
 
+#define CROWD_HOLDERS 1024 /* those with the same remainder count as one */
+
 /* What requests come to. */
 struct counts {
 	uint64_t ops, errors, bytes_in, bytes_out;
@@ -252,6 +254,7 @@ struct session {
 	uint32_t held_count, held_room, opens_coming;
 	uint32_t refusals; /* that count */
 	uint64_t last_ns;
+	uint32_t holder; /* whose it is: crowd_holder() */
 	bool ending, recorded, finished;
 	uint64_t forget_shard;
 	uint64_t refused;
@@ -336,8 +339,9 @@ struct session_table {
 	uint32_t session_count;
 	struct list conns;
 	uint32_t conn_count;
-	struct list every; /* session */
-	uint32_t ending;   /* sessions */
+	struct list every;               /* session */
+	uint32_t ending;                 /* sessions */
+	uint32_t held_by[CROWD_HOLDERS]; /* sessions, those that are ending too */
 	struct sched sched;
 	uint32_t running;
 	uint64_t running_bytes;
@@ -404,6 +408,16 @@ void session_maybe_gone(struct session *s);
 void session_end_rest(struct session_table *t); /* those that a crash left half ended */
 void session_free(struct session *s);
 void session_sweep(struct session_table *t);
+
+/* Told to the audit, of a session without a connection; @why: a sentence, or NULL. */
+void session_tell(const struct session *s, enum audit_what what, const char *why);
+
+/* --- crowd.c --- */
+
+uint32_t crowd_holder(const struct ident *id);
+/* May one more session be opened, of tenant @n (NULL: one without settings)? Ends another for it, where that is needed
+ * and one may go. 0; -EAGAIN, -EDQUOT: as session_open(). */
+int crowd_enter(struct session_table *t, const struct tenant *n);
 
 /* held inodes */
 bool held_find(const struct session *s, uint32_t cont, uint64_t ino);

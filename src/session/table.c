@@ -318,7 +318,7 @@ void session_table_figures(const struct session_table *t, struct table_figures *
 		ret_f->ops += s->count.ops - s->told.ops;
 		ret_f->errors += s->count.errors - s->told.errors;
 	}
-	ret_f->sessions = t->session_count;
+	ret_f->sessions = t->session_count - t->ending;
 	ret_f->conns = t->conn_count;
 	ret_f->caps = t->cap_count;
 	ret_f->running = t->running;
