@@ -349,8 +349,13 @@ void greet_first(struct conn *c, const void *data, uint32_t len)
 		seal(c, data, len);
 	else if (unlikely(must_seal(c)))
 		refuse_channel(c, -EPERM,
-		               "others can read this channel: it has to be sealed, which takes a "
-		               "capability's token (token=TEXT or $PENSTOCK_TOKEN)");
+		               c->l->opts.seal == SEAL_REQUIRED
+		                       ? "this server takes sealed channels only: name it with "
+		                         "seal=required, and "
+		                         "give a capability's token (token=TEXT or $PENSTOCK_TOKEN)"
+		                       : "others can read this channel: it has to be sealed, which "
+		                         "takes a "
+		                         "capability's token (token=TEXT or $PENSTOCK_TOKEN)");
 	else
 		hello(c, data, len);
 }

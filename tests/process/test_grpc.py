@@ -456,6 +456,27 @@ def test_capabilities():
         assert what in log, what
 
 
+def test_hoarder():
+    """Who opens as many sessions as may be keeps nobody out, and loses nobody's but his own."""
+    config = tmp + "/limits.yaml"
+    with open(config, "w") as f:
+        f.write("limits:\n  sessions: 8\n")
+    s = Server(config=config)
+    owner = connect("unix:" + SOCK)
+    me = owner("OpenSession").session
+    c = owner("CreateContainer", session=me, container=dict(name="a")).container
+    token = owner("Grant", capability=dict(container="a", rights=READ)).token
+    api = connect("127.0.0.1:%d" % s.port)
+    for _ in range(30):
+        last = api("OpenSession", token).session
+    assert list(api("ListContainers", session=last).containers)
+    store = "pst://%s?channel=tcp&token=%s" % (dict(s.doors)["tcp"], token)
+    subprocess.run([PENSTOCK, "-s", store, "container", "list"], check=True, stdout=subprocess.DEVNULL, timeout=60)
+    owner("Mkdir", session=me, container=c.id, path=b"still_here")
+    assert len(owner("ListSessions").sessions) <= 8
+    s.stop()
+
+
 def test_refusals():
     """What was wrong, where, and what is allowed: in a sentence, of each method."""
     s = Server()
@@ -578,6 +599,11 @@ def test_refusals():
     api("Mkdir", path=b"t1", token=dict(slot=1, sequence=1), **n)
     api("Mkdir", path=b"t2", token=dict(slot=1, sequence=2), **n)
     api.fails(state, "ESTALE", "Mkdir", says="a later sequence was seen", path=b"t3", token=dict(slot=1, sequence=1), **n)
+    for slot, sequence in (1, 9), (5000, 1):
+        other = api("OpenSession").session
+        api.fails("INVALID_ARGUMENT", "EPROTO", "Mkdir", says="sequences go on by one; the session is closed", session=other,
+                  container=cont.id, path=b"t4", token=dict(slot=slot, sequence=sequence))
+        api.fails(state, "ESTALE", "Lookup", says="there is no session", session=other, container=cont.id, path=b"t1")
     # Who asks, and what they may.
     stranger = connect("127.0.0.1:%d" % s.port)
     denied = "PERMISSION_DENIED", "EACCES"

@@ -268,6 +268,10 @@ def test_sealed():
     s = Server("--insecure", "--seal", "off", listen="0.0.0.0:0")
     says(pst("pst://%s:%d?channel=tcp&token=pst1%s" % (host, s.port, token), "status"), "does not seal")
     assert s.end()[0] == 0
+    s = Server("--seal", "required")
+    done = pst("pst://127.0.0.1:%d?channel=tcp&token=pst1%s" % (s.port, token), "status")
+    says(done, "takes sealed channels only: name it with seal=required")
+    assert s.end()[0] == 0
     s = Server("--seal", "required", "--insecure")
     assert not s.hello and "one of them" in s.end()[1]
 

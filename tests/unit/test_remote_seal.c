@@ -187,7 +187,8 @@ static void plain_to_sealing(void **state)
 
 	serve(g, SEAL_REQUIRED);
 	assert_int_equal(client(g, g->op.token, SEAL_OFF), -EPERM);
-	assert_non_null(strstr(g->err.text, "has to be sealed"));
+	assert_non_null(
+	        strstr(g->err.text, "takes sealed channels only: name it with seal=required"));
 	assert_int_equal(client(g, NULL, SEAL_AUTO), -EPERM);
 }
 

@@ -258,7 +258,10 @@ void fsession_end(struct fsession *s)
 
 static void fsession_cut(struct session_conn *conn, int why)
 {
-	fsession_end(container_of(conn, struct fsession, conn));
+	struct fsession *s = container_of(conn, struct fsession, conn);
+
+	s->why = why;
+	fsession_end(s);
 }
 
 struct fsession *fsession_new(struct grpc_front *f)
@@ -268,7 +271,7 @@ struct fsession *fsession_new(struct grpc_front *f)
 	if (!s)
 		return NULL;
 	s->front = f;
-	s->calls = 1;
+	s->calls = 1; /* and so conn.between_calls is false */
 	s->last_ns = loop_now(f->loop);
 	list_push(&f->sessions, &s->link);
 	session_conn_init(&s->conn, f->table, fsession_cut);
@@ -285,6 +288,7 @@ void fsession_peer(struct fsession *s, const struct gcall *c)
 void fsession_put(struct fsession *s)
 {
 	s->calls--;
+	s->conn.between_calls = !s->calls;
 	s->last_ns = loop_now(s->front->loop);
 	fsession_free(s);
 }
@@ -319,6 +323,7 @@ int call_session(struct gcall *c, const Penstock__V1__Session *m)
 		    CRYPTO_memcmp(s->secret, m->secret.data, sizeof(s->secret)))
 			continue;
 		s->calls++;
+		s->conn.between_calls = false;
 		fsession_peer(s, c);
 		c->session = s;
 		return 0;
@@ -389,6 +394,8 @@ void call_run(struct gcall *c, const Penstock__V1__Token *token,
 	c->req.go = run_go;
 	c->req.op.done = run_done;
 	rc = session_admit(&c->session->conn, &c->req);
+	if (rc == -ECONNABORTED && c->session->why == -EPROTO)
+		rc = -EPROTO; /* by what this call asked for: its caller is to hear of that */
 	if (!rc)
 		session_submit(&c->req);
 	else if (rc != -EINPROGRESS)

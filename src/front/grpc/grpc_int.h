@@ -92,6 +92,7 @@ struct fsession {
 	uint8_t secret[SESSION_SECRET_BYTES];
 	char peer[96]; /* where its last call came from */
 	unsigned calls;
+	int why; /* it was cut off; 0: it was not */
 	bool gone;
 };
 

@@ -130,8 +130,10 @@ static const struct {
          NULL},
         {-ESTALE, "a later sequence was seen in the token's slot", NULL,
          "a later sequence was seen in the token's slot, or the directory is gone"},
-        {-EPROTO, "token: slots are those that OpenSession gave, and sequences go on by one", NULL,
-         NULL},
+        {-EPROTO,
+         "token: slots are those that OpenSession gave, and sequences go on by one; the session is "
+         "closed",
+         NULL, NULL},
         {-EBADF, "the handle is none that this session was given", NULL, NULL},
         {-ENFILE, "the session holds as many files open as it may", NULL, NULL},
         {-ENOMEM, "the server has no memory for it now", NULL, NULL},
