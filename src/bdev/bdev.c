@@ -80,6 +80,16 @@ int bdev_check(const char *spec, struct pst_err *err)
 	return rc ? rc : d->check(rest, err);
 }
 
+int bdev_files(const char *spec, int (*each)(void *arg, const char *path), void *arg,
+               struct pst_err *err)
+{
+	const struct bdev_driver *d;
+	const char *rest;
+	int rc = driver_of(&d, &rest, spec, err);
+
+	return rc || !d->files ? rc : d->files(rest, each, arg, err);
+}
+
 int bdev_open(struct bdev **ret_bdev, const char *spec, struct loop *loop,
               const struct bdev_open_opts *opts, struct pst_err *err)
 {

@@ -140,6 +140,13 @@ int bdev_open(struct bdev **ret_bdev, const char *spec, struct loop *loop,
  */
 int bdev_check(const char *spec, struct pst_err *err);
 /*
+ * bdev_files - the files and block devices that bdev_open() of @spec would open, each by the path that is in it; none
+ * of memory, or of what is far away. Nothing is looked at. Ends with the first each() that does not return 0, and
+ * returns that; or -EINVAL, -ENOMEM with a sentence. Any thread.
+ */
+int bdev_files(const char *spec, int (*each)(void *arg, const char *path), void *arg,
+               struct pst_err *err);
+/*
  * bdev_also - another way to the open device @b, on @loop, so that a second thread has requests of its
  * own under way there. Runs on @loop's thread while nobody closes @b; what it opens is closed before
  * @b is. Requests of the two are as unordered as those of one; a flush of either covers what had
@@ -177,6 +184,9 @@ struct bdev_driver {
 	            const struct bdev_open_opts *opts, struct pst_err *err);
 	/* What open() would say of @rest before it opens anything. */
 	int (*check)(const char *rest, struct pst_err *err);
+	/* For bdev_files(). NULL: it opens none. */
+	int (*files)(const char *rest, int (*each)(void *arg, const char *path), void *arg,
+	             struct pst_err *err);
 	struct bdev_driver *next;
 };
 void bdev_driver_register(struct bdev_driver *d);

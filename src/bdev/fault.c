@@ -286,6 +286,22 @@ static int fault_check(const char *rest, struct pst_err *err)
 	return rc;
 }
 
+static int fault_files(const char *rest, int (*each)(void *arg, const char *path), void *arg,
+                       struct pst_err *err)
+{
+	char spec[SPEC_MAX];
+	struct options o;
+	int rc = options_parse(&o, rest, err);
+
+	if (rc)
+		return rc;
+	rc = spec_below(&o, spec, err);
+	if (!rc)
+		rc = bdev_files(spec, each, arg, err);
+	options_done(&o);
+	return rc;
+}
+
 struct bdev_driver bdev_driver_fault = {
         .scheme = "fault",
         .help = "fault:DEVICE           another device, with faults; other options are DEVICE's\n"
@@ -304,6 +320,7 @@ struct bdev_driver bdev_driver_fault = {
                 "  cache=BOOL           a volatile write cache (1)\n",
         .open = fault_open,
         .check = fault_check,
+        .files = fault_files,
 };
 
 __attribute__((constructor)) static void fault_register(void)

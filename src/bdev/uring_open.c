@@ -668,6 +668,19 @@ static int uring_check(const char *rest, struct pst_err *err)
 	return rc;
 }
 
+static int uring_files(const char *rest, int (*each)(void *arg, const char *path), void *arg,
+                       struct pst_err *err)
+{
+	struct options o;
+	int rc = options_parse(&o, rest, err);
+
+	if (rc)
+		return rc;
+	rc = each(arg, o.base);
+	options_done(&o);
+	return rc;
+}
+
 struct bdev_driver bdev_driver_uring = {
         .scheme = "uring",
         .help = "uring:PATH             file or block device, by io_uring; also a path alone\n"
@@ -682,6 +695,7 @@ struct bdev_driver bdev_driver_uring = {
                 "  iopoll=BOOL          completions are polled for (0)\n",
         .open = uring_open,
         .check = uring_check,
+        .files = uring_files,
 };
 
 __attribute__((constructor)) static void uring_register(void)

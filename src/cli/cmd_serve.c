@@ -281,6 +281,7 @@ static int settle(struct cli *cli, const struct asked *a, struct config *c)
 	if (a->config && config_load(c, a->config, &err) < 0)
 		return cli_fail(cli, 0, "%s", err.text);
 	config_override(&c->opts, &a->opts);
+	c->opts.config = a->config;
 	c->poll |= a->poll;
 	if (cli->arg_count) {
 		c->device_count = (unsigned)cli->arg_count;

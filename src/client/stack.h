@@ -39,6 +39,9 @@ int stack_local_open(struct store **ret_store, const char *text, struct loop *lo
 /* What can be said of @text without opening a device: its syntax, the store's options, and bdev_check() of each. 0, or
  * what stack_local_open() would say. Any thread. */
 int stack_local_check(const char *text, struct pst_err *err);
+/* bdev_files() of each device that @text names; @device counts them from 0. */
+int stack_local_files(const char *text, int (*each)(void *arg, unsigned device, const char *path),
+                      void *arg, struct pst_err *err);
 
 /* The scheme pst: a server's store. */
 int stack_remote_open(struct store **ret_store, const char *text, struct loop *loop,

@@ -221,6 +221,34 @@ int stack_local_check(const char *text, struct pst_err *err)
 	return rc;
 }
 
+struct each_file {
+	int (*each)(void *arg, unsigned device, const char *path);
+	void *arg;
+	unsigned device;
+};
+
+static int each_file(void *arg, const char *path)
+{
+	const struct each_file *e = arg;
+
+	return e->each(e->arg, e->device, path);
+}
+
+int stack_local_files(const char *text, int (*each)(void *arg, unsigned device, const char *path),
+                      void *arg, struct pst_err *err)
+{
+	struct each_file e = {.each = each, .arg = arg};
+	struct local_name n;
+	int rc = name_parse(&n, text, err);
+
+	if (rc < 0)
+		return rc;
+	for (; rc == 0 && e.device < n.count; e.device++)
+		rc = bdev_files(n.specs[e.device], each_file, &e, err);
+	name_done(&n);
+	return rc;
+}
+
 int stack_local_open(struct store **ret_store, const char *text, struct loop *loop,
                      const struct stack_opts *opts, struct pst_err *err)
 {

@@ -162,11 +162,26 @@ static int check(const char *rest, struct pst_err *err)
 	return nvme_device_check(&nvme_carrier_loop, rest, err);
 }
 
+/* A target's are the target's. */
+static int files(const char *rest, int (*each)(void *arg, const char *path), void *arg,
+                 struct pst_err *err)
+{
+	struct nvme_device *d = mem_alloc(sizeof(*d));
+	int rc = d ? nvme_device_parse(d, &nvme_carrier_loop, rest, err)
+	           : err_set(err, -ENOMEM, "out of memory");
+
+	if (!rc && d->spec[0])
+		rc = bdev_files(d->spec, each, arg, err);
+	mem_free(d);
+	return rc;
+}
+
 struct bdev_driver bdev_driver_nvme_loop = {
         .scheme = "nvme+loop",
         .help = help,
         .open = open_bdev,
         .check = check,
+        .files = files,
 };
 
 __attribute__((constructor)) static void nvme_loop_register(void)

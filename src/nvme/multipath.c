@@ -320,6 +320,21 @@ static int mp_check(const char *rest, struct pst_err *err)
 	return rc;
 }
 
+static int mp_files(const char *rest, int (*each)(void *arg, const char *path), void *arg,
+                    struct pst_err *err)
+{
+	struct multipath mp = {.paths = 0};
+	char spec[SPEC_MAX];
+	int rc = take_policy(&mp, &rest, err);
+
+	while (!rc && *rest) {
+		rc = next_path(spec, sizeof(spec), &rest, mp.paths++, err);
+		if (!rc)
+			rc = bdev_files(spec, each, arg, err);
+	}
+	return rc;
+}
+
 static int paths_open(struct multipath *mp, const char *rest, const struct bdev_open_opts *opts,
                       struct pst_err *err)
 {
@@ -372,6 +387,7 @@ struct bdev_driver bdev_driver_multipath = {
                 "another\n",
         .open = mp_open,
         .check = mp_check,
+        .files = mp_files,
 };
 
 __attribute__((constructor)) static void multipath_register(void)

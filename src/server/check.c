@@ -4,7 +4,6 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -135,24 +134,10 @@ static int check_device(const char *spec, bool first, struct pst_err *err)
 	return stack_local_check(first && !strncmp(spec, "local:", 6) ? spec + 6 : spec, err);
 }
 
-/* The folder that @path is to lie in has to be there, and let us make files. */
-static int check_folder(const char *option, const char *path, struct pst_err *err)
+static int check_socket(const struct server_opts *o, struct pst_err *err)
 {
-	const char *slash = strrchr(path, '/');
-	char folder[4096] = ".";
-
-	if (slash && (size_t)(slash - path) < sizeof(folder))
-		(void)snprintf(folder, sizeof(folder), "%.*s", (int)MAX(slash - path, 1) /* "/" */,
-		               path);
-	if (access(folder, W_OK | X_OK) < 0)
-		return err_set(err, -errno, "%s %s: %s: %s", option, path, folder, strerror(errno));
-	return 0;
-}
-
-/* A socket may be what a killed server left. */
-static int check_socket(const char *path, struct pst_err *err)
-{
-	struct stat st;
+	const char *path = o->socket;
+	int rc;
 
 	if (!path)
 		return 0;
@@ -161,9 +146,8 @@ static int check_socket(const char *path, struct pst_err *err)
 	if (strlen(path) >= WIRE_PLACE_MAX)
 		return err_set(err, -ENAMETOOLONG, "--socket %s: longer than %d bytes", path,
 		               WIRE_PLACE_MAX - 1);
-	if (lstat(path, &st) == 0 && !S_ISSOCK(st.st_mode))
-		return err_set(err, -EEXIST, "--socket %s: it is there, and no socket", path);
-	return check_folder("--socket", path, err);
+	rc = server_file_socket(o, path, err);
+	return rc ? rc : server_file_folder("--socket", path, err);
 }
 
 /* The file may be new. */
@@ -171,14 +155,53 @@ static int check_audit(const char *path, struct pst_err *err)
 {
 	struct stat st;
 
-	if (stat(path, &st) == 0) {
+	if (lstat(path, &st) == 0) {
 		if (S_ISDIR(st.st_mode))
 			return err_set(err, -EISDIR, "--audit-log %s: it is a directory", path);
+		if (S_ISLNK(st.st_mode))
+			return err_set(err, -ELOOP, "--audit-log %s: it is a symbolic link", path);
 		if (access(path, W_OK) < 0)
 			return err_set(err, -errno, "--audit-log %s: %s", path, strerror(errno));
 		return 0;
 	}
-	return check_folder("--audit-log", path, err);
+	return server_file_folder("--audit-log", path, err);
+}
+
+/* Each device by itself, and that none is there twice. */
+static int check_devices(struct server_files *f, const char *const *devices, unsigned count,
+                         const char **ret_at, struct pst_err *err)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0 && i < count; i++) {
+		*ret_at = devices[i];
+		rc = check_device(devices[i], i == 0, err);
+		if (rc == 0)
+			rc = server_files_devices(f, devices[i], err);
+	}
+	return rc;
+}
+
+static int check_files(const struct server_opts *o, const char *const *devices, unsigned count,
+                       const char **ret_at, struct pst_err *err)
+{
+	struct server_files f = {.at = NULL};
+	int rc;
+
+	*ret_at = o->socket;
+	rc = check_socket(o, err);
+	if (rc == 0)
+		rc = check_devices(&f, devices, count, ret_at, err);
+	if (rc == 0)
+		rc = server_files_others(&f, o, err);
+	if (rc == 0 && o->audit_log) {
+		*ret_at = o->audit_log;
+		rc = server_files_audit(&f, o->audit_log, o->socket, err);
+		if (rc == 0)
+			rc = check_audit(o->audit_log, err);
+	}
+	server_files_done(&f);
+	return rc;
 }
 
 static int check_cores(const char *list, struct pst_err *err)
@@ -217,17 +240,7 @@ int server_check(const struct server_opts *o, const char *const *devices, unsign
 	}
 	if (rc == 0)
 		rc = check_addresses(o, ret_at, err);
-	if (rc == 0) {
-		*ret_at = o->socket;
-		rc = check_socket(o->socket, err);
-	}
-	if (rc == 0 && o->audit_log) {
-		*ret_at = o->audit_log;
-		rc = check_audit(o->audit_log, err);
-	}
-	for (unsigned i = 0; rc == 0 && i < device_count; i++) {
-		*ret_at = devices[i];
-		rc = check_device(devices[i], i == 0, err);
-	}
+	if (rc == 0)
+		rc = check_files(o, devices, device_count, ret_at, err);
 	return rc;
 }

@@ -71,7 +71,7 @@ static int place_socket(struct server *s, const struct server_opts *o, const cha
 			               rc == -EPERM ? "another user owns it, or may write to it"
 			                            : strerror(-rc));
 	}
-	return 0;
+	return server_file_socket(o, s->socket, err);
 }
 
 /* The same before there is a door: it lies beside a port that is known. Where the kernel is to choose that, s->socket
@@ -253,6 +253,12 @@ static int set_tenants(struct server *s, const struct server_opts *o, struct pst
 	return 0;
 }
 
+/* May what its path leads to by now be appended to? */
+static int audit_may(const struct server *s, struct pst_err *err)
+{
+	return server_files_audit(&s->files, s->audit_log, s->socket[0] ? s->socket : NULL, err);
+}
+
 static int open_audit(struct server *s, const struct server_opts *o, struct session_opts *so,
                       struct pst_err *err)
 {
@@ -260,7 +266,10 @@ static int open_audit(struct server *s, const struct server_opts *o, struct sess
 
 	if (!o->audit_log)
 		return 0;
-	rc = audit_file_open(&s->audit, o->audit_log, err);
+	s->audit_log = o->audit_log;
+	rc = audit_may(s, err);
+	if (rc == 0)
+		rc = audit_file_open(&s->audit, o->audit_log, err);
 	if (rc == 0) {
 		so->audit = audit_file_write;
 		so->audit_arg = s->audit;
@@ -316,6 +325,14 @@ static int open_store(struct server *s, const struct server_opts *o, struct pst_
 	return rc;
 }
 
+/* By now: they may be renamed while the server has them open. */
+static int note_files(struct server *s, const struct server_opts *o, struct pst_err *err)
+{
+	int rc = o->audit_log ? server_files_devices(&s->files, o->store, err) : 0;
+
+	return rc == 0 && o->audit_log ? server_files_others(&s->files, o, err) : rc;
+}
+
 int server_open(struct server *s, struct loop *loop, const struct server_opts *o,
                 struct pst_err *err)
 {
@@ -332,11 +349,14 @@ int server_open(struct server *s, struct loop *loop, const struct server_opts *o
 	if (rc == 0)
 		rc = place_early(s, o, err);
 	if (rc == 0)
+		rc = note_files(s, o, err);
+	if (rc == 0)
 		rc = server_hold(&hold, o, s->socket, err);
 	if (rc == 0)
 		rc = open_store(s, o, err);
 	if (rc < 0) {
 		server_hold_done(&hold);
+		server_files_done(&s->files);
 		net_tls_free(s->tls);
 		return rc;
 	}
@@ -378,7 +398,7 @@ void server_reopen(struct server *s)
 
 	if (!s->audit)
 		log_info("there is no audit log to open anew");
-	else if (audit_file_reopen(s->audit, &err) < 0)
+	else if (audit_may(s, &err) < 0 || audit_file_reopen(s->audit, &err) < 0)
 		log_error("%s: the old one is written to still", err.text);
 	else
 		log_info("the audit log is opened anew");
@@ -406,6 +426,7 @@ int server_close(struct server *s, uint64_t wait_ns)
 	rc = store_close(s->store);
 	stop_reactors(s);
 	audit_file_close(s->audit);
+	server_files_done(&s->files);
 	fabric_finish(s->loop);
 	net_tls_free(s->tls);
 	memset(s, 0, sizeof(*s));

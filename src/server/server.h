@@ -34,7 +34,8 @@ struct server_tenant {
 };
 
 struct server_opts {
-	const char *store; /* "local:DEV..." */
+	const char *store;  /* "local:DEV..." */
+	const char *config; /* the file that these are from, or NULL */
 	/*
 	 * "0,2-5": one reactor on each of these cores, among which the engine's shards are parted. The
 	 * first of them is the server's loop, on the thread that opens it, with the doors and sessions.
@@ -57,7 +58,7 @@ struct server_opts {
 	 * socket lies beside the pipe's. */
 	const char *control;
 	const char *metrics;          /* HOST:PORT of the metrics, or NULL: none */
-	const char *audit_log;        /* a file, or NULL: none */
+	const char *audit_log;        /* a file, or NULL: none; stays until the server is closed */
 	const char *log_level;        /* error, warning, info, debug; NULL: warning */
 	struct server_tenant *tenant; /* the caller's, read by server_open() */
 	unsigned tenant_count;
@@ -71,6 +72,12 @@ struct server_door {
 	const char *addr; /* as it was given out: with the port that was chosen */
 	bool tls;
 	bool sealed; /* whoever comes that way must seal, or be refused */
+};
+
+struct server_file;
+struct server_files {
+	struct server_file *at;
+	unsigned count, room, devices;
 };
 
 struct server {
@@ -89,6 +96,8 @@ struct server {
 	char socket[256];
 	char ofi[64]; /* the provider of ofi; "": none */
 	struct audit_file *audit;
+	const char *audit_log;
+	struct server_files files; /* that the audit log must not be */
 	struct metrics *metrics;
 	struct grpc_front *control; /* NULL: none */
 	char control_addr[300], control_socket[WIRE_PLACE_MAX];
@@ -117,8 +126,8 @@ int server_check(const struct server_opts *opts, const char *const *devices, uns
  */
 int server_open(struct server *s, struct loop *loop, const struct server_opts *opts,
                 struct pst_err *err);
-/* The files that somebody renamed to have them anew: of these there is the audit log. What can't be opened goes on as
- * it was. The log says which it is. On the loop's thread, at any time from server_open()'s begin. */
+/* The files that somebody renamed to have them anew: of these there is the audit log. What can't be opened, or is a
+ * file of the server's own by now, goes on as it was. The log says which it is. On the loop's thread, at any time from server_open()'s begin. */
 void server_reopen(struct server *s);
 const char *server_metrics_addr(const struct server *s); /* NULL: none */
 /* Ends what is under way (for up to @wait_ns) and closes everything. Turns the loop. 0, or what
@@ -183,6 +192,21 @@ struct server_hold {
 int server_hold(struct server_hold *h, const struct server_opts *o, const char *socket,
                 struct pst_err *err);
 void server_hold_done(struct server_hold *h); /* also twice */
+
+/* --- files.c: nothing that a server lives on is written to as something else --- */
+
+/* The files of "DEV,DEV..." and of what else @o names, as they are now, join @f, which is zeroed at first. Errors with
+ * a sentence: -EBUSY, a device is the same as one of another; those of bdev_files(). Any thread. */
+int server_files_devices(struct server_files *f, const char *text, struct pst_err *err);
+int server_files_others(struct server_files *f, const struct server_opts *o, struct pst_err *err);
+void server_files_done(struct server_files *f);
+/* May the audit log be at @path, the pipe's socket being at @socket (NULL: not known)? -EINVAL, with a sentence. */
+int server_files_audit(const struct server_files *f, const char *path, const char *socket,
+                       struct pst_err *err);
+/* May the pipe's socket be at @path? Its lock and the control plane's socket are beside it. -EEXIST, with a sentence. */
+int server_file_socket(const struct server_opts *o, const char *path, struct pst_err *err);
+/* Is there a folder for @path, which the option named, where we may make files? With a sentence. */
+int server_file_folder(const char *option, const char *path, struct pst_err *err);
 
 /* --- control.c --- */
 

@@ -8,6 +8,7 @@ import sys
 import tempfile
 
 from ops import Server, Tap
+from tls_files import Certs
 
 P = os.path.abspath(sys.argv[1])
 tap = Tap()
@@ -19,6 +20,71 @@ def check_config(text, *args):
         f.flush()
         r = subprocess.run([P, "serve", "--check", "--config", f.name, *args], capture_output=True, text=True)
         return r.returncode, r.stderr.replace(f.name, "F")
+
+
+def serve(*args):
+    """Of a server that must not start."""
+    r = subprocess.run([P, "serve", *args], capture_output=True, text=True, timeout=60)
+    return r.returncode, r.stderr
+
+
+def own_files(d):
+    """Nothing that a server lives on is appended to or removed as its audit log, or as the lock of its socket."""
+    dev, other = (os.path.join(d, name) for name in ("a.pst", "b.pst"))
+    link, sym, sock = (os.path.join(d, name) for name in ("link", "sym", "s.sock"))
+    for path in (dev, other):
+        subprocess.run([P, "-q", "format", path, "--size", "64m"], check=True)
+    os.link(dev, link)
+    os.symlink(dev, sym)
+    certs = Certs(os.path.join(d, "certs"))
+    tls = ["--tls-cert", certs("server.pem"), "--tls-key", certs("server.key"), "--tls-ca", certs("ca.pem")]
+    with open(dev, "rb") as f:
+        before = f.read()
+    there = sorted(os.listdir(d))
+    place = ["--socket", sock, "--listen", "127.0.0.1:0", "--control", "none"]
+    is_device = "it is a device of the store"
+    for name, args, want in (
+            ("by its name", [dev, "--audit-log", dev], is_device),
+            ("by another way to it", [dev, "--audit-log", os.path.join(d, "..", os.path.basename(d), "a.pst")], is_device),
+            ("by a link to it", [dev, "--audit-log", link], is_device),
+            ("by a symbolic link", [dev, "--audit-log", sym], is_device),
+            ("when the device is named by one", [sym, "--audit-log", dev], is_device),
+            ("when it is the second device", [other, dev, "--audit-log", dev], is_device),
+            ("in a list of devices", ["%s,%s" % (other, dev), "--audit-log", dev], is_device),
+            ("under uring: with options", ["uring:%s?direct=0" % dev, "--audit-log", dev], is_device),
+            ("under fault:", ["fault:fault:%s?seed=1" % dev, "--audit-log", dev], is_device),
+            ("under nvme+loop:", ["nvme+loop:%s?lba=4096" % dev, "--audit-log", dev], is_device),
+            ("under multipath:", ["multipath:round-robin:nvme+loop:%s|nvme+loop:%s" % (other, dev), "--audit-log", dev],
+             is_device),
+            ("the certificate", [dev, *tls, "--audit-log", certs("server.pem")], "it is a file of TLS"),
+            ("its key", [dev, *tls, "--audit-log", certs("server.key")], "it is a file of TLS"),
+            ("the authority", [dev, *tls, "--audit-log", certs("ca.pem")], "it is a file of TLS"),
+            ("the socket's lock", [dev, "--audit-log", sock + ".lock"], "has files of that name"),
+            ("the socket itself", [dev, "--audit-log", os.path.join(d, ".", "s.sock")], "has files of that name"),
+            ("one named twice", [dev, dev], "named twice"),
+            ("one named twice, otherwise", [dev, os.path.join(d, ".", "a.pst")], "named twice"),
+            ("one named twice in a list", [other, "%s,uring:%s" % (dev, link)], "named twice")):
+        code, said = serve(*place, *args, "--check")
+        tap.check("audit log, socket, devices: " + name, code == 1 and want in said, said)
+        code, said = serve(*place, *args)
+        tap.check("the server does not start, either: " + name, code == 1 and want in said, said)
+    lock = os.path.join(d, "a.pst.lock")
+    os.rename(dev, lock)
+    for check in (["--check"], []):
+        code, said = serve(*place, other, "--socket", lock[:-5], *check)
+        tap.check("what is called like the socket's lock, and is none", code == 1 and "its lock, would be removed" in said, said)
+    os.rename(lock, dev)
+    with open(dev, "rb") as f:
+        tap.check("and nothing was written, made or removed", f.read() == before and sorted(os.listdir(d)) == there, os.listdir(d))
+    code, said = check_config("devices: [%s]\naudit-log: %s\n" % (dev, link))
+    tap.check("the configuration's line", code == 1 and "F:2: --audit-log " in said and is_device in said, said)
+    code, said = check_config("devices:\n  - %s\n  - %s\n" % (dev, link))
+    tap.check("the line of what is named twice", code == 1 and "F:3: " in said and "named twice" in said, said)
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as f:
+        f.write("devices: [mem:64m]\naudit-log: %s\n" % f.name)
+        f.flush()
+        code, said = serve("--check", "--config", f.name)
+        tap.check("the configuration itself", code == 1 and "it is the configuration" in said, said)
 
 
 def main():
@@ -88,6 +154,8 @@ def main():
     r = subprocess.run([P, "serve", "--check"], capture_output=True, text=True)
     tap.check("no device at all", r.returncode == 2, r.stderr)
 
+    with tempfile.TemporaryDirectory() as d:
+        own_files(d)
     with tempfile.TemporaryDirectory() as d:
         audit = os.path.join(d, "audit")
         config = ("listen: [\"127.0.0.1:1\"]\nlog-level: debug\naudit-log: %s\n"

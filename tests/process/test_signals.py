@@ -48,6 +48,13 @@ def rotation(d):
         s.run("status")
         tap.check("and the old one goes on", size(os.path.join(d, "audit.2")) > before)
         os.rmdir(audit)
+        os.link(s.store, audit)
+        before = size(s.store)
+        s.process.send_signal(signal.SIGHUP)
+        tap.check("a device of the store is not opened", said(s, "it is a device of the store: the old one"), s.logged())
+        s.run("status")
+        tap.check("and has nothing appended", size(s.store) == before)
+        os.unlink(audit)
         for n in range(2, 12):
             s.process.send_signal(signal.SIGHUP)
             said(s, "audit log is opened anew", n)

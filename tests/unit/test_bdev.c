@@ -54,6 +54,46 @@ static void test_device_strings(void **state)
 	assert_int_equal(open_rc("", NULL) < 0, 1);
 }
 
+static int add_file(void *arg, const char *path)
+{
+	char *all = arg;
+
+	assert_true(strlen(all) + strlen(path) < 64);
+	strcat(all, path);
+	strcat(all, ";");
+	return !strcmp(path, "/stop") ? -EBUSY : 0;
+}
+
+/* The files of a device are known under all that is around it. */
+static void test_files(void **state)
+{
+	static const struct {
+		const char *spec, *files;
+		int rc;
+	} cases[] = {
+	        {"mem:1m", "", 0},
+	        {"null:1m", "", 0},
+	        {"/a", "/a;", 0},
+	        {"uring:/a?direct=0", "/a;", 0},
+	        {"fault:fault:/a?seed=1&direct=0", "/a;", 0},
+	        {"fault:mem:1m", "", 0},
+	        {"nvme+loop:/a?lba=4096&direct=0", "/a;", 0},
+	        {"nvme+loop:fault:/a?seed=1", "/a;", 0},
+	        {"nvme+loop:target", "", 0},
+	        {"multipath:round-robin:nvme+loop:/a|nvme+loop:/b", "/a;/b;", 0},
+	        {"multipath:round-robin:nvme+loop:/stop|nvme+loop:/b", "/stop;", -EBUSY},
+	        {"multipath:/a", "", -EINVAL},
+	        {"tape:/a", "", -EINVAL},
+	};
+
+	for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+		char files[64] = "";
+
+		assert_int_equal(bdev_files(cases[i].spec, add_file, files, NULL), cases[i].rc);
+		assert_string_equal(files, cases[i].files);
+	}
+}
+
 static void test_drivers_explain_themselves(void **state)
 {
 	unsigned n = 0;
@@ -200,6 +240,7 @@ int main(void)
 {
 	struct CMUnitTest tests[5 + ARRAY_LEN(cases) * BDEV_CONTRACT_TESTS] = {
 	        cmocka_unit_test(test_device_strings),
+	        cmocka_unit_test(test_files),
 	        cmocka_unit_test(test_drivers_explain_themselves),
 	        cmocka_unit_test(test_close_null),
 	        cmocka_unit_test(test_named_memory),

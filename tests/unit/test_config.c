@@ -7,6 +7,9 @@
 #include <setjmp.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include "server/config.h"
@@ -191,6 +194,34 @@ static void test_no_memory(void **state)
 	mem_free(text);
 }
 
+/* What lies beside the pipe's socket is not the server's to take over, or to remove. */
+static void test_beside(void **state)
+{
+	char dir[] = "/tmp/pst-config-XXXXXX", socket[64], beside[80];
+	struct server_opts o = {.socket = socket};
+	const char *device = "mem:1m", *at;
+	static const char *const names[] = {".lock", ".control"};
+	struct pst_err err = {0};
+
+	assert_non_null(mkdtemp(dir));
+	(void)snprintf(socket, sizeof(socket), "%s/s", dir);
+	for (unsigned i = 0; i < ARRAY_LEN(names); i++) {
+		int rc;
+
+		(void)snprintf(beside, sizeof(beside), "%s%s", socket, names[i]);
+		assert_int_equal(mkdir(beside, 0700), 0);
+		rc = server_check(&o, &device, 1, &at, &err);
+		assert_int_equal(rc, i == 0 || server_control_built ? -EEXIST : 0);
+		assert_true(rc == 0 || strstr(err.text, beside));
+		assert_ptr_equal(at, rc ? socket : device);
+		o.control = "none";
+		assert_int_equal(server_check(&o, &device, 1, &at, &err), i == 0 ? -EEXIST : 0);
+		o.control = NULL;
+		assert_int_equal(rmdir(beside), 0);
+	}
+	assert_int_equal(rmdir(dir), 0);
+}
+
 static void test_check(void **state)
 {
 	static const struct {
@@ -294,6 +325,7 @@ int main(int argc, char **argv)
 	        cmocka_unit_test(test_example),   cmocka_unit_test(test_wrong),
 	        cmocka_unit_test(test_files),     cmocka_unit_test(test_override),
 	        cmocka_unit_test(test_no_memory), cmocka_unit_test(test_check),
+	        cmocka_unit_test(test_beside),
 	};
 
 	if (argc != 2)
