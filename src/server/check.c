@@ -64,6 +64,11 @@ static int check_addresses(const struct server_opts *o, const char **at, struct 
 
 /* --- channels --- */
 
+static bool is_verbs(const char *provider)
+{
+	return !strcmp(provider, "verbs") || !strcmp(provider, "verbs;ofi_rxm");
+}
+
 /* @item: "tcp" or "ofi:PROVIDER", of @len bytes; @before: the list up to it. */
 static int check_channel(const struct server_opts *o, const char *item, size_t len,
                          struct pst_err *err)
@@ -90,7 +95,12 @@ static int check_channel(const struct server_opts *o, const char *item, size_t l
 		return err_set(err, -EINVAL,
 		               "--channels: which ofi? ofi:verbs for RDMA, ofi:tcp without a NIC");
 	rc = fabric_check(name, &fo, &why);
-	return rc < 0 ? err_set(err, rc, "--channels: %.*s: %s", (int)len, item, why.text) : 0;
+	if (rc < 0)
+		return err_set(err, rc, "--channels: %.*s: %s", (int)len, item, why.text);
+	if (!strcmp(name, "ofi") && is_verbs(fo.provider) && !fabric_has_rdma())
+		return err_set(err, -ENODEV, "--channels: %.*s: this host has no device for RDMA",
+		               (int)len, item);
+	return 0;
 }
 
 static int check_channels(const struct server_opts *o, struct pst_err *err)
