@@ -290,6 +290,7 @@ static int mem_options(struct options *o, uint64_t *ret_size, uint32_t *ret_bloc
 {
 	uint64_t size, block = 4096;
 	const char *name;
+	char most[32];
 	int rc;
 
 	if (parse_size(o->base, &size))
@@ -304,7 +305,10 @@ static int mem_options(struct options *o, uint64_t *ret_size, uint32_t *ret_bloc
 	if (block != 512 && block != 4096)
 		return err_set(err, -EINVAL, "mem: a block has 512 or 4096 bytes, not %llu",
 		               (unsigned long long)block);
-	if (!size || size % block || size > MEM_SIZE_MAX)
+	if (size > MEM_SIZE_MAX)
+		return err_set(err, -EINVAL, "mem: '%s' is more than %s", o->base,
+		               format_size(MEM_SIZE_MAX, most, sizeof(most)));
+	if (!size || size % block)
 		return err_set(err, -EINVAL, "mem: '%s' is not a whole number of blocks of %llu",
 		               o->base, (unsigned long long)block);
 	if (name && (!*name || strlen(name) >= MEM_NAME_MAX))

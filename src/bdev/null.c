@@ -87,6 +87,7 @@ static int null_options(struct options *o, uint64_t *ret_size, uint64_t *ret_blo
                         struct pst_err *err)
 {
 	uint64_t size, block = 512;
+	char most[32];
 	int rc;
 
 	if (parse_size(o->base, &size))
@@ -99,7 +100,10 @@ static int null_options(struct options *o, uint64_t *ret_size, uint64_t *ret_blo
 	if (block != 512 && block != 4096)
 		return err_set(err, -EINVAL, "null: a block has 512 or 4096 bytes, not %llu",
 		               (unsigned long long)block);
-	if (!size || size % block || size > NULL_SIZE_MAX)
+	if (size > NULL_SIZE_MAX)
+		return err_set(err, -EINVAL, "null: '%s' is more than %s", o->base,
+		               format_size(NULL_SIZE_MAX, most, sizeof(most)));
+	if (!size || size % block)
 		return err_set(err, -EINVAL, "null: '%s' is not a whole number of blocks of %llu",
 		               o->base, (unsigned long long)block);
 	*ret_size = size;

@@ -5,12 +5,15 @@
 #include <errno.h>
 #include <jansson.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/base.h"
+#include "cli/attr.h"
 #include "cli/cli.h"
 #include "cli/commands.h"
 #include "server/config.h"
@@ -271,6 +274,26 @@ static int take_option(struct cli *cli, struct asked *a, int opt, const char *va
 	return CLI_OK;
 }
 
+/* What is wrong with the options. */
+static int refuse(struct cli *cli, const struct asked *a, const char *fmt, ...)
+        __attribute__((format(printf, 3, 4)));
+static int refuse(struct cli *cli, const struct asked *a, const char *fmt, ...)
+{
+	char text[2048];
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (a->check && cli->json) {
+		json_t *o = json_pack("{s:b}", "ok", 0);
+
+		json_set_text(o, "error", text);
+		(void)cli_print_json(cli, o);
+	}
+	return cli_fail(cli, 0, "%s", text);
+}
+
 /* The file's options below those of the command line, devices included; then all of them checked. */
 static int settle(struct cli *cli, const struct asked *a, struct config *c)
 {
@@ -279,7 +302,7 @@ static int settle(struct cli *cli, const struct asked *a, struct config *c)
 	const char *at = NULL;
 
 	if (a->config && config_load(c, a->config, &err) < 0)
-		return cli_fail(cli, 0, "%s", err.text);
+		return refuse(cli, a, "%s", err.text);
 	config_override(&c->opts, &a->opts);
 	c->opts.config = a->config;
 	c->poll |= a->poll;
@@ -293,8 +316,8 @@ static int settle(struct cli *cli, const struct asked *a, struct config *c)
 	if (server_check(&c->opts, c->devices, c->device_count, &at, &err) < 0) {
 		unsigned line = config_line(c, at);
 
-		return line ? cli_fail(cli, 0, "%s:%u: %s", a->config, line, err.text)
-		            : cli_fail(cli, 0, "%s", err.text);
+		return line ? refuse(cli, a, "%s:%u: %s", a->config, line, err.text)
+		            : refuse(cli, a, "%s", err.text);
 	}
 	if (c->opts.log_level)
 		(void)server_log_level(c->opts.log_level, &level);
@@ -309,6 +332,8 @@ static int settled(struct cli *cli, const struct asked *a, struct config *c)
 
 	if (status != CLI_OK)
 		return status;
+	if (a->check && cli->json)
+		return cli_print_json(cli, json_pack("{s:b}", "ok", 1));
 	if (a->check) {
 		cli_note(cli, "nothing is wrong with the options");
 		return CLI_OK;
@@ -389,7 +414,10 @@ const struct cli_command cmd_serve = {
                 "With --config the options stand in a YAML file, and more of them: limits, shares\n"
                 "and rates of tenants. The annotated example is serve.yaml among the installed\n"
                 "documents. --check reads it and looks at all that can be looked at without\n"
-                "opening a device: 0 if a server would start with it, 1 and a sentence if not.\n"
+                "opening a device: 0 if a server would start with it, 1 and a sentence if not "
+                "(--json:\n"
+                "ok, error). What is in a device, and who has it, or a port, open it does not "
+                "see.\n"
                 "\n"
                 "Examples:\n"
                 "  penstock serve /srv/data.pst\n"

@@ -27,6 +27,7 @@ struct watch {
 	struct pst_oid oid;
 	bool object;
 	uint64_t seen, count, timeout_s;
+	uint64_t began_ns; /* the last wait */
 };
 
 static int say(const struct watch *w)
@@ -44,6 +45,7 @@ static int say(const struct watch *w)
 
 static int wait_for(struct watch *w)
 {
+	w->began_ns = clock_mono_ns();
 	return pst_cont_watch(w->cont, w->object ? &w->oid : NULL, w->timeout_s * NSEC_PER_SEC,
 	                      &w->seen);
 }
@@ -60,6 +62,11 @@ static int watch(struct watch *w)
 	if (rc == -ENOTSUP)
 		return cli_fail(w->cli, 0, "%s: only a served store (pst://...) tells of changes",
 		                w->name);
+	/* Before that it is the server that has been away for too long. */
+	if (rc == -ETIMEDOUT && w->timeout_s &&
+	    clock_mono_ns() - w->began_ns >= w->timeout_s * NSEC_PER_SEC)
+		return cli_fail(w->cli, 0, "%s: no change within %" PRIu64 " s", w->name,
+		                w->timeout_s);
 	return rc ? cli_fail(w->cli, rc, "%s", w->name) : status;
 }
 

@@ -165,7 +165,7 @@ static int same_store(struct remote *rm, const struct wire_welcome *w)
 	}
 	if (rm->opening && w->opening_seen && w->opening_seen != rm->opening) {
 		(void)snprintf(text, sizeof(text),
-		               "of the %llu times that it was opened, the %lluth is not the one "
+		               "of the %llu times that it was opened, number %llu is not the one "
 		               "that was seen",
 		               (unsigned long long)w->epoch, (unsigned long long)rm->epoch);
 		went_back(rm, text);

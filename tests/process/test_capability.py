@@ -315,9 +315,9 @@ def test_watch():
         assert int(json.loads(again)["change"]) >= seen[1]
         says(pst(s.tcp, "watch", "other", token=token), "other")
         last = json.loads(good(pst(s.uri, "watch", "train", "--json", "-n", "1", "--since", "1")))["change"]
-        says(pst(s.tcp, "watch", "train", "--timeout", "1", "--since", str(last), token=token), "train")
+        says(pst(s.tcp, "watch", "train", "--timeout", "1", "--since", str(last), token=token), "train: no change within 1 s")
         good(pst(s.uri, "put", "-", "other:/w", data="x"))  # of no concern
-        says(pst(s.tcp, "watch", "train", "--timeout", "1", "--since", str(last), token=token), "train")
+        says(pst(s.tcp, "watch", "train", "--timeout", "1", "--since", str(last), token=token), "train: no change within 1 s")
         _, part = grant(s, "train:/in")
         says(pst(s.tcp, "watch", "train", token=part), "train")
         # Revoked while it waits.

@@ -154,6 +154,15 @@ def main():
         r = subprocess.run([P, "serve", "--cores", two, "mem:64m", "--listen", "127.0.0.1:0"],
                            capture_output=True, text=True, timeout=60)
         tap.check("more reactors than shards", r.returncode == 1 and "1 shard" in r.stderr, r.stderr)
+    r = subprocess.run([P, "serve", "--check", "--json", "mem:64m"], capture_output=True, text=True)
+    tap.check("a good configuration, in JSON", r.returncode == 0 and json.loads(r.stdout) == {"ok": True}, r.stdout + r.stderr)
+    r = subprocess.run([P, "serve", "--check", "--json", "mem:999999t"], capture_output=True, text=True)
+    said = json.loads(r.stdout or "{}")
+    tap.check("a bad one, in JSON", r.returncode == 1 and said.get("ok") is False and
+              said["error"] == "mem: '999999t' is more than 64 TiB" and said["error"] in r.stderr, r.stdout + r.stderr)
+    r = subprocess.run([P, "serve", "--check", "--json", "--config", "/nonexistent"], capture_output=True, text=True)
+    tap.check("one that is not there, in JSON", r.returncode == 1 and json.loads(r.stdout or "{}").get("ok") is False and
+              "/nonexistent: " in json.loads(r.stdout)["error"], r.stdout + r.stderr)
     r = subprocess.run([P, "serve", "--check"], capture_output=True, text=True)
     tap.check("no device at all", r.returncode == 2, r.stderr)
 

@@ -120,10 +120,10 @@ static void welcomes(void **state)
 	        {0, EPOCH, NUMBER, -ETIMEDOUT, NULL}, /* it was one before */
 	        {0, EPOCH + 1, 1, -ETIMEDOUT, NULL},
 	        {0, EPOCH, 0, -ETIMEDOUT, NULL},
-	        {NUMBER, EPOCH, NUMBER + 1, -ESTALE, "of the 9 times that it was opened, the 9th"},
+	        {NUMBER, EPOCH, NUMBER + 1, -ESTALE, "of the 9 times that it was opened, number 9"},
 	        {NUMBER, EPOCH + 2, NUMBER ^ 1u << 31, -ESTALE,
-	         "of the 11 times that it was opened, the 9th is not the one that was seen"},
-	        {NUMBER, EPOCH + 2, 1, -ESTALE, "the 9th"}, /* there was none */
+	         "of the 11 times that it was opened, number 9 is not the one that was seen"},
+	        {NUMBER, EPOCH + 2, 1, -ESTALE, "number 9"}, /* there was none */
 	        {NUMBER, EPOCH - 1, NUMBER, -ESTALE, "opened 8 times, and 9 when it was last seen"},
 	        {0, EPOCH - 1, 0, -ESTALE, "opened 8 times"},
 	};

@@ -370,7 +370,7 @@ static int witness(struct replay *r, unsigned dev, uint64_t pos)
 		return err_set(
 		        r->err, -EBADMSG,
 		        "a header of shard %u is damaged: its log goes on after it was opened "
-		        "for the %lluth time, and the header that is left is of the %lluth",
+		        "%llu times, and the header that is left is from when that was %llu times",
 		        r->s->id, (unsigned long long)epoch, (unsigned long long)r->epoch);
 	return err_set(r->err, -EBADMSG,
 	               "the log of shard %u is damaged: frame %llu (block %llu) can't be read, and "
