@@ -289,6 +289,18 @@ def test_life():
         says(pst(s.uri, "capability", "revoke", str(number)), "no such capability")
 
 
+def test_moved():
+    """A grant goes with its directory, and not to another one of that name; lists say what it was called when granted."""
+    with Audited() as s:
+        fill(s)
+        _, token = grant(s, "train:/in")
+        good(pst(s.uri, "mv", "train:/in", "train:/away"))
+        good(pst(s.uri, "mkdir", "train:/in"))
+        good(pst(s.uri, "put", "-", "train:/in/new", data="x"))
+        assert good(pst(s.tcp, "ls", "train:/", token=token)).split() == ["file", "sub"]
+        assert [c["prefix"] for c in json.loads(good(pst(s.uri, "capability", "list", "--json"))) if c["prefix"]] == ["/in"]
+
+
 def test_watch():
     """A change is heard of by whoever may read all of the container; nothing that came after a number is missed."""
     with Audited() as s:
