@@ -170,6 +170,11 @@ static int check_audit(const char *path, struct pst_err *err)
 			return err_set(err, -EISDIR, "--audit-log %s: it is a directory", path);
 		if (S_ISLNK(st.st_mode))
 			return err_set(err, -ELOOP, "--audit-log %s: it is a symbolic link", path);
+		if (S_ISFIFO(st.st_mode))
+			return err_set(err, -EINVAL,
+			               "--audit-log %s: it is a pipe: who reads it would hold up "
+			               "the server",
+			               path);
 		if (access(path, W_OK) < 0)
 			return err_set(err, -errno, "--audit-log %s: %s", path, strerror(errno));
 		return 0;

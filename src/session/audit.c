@@ -277,9 +277,19 @@ struct audit_file {
 
 static int open_path(const char *path, struct pst_err *err)
 {
-	int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	/* NONBLOCK: a pipe's opening waits for somebody who reads. */
+	int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
+	              0600);
+	struct stat st;
 
-	return fd >= 0 ? fd : err_set(err, -errno, "audit log %s: %s", path, strerror(errno));
+	if (fd < 0 && errno != ENXIO)
+		return err_set(err, -errno, "audit log %s: %s", path, strerror(errno));
+	if (fd >= 0 && fstat(fd, &st) == 0 && !S_ISFIFO(st.st_mode))
+		return fd;
+	if (fd >= 0)
+		close(fd);
+	return err_set(err, -EINVAL,
+	               "audit log %s: it is a pipe: who reads it would hold up the server", path);
 }
 
 /* Who was here before may have been stopped by a full disk. */

@@ -31,11 +31,12 @@ def serve(*args):
 def own_files(d):
     """Nothing that a server lives on is appended to or removed as its audit log, or as the lock of its socket."""
     dev, other = (os.path.join(d, name) for name in ("a.pst", "b.pst"))
-    link, sym, sock = (os.path.join(d, name) for name in ("link", "sym", "s.sock"))
+    link, sym, sock, fifo = (os.path.join(d, name) for name in ("link", "sym", "s.sock", "fifo"))
     for path in (dev, other):
         subprocess.run([P, "-q", "format", path, "--size", "64m"], check=True)
     os.link(dev, link)
     os.symlink(dev, sym)
+    os.mkfifo(fifo)
     certs = Certs(os.path.join(d, "certs"))
     tls = ["--tls-cert", certs("server.pem"), "--tls-key", certs("server.key"), "--tls-ca", certs("ca.pem")]
     with open(dev, "rb") as f:
@@ -59,6 +60,7 @@ def own_files(d):
             ("the certificate", [dev, *tls, "--audit-log", certs("server.pem")], "it is a file of TLS"),
             ("its key", [dev, *tls, "--audit-log", certs("server.key")], "it is a file of TLS"),
             ("the authority", [dev, *tls, "--audit-log", certs("ca.pem")], "it is a file of TLS"),
+            ("a pipe", [dev, "--audit-log", fifo], "it is a pipe"),
             ("the socket's lock", [dev, "--audit-log", sock + ".lock"], "has files of that name"),
             ("the socket itself", [dev, "--audit-log", os.path.join(d, ".", "s.sock")], "has files of that name"),
             ("one named twice", [dev, dev], "named twice"),

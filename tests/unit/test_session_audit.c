@@ -212,6 +212,15 @@ static void test_audit_file(void **state)
 	assert_int_equal(symlink(old, path), 0);
 	assert_int_equal(audit_file_open(&f, path, &err), -ELOOP);
 	assert_non_null(strstr(err.text, path));
+	/* Nor is a pipe waited for, read or not. */
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_int_equal(audit_file_open(&f, path, &err), -EINVAL);
+	fd = open(path, O_RDONLY | O_NONBLOCK);
+	assert_true(fd >= 0);
+	assert_int_equal(audit_file_open(&f, path, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "it is a pipe"));
+	close(fd);
 	(void)unlink(path);
 	(void)unlink(old);
 	(void)rmdir(dir);
