@@ -91,6 +91,13 @@ struct log_limit {
 };
 /* May one more be told? Who tells it says how many were not (and sets @l->untold to 0). */
 bool log_may(struct log_limit *l, uint64_t now_ns, unsigned per_second);
+/*
+ * A line about somebody who may be nobody (who was refused or cut off, or never said who he is), and comes as
+ * often as he likes. The process tells of LOG_STRANGERS_PER_S of them, and how many it did not. Any thread.
+ */
+#define LOG_STRANGERS_PER_S 20
+void log_stranger(enum pst_log_level level, const char *fmt, ...)
+        __attribute__((format(printf, 2, 3)));
 
 /* --- intrusive doubly linked list, circular, head is a node --- */
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Logging through the application's callback, and the last words of a failed assertion. */
+#include <pthread.h>
 #include <stdio.h>
 
 #include "base/base.h"
@@ -22,17 +23,28 @@ pst_log_set(void (*fn)(void *arg, enum pst_log_level level, const char *line), v
 	sink.level = level;
 }
 
-void log_line(enum pst_log_level level, const char *fmt, ...)
+static bool is_off(enum pst_log_level level)
+{
+	return !sink.fn || level > sink.level;
+}
+
+static void tell(enum pst_log_level level, const char *fmt, va_list ap)
 {
 	char line[LOG_LINE_BYTES];
+
+	vsnprintf(line, sizeof(line), fmt, ap);
+	sink.fn(sink.arg, level, line);
+}
+
+void log_line(enum pst_log_level level, const char *fmt, ...)
+{
 	va_list ap;
 
-	if (!sink.fn || level > sink.level)
+	if (is_off(level))
 		return;
 	va_start(ap, fmt);
-	vsnprintf(line, sizeof(line), fmt, ap);
+	tell(level, fmt, ap);
 	va_end(ap);
-	sink.fn(sink.arg, level, line);
 }
 
 bool log_may(struct log_limit *l, uint64_t now_ns, unsigned per_second)
@@ -47,6 +59,34 @@ bool log_may(struct log_limit *l, uint64_t now_ns, unsigned per_second)
 	}
 	l->told++;
 	return true;
+}
+
+/* One limit for all doors: who is shut out at one goes to the next. */
+void log_stranger(enum pst_log_level level, const char *fmt, ...)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static struct log_limit limit;
+	uint64_t untold = 0;
+	va_list ap;
+	bool may;
+
+	if (is_off(level))
+		return;
+	pthread_mutex_lock(&lock);
+	may = log_may(&limit, clock_mono_ns(), LOG_STRANGERS_PER_S);
+	if (may) {
+		untold = limit.untold;
+		limit.untold = 0;
+	}
+	pthread_mutex_unlock(&lock);
+	if (!may)
+		return;
+	if (untold)
+		log_warn("%llu more were refused or cut off than are told of",
+		         (unsigned long long)untold);
+	va_start(ap, fmt);
+	tell(level, fmt, ap);
+	va_end(ap);
 }
 
 /*

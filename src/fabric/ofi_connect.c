@@ -110,7 +110,7 @@ static int endpoint(struct ofi *o)
 	if (rc < 0) {
 		(void)snprintf(o->c.why, sizeof(o->c.why), "%.255s", err.text);
 		if (o->listener)
-			log_warn("%s", err.text);
+			log_stranger(PST_LOG_WARN, "%s", err.text);
 		return rc;
 	}
 	/* A small device's queue holds fewer receives than there could be messages under way. */
@@ -170,7 +170,7 @@ static void explain(struct ofi *o, const struct ofi_hello *h, int status)
 		                                                                      : "",
 		               why);
 	if (o->listener)
-		log_warn("ofi: a connection failed: %s", o->c.why);
+		log_stranger(PST_LOG_WARN, "ofi: a connection failed: %s", o->c.why);
 }
 
 /* The accepting end answers when it is listening to the endpoint; the other says READY then. */
@@ -467,8 +467,8 @@ static bool on_accept(struct net_listener *nl, struct net_sock *s, void *user)
 static void on_failed(struct net_listener *nl, const struct net_addr *peer, int status,
                       const char *sentence, void *user)
 {
-	log_warn("ofi: %s: a connection failed: %s", ((struct ofi_listener *)user)->l.addr,
-	         sentence);
+	log_stranger(PST_LOG_WARN, "ofi: %s: a connection failed: %s",
+	             ((struct ofi_listener *)user)->l.addr, sentence);
 }
 
 static const struct net_accept acceptor = {.accept = on_accept, .failed = on_failed};

@@ -306,10 +306,10 @@ static const struct net_handlers sock_handlers = {
 void pipe_never_up(const struct pipe *p)
 {
 	if (p->c.why[0])
-		log_warn("pipe: a connection failed: %s", p->c.why);
+		log_stranger(PST_LOG_WARN, "pipe: a connection failed: %s", p->c.why);
 	else
-		log_info("pipe: %s has gone before it was connected: %s", p->c.peer.addr,
-		         strerror(-p->status));
+		log_stranger(PST_LOG_INFO, "pipe: %s has gone before it was connected: %s",
+		             p->c.peer.addr, strerror(-p->status));
 }
 
 void pipe_sock_end(struct pipe *p)
@@ -491,8 +491,8 @@ static bool on_accept(struct net_listener *nl, struct net_sock *s, void *user)
 static void on_failed(struct net_listener *nl, const struct net_addr *peer, int status,
                       const char *sentence, void *user)
 {
-	log_warn("pipe: %s: a connection failed: %s", ((struct pipe_listener *)user)->l.addr,
-	         sentence);
+	log_stranger(PST_LOG_WARN, "pipe: %s: a connection failed: %s",
+	             ((struct pipe_listener *)user)->l.addr, sentence);
 }
 
 static const struct net_accept acceptor = {.accept = on_accept, .failed = on_failed};

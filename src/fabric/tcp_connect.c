@@ -165,9 +165,10 @@ int tcp_explain(struct tcp *t, struct net_sock *s, int status)
 void tcp_never_up(const struct tcp *t)
 {
 	if (t->c.why[0])
-		log_warn("tcp: a connection failed: %s", t->c.why);
+		log_stranger(PST_LOG_WARN, "tcp: a connection failed: %s", t->c.why);
 	else
-		log_info("tcp: %s has gone before it said a word", t->c.peer.addr);
+		log_stranger(PST_LOG_INFO, "tcp: %s has gone before it said a word",
+		             t->c.peer.addr);
 }
 
 /* --- making and freeing --- */
@@ -291,8 +292,8 @@ static bool on_accept(struct net_listener *nl, struct net_sock *s, void *user)
 static void on_failed(struct net_listener *nl, const struct net_addr *peer, int status,
                       const char *sentence, void *user)
 {
-	log_warn("tcp: %s: a connection failed: %s", ((struct tcp_listener *)user)->l.addr,
-	         sentence);
+	log_stranger(PST_LOG_WARN, "tcp: %s: a connection failed: %s",
+	             ((struct tcp_listener *)user)->l.addr, sentence);
 }
 
 static const struct net_accept acceptor = {.accept = on_accept, .failed = on_failed};

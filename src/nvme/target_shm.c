@@ -440,7 +440,8 @@ static bool may_come(int fd)
 		return false;
 	if (uid == geteuid() || uid == 0)
 		return true;
-	log_warn("nvme: process %d of user %u was turned away", (int)pid, (unsigned)uid);
+	log_stranger(PST_LOG_WARN, "nvme: process %d of user %u was turned away", (int)pid,
+	             (unsigned)uid);
 	return false;
 }
 

@@ -151,8 +151,8 @@ static void conn_fault(struct tcp_conn *conn, const struct tcp_fault *f, const v
 	struct iovec v = {.iov_base = buf};
 	struct net_sock *s = conn->sock;
 
-	log_info("nvme: %s: a host broke the rules (error %u at %u)", conn->port->port.address,
-	         f->fes, f->fei);
+	log_stranger(PST_LOG_INFO, "nvme: %s: a host broke the rules (error %u at %u)",
+	             conn->port->port.address, f->fes, f->fei);
 	v.iov_len = tcp_term_make(buf, true, f, bytes, len);
 	if (net_sock_write(s, &v, 1) == 0) {
 		conn->sock = NULL; /* closes after what is queued */
@@ -409,8 +409,8 @@ static size_t conn_pdu(struct tcp_conn *conn, const struct tcp_pdu *p)
 			return broken(conn, NVME_TCP_FES_SEQUENCE, 0, p);
 		return conn_icreq(conn, p);
 	case NVME_TCP_H2C_TERM:
-		log_info("nvme: %s: a host ends its connection: error %u", conn->port->port.address,
-		         le16_get(p->term.fes));
+		log_stranger(PST_LOG_INFO, "nvme: %s: a host ends its connection: error %u",
+		             conn->port->port.address, le16_get(p->term.fes));
 		tcp_conn_close(conn);
 		return 0;
 	case NVME_TCP_CMD:
@@ -508,7 +508,8 @@ static void greeting_over(struct loop_timer *t)
 {
 	struct tcp_conn *conn = container_of(t, struct tcp_conn, greeting);
 
-	log_info("nvme: %s: a host connected and said nothing", conn->port->port.address);
+	log_stranger(PST_LOG_INFO, "nvme: %s: a host connected and said nothing",
+	             conn->port->port.address);
 	tcp_conn_close(conn);
 }
 

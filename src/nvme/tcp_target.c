@@ -292,8 +292,8 @@ uint16_t tcp_assoc_new(struct tcp_conn *conn, const struct nvme_connect_data *d,
 	if (!rc)
 		rc = ctrlr_make(a, kato_ms, &err);
 	if (rc) {
-		log_warn("nvme: %s: no controller for %s: %s", p->port.address, a->host.nqn,
-		         err.text);
+		log_stranger(PST_LOG_WARN, "nvme: %s: no controller for %s: %s", p->port.address,
+		             a->host.nqn, err.text);
 		mem_free(a->log);
 		mem_free(a);
 		return rc == -ENOSPC ? NVME_SC_CONNECT_BUSY : NVME_SC_INTERNAL;

@@ -15,8 +15,6 @@
 #define CHUNK     16u
 #define COLDS_MAX 64u
 
-#define STRANGERS_PER_S 20 /* lines of the log about who was refused or cut off */
-
 struct chunk {
 	struct list link;
 	struct sreq r[CHUNK];
@@ -128,18 +126,9 @@ void conn_doom(struct conn *c, int why)
 	kick(c->l);
 }
 
-/* Of somebody who may be nobody, and come as often as he likes. */
 void conn_complain(struct conn *c, const char *did, const char *why)
 {
-	struct log_limit *m = &c->l->strangers;
-
-	if (!log_may(m, loop_now(c->l->loop), STRANGERS_PER_S))
-		return;
-	if (m->untold)
-		log_warn("%llu more were refused or cut off than are told of",
-		         (unsigned long long)m->untold);
-	m->untold = 0;
-	log_warn("%s: %s: %s", c->chan->peer.addr, did, why);
+	log_stranger(PST_LOG_WARN, "%s: %s: %s", c->chan->peer.addr, did, why);
 }
 
 void conn_bad(struct conn *c, const char *what)

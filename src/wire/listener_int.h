@@ -175,7 +175,7 @@ struct wire_listener {
 	unsigned channel_count;
 	bool has_pipe;
 	uint64_t offers; /* WIRE_OFFERS_ */
-	struct log_limit slow, strangers;
+	struct log_limit slow;
 };
 
 /* --- listener.c --- */

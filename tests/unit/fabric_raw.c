@@ -172,6 +172,33 @@ void raw_must_hang_up(struct raw_server *s, int fd)
 	pst_assert(n == 0 && s->accepted == accepted);
 }
 
+static void count_line(void *arg, enum pst_log_level level, const char *line)
+{
+	++*(unsigned *)arg;
+}
+
+void raw_must_tell_few(struct raw_server *s, int (*connect_to)(const char *addr), const char *addr)
+{
+	uint64_t begun_ns = clock_mono_ns();
+	unsigned lines = 0, seconds;
+	char junk[256];
+
+	memset(junk, 'x', sizeof(junk));
+	pst_log_set(count_line, &lines, PST_LOG_WARN);
+	for (unsigned i = 0; i < 200; i++) {
+		int fd = connect_to(addr);
+		bool sent = raw_send(fd, junk, sizeof(junk));
+
+		pst_assert(sent);
+		raw_must_hang_up(s, fd);
+		close(fd);
+	}
+	pst_log_set(NULL, NULL, PST_LOG_ERROR);
+	seconds = (unsigned)((clock_mono_ns() - begun_ns) / NSEC_PER_SEC) + 2;
+	/* And a line for each second that says how many were not. */
+	pst_assert(lines && lines <= seconds * (LOG_STRANGERS_PER_S + 1));
+}
+
 /* --- sockets --- */
 
 int raw_unix(const char *addr)

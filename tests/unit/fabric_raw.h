@@ -34,6 +34,9 @@ void raw_server_close(struct raw_server *s);
 /* Turns the loop @n times, or until the channel has gone down. */
 void raw_turns(struct raw_server *s, unsigned n);
 
+/* 200 strangers, whose first words are none of the protocol's (@fd: connects), fill nobody's log. */
+void raw_must_tell_few(struct raw_server *s, int (*fd)(const char *addr), const char *addr);
+
 /* The server hangs up (at once, or at the handshake's deadline), and accepts nobody for it. */
 void raw_must_hang_up(struct raw_server *s, int fd);
 

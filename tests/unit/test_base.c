@@ -431,6 +431,40 @@ static void test_log(void **state)
 	assert_int_equal(l.n, 2);
 }
 
+struct strangers {
+	unsigned told;
+	unsigned long long untold;
+};
+
+static void take_stranger(void *arg, enum pst_log_level level, const char *line)
+{
+	struct strangers *s = arg;
+
+	if (strstr(line, "more were refused"))
+		assert_int_equal(sscanf(line, "%llu more", &s->untold), 1);
+	else
+		s->told++;
+}
+
+/* Of many twenty are told of in a second, and then how many were not. */
+static void test_log_strangers(void **state)
+{
+	struct strangers s = {0};
+	unsigned long long said = 0;
+
+	log_stranger(PST_LOG_WARN, "nobody listens");
+	pst_log_set(take_stranger, &s, PST_LOG_WARN);
+	log_stranger(PST_LOG_INFO, "too quiet"); /* and takes nobody's place */
+	while (!s.untold) {
+		log_stranger(PST_LOG_WARN, "stranger %llu", said++);
+		if (said <= LOG_STRANGERS_PER_S)
+			assert_int_equal(s.told, said);
+	}
+	assert_int_equal(s.told, LOG_STRANGERS_PER_S + 1);
+	assert_int_equal(s.told + s.untold, said);
+	pst_log_set(NULL, NULL, PST_LOG_ERROR);
+}
+
 /* --- lists --- */
 
 struct item {
@@ -633,6 +667,7 @@ int main(void)
 	        cmocka_unit_test(test_text_show),
 	        cmocka_unit_test(test_err),
 	        cmocka_unit_test(test_log),
+	        cmocka_unit_test(test_log_strangers),
 	        cmocka_unit_test(test_list),
 	        cmocka_unit_test(test_list_aligned),
 	        cmocka_unit_test(test_iov),

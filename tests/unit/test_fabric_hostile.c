@@ -195,6 +195,18 @@ static void test_pipe_later_client(void **state)
 	server_end(s);
 }
 
+static void test_log_is_limited(void **state)
+{
+	const char *provider[] = {"tcp", "pipe"};
+
+	for (unsigned i = 0; i < ARRAY_LEN(provider); i++) {
+		struct raw_server *s = server_for(provider[i], false, LONG_NS);
+
+		raw_must_tell_few(s, raw_unix, addr);
+		server_end(s);
+	}
+}
+
 /* Many who say nothing are in nobody's way. */
 static void test_tcp_crowd(void **state)
 {
@@ -755,7 +767,7 @@ int main(void)
 	        cmocka_unit_test(test_pipe_first_words), cmocka_unit_test(test_pipe_ring),
 	        cmocka_unit_test(test_pipe_windows),     cmocka_unit_test(test_pipe_busy),
 	        cmocka_unit_test(test_pipe_bells),       cmocka_unit_test(test_golden_tcp),
-	        cmocka_unit_test(test_golden_pipe),
+	        cmocka_unit_test(test_golden_pipe),      cmocka_unit_test(test_log_is_limited),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -151,6 +151,14 @@ static void first_words(void **state)
 	server_end(s);
 }
 
+static void log_is_limited(void **state)
+{
+	struct raw_server *s = server(LONG_NS);
+
+	raw_must_tell_few(s, raw_tcp, s->l->addr);
+	server_end(s);
+}
+
 /* Many who say nothing are in nobody's way. */
 static void crowd(void **state)
 {
@@ -175,7 +183,8 @@ static void crowd(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(first_words), cmocka_unit_test(crowd)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(first_words), cmocka_unit_test(crowd),
+	                                   cmocka_unit_test(log_is_limited)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,8 +11,6 @@
 #include "front/grpc/grpc_int.h"
 #include "wire/place.h"
 
-#define STRANGERS_PER_S 20 /* lines of the log about whose handshake failed */
-
 /* --- calls --- */
 
 static struct call_tag *tag_of(struct gcall *c, enum call_step step)
@@ -628,24 +626,6 @@ static void sweep_fired(struct loop_timer *t)
 	(void)loop_timer_arm(f->loop, t, loop_now(f->loop) + 5 * NSEC_PER_SEC);
 }
 
-/* Strangers come as often as they like; gRPC says of them nothing but this. */
-static bool handshake_may(void)
-{
-	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-	static struct log_limit limit;
-	bool may;
-
-	pthread_mutex_lock(&lock);
-	may = log_may(&limit, clock_mono_ns(), STRANGERS_PER_S);
-	if (may && limit.untold) {
-		log_warn("control plane: %llu more were refused than are told of",
-		         (unsigned long long)limit.untold);
-		limit.untold = 0;
-	}
-	pthread_mutex_unlock(&lock);
-	return may;
-}
-
 /* Any of gRPC's threads. What it calls an error may be a port in use: our own sentences say what is ours. */
 void front_log(gpr_log_func_args *args)
 {
@@ -655,13 +635,16 @@ void front_log(gpr_log_func_args *args)
 		log_info("gRPC: %s", args->message);
 }
 
-/* A handshake that failed is somebody who was refused: who speaks no TLS, or has no certificate of ours. */
+/* A handshake that failed is somebody who was refused: who speaks no TLS, or has no certificate of ours. gRPC says no
+ * more of strangers than this, and other things of them, too. */
 static void server_log(gpr_log_func_args *args)
 {
-	if (!strstr(args->message, "Handshake failed"))
+	if (strstr(args->message, "Handshake failed"))
+		log_stranger(PST_LOG_WARN, "control plane: refused: %s", args->message);
+	else if (args->severity == GPR_LOG_SEVERITY_DEBUG)
 		front_log(args);
-	else if (handshake_may())
-		log_warn("control plane: refused: %s", args->message);
+	else
+		log_stranger(PST_LOG_INFO, "gRPC: %s", args->message);
 }
 
 int grpc_front_start(struct grpc_front **ret_f, const struct grpc_front_opts *opts,
