@@ -3,6 +3,7 @@
  * common - what the providers share: the count of what lives on a loop, lists of memory, random
  * numbers.
  */
+#include <netinet/in.h>
 #include <stdio.h>
 #include <sys/random.h>
 
@@ -73,23 +74,99 @@ void fabric_finish(struct loop *loop)
 		net_finish(loop);
 }
 
-/* --- those that wait --- */
+/* --- strangers --- */
 
-struct list *crowd_excess(const struct fabric_crowd *c)
+void crowd_init(struct fabric_crowd *w)
 {
-	return c->count < FABRIC_CROWD_MAX ? NULL : c->waiting.next;
+	w->count = 0;
+	for (unsigned i = 0; i < FABRIC_GROUPS; i++) {
+		list_init(&w->group[i].waiting);
+		w->group[i].count = 0;
+	}
 }
 
-void crowd_join(struct fabric_crowd *c, struct list *link)
+/* A user of this host; else a host, or the network of those that have one each to themselves. */
+static uint32_t who_of(const struct net_peer *p)
 {
-	list_push(&c->waiting, link);
-	c->count++;
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)&p->addr.sa;
+	const struct in6_addr *v6 = &((const struct sockaddr_in6 *)&p->addr.sa)->sin6_addr;
+
+	if (p->has_cred)
+		return crc32c(0, &p->uid, sizeof(p->uid));
+	if (p->addr.sa.ss_family == AF_INET)
+		return crc32c(0, &v4->sin_addr, 4);
+	if (p->addr.sa.ss_family != AF_INET6)
+		return 0;
+	return IN6_IS_ADDR_V4MAPPED(v6) ? crc32c(0, &v6->s6_addr[12], 4) : crc32c(0, v6, 8);
 }
 
-void crowd_leave(struct fabric_crowd *c, struct list *link)
+void crowd_join(struct fabric_crowd *w, struct chan *c, const struct net_peer *peer)
 {
-	list_del(link);
-	c->count--;
+	c->stranger.in = w;
+	c->stranger.group = who_of(peer) % FABRIC_GROUPS;
+	list_push(&w->group[c->stranger.group].waiting, &c->stranger.link);
+	w->group[c->stranger.group].count++;
+	w->count++;
+}
+
+void chan_known(struct chan *c)
+{
+	struct fabric_crowd *w = c->stranger.in;
+
+	if (!w)
+		return;
+	c->stranger.in = NULL;
+	list_del(&c->stranger.link);
+	w->group[c->stranger.group].count--;
+	w->count--;
+}
+
+static struct chan *oldest_of(const struct fabric_crowd *w)
+{
+	unsigned most = 0;
+
+	for (unsigned i = 1; i < FABRIC_GROUPS; i++)
+		if (w->group[i].count > w->group[most].count)
+			most = i;
+	return list_first(&w->group[most].waiting, struct chan, stranger.link);
+}
+
+bool crowd_make_room(struct fabric_crowd *w, unsigned others, struct fabric_listener *l,
+                     void (*refuse)(struct chan *c))
+{
+	struct chan *c;
+
+	if (w->count <= others)
+		return false;
+	c = oldest_of(w);
+	chan_known(c);
+	if (c->handlers) {
+		l->cut(l, c);
+		return true;
+	}
+	log_stranger(PST_LOG_WARN, "%s: %s: cut off: it said nothing, and the door is full",
+	             l->provider->name, c->peer.addr);
+	refuse(c);
+	return true;
+}
+
+void crowd_end(struct fabric_crowd *w)
+{
+	while (w->count) {
+		struct chan *c = oldest_of(w);
+
+		chan_known(c);
+		if (!c->handlers)
+			chan_close(c);
+	}
+}
+
+void fabric_give(struct fabric_listener *l, struct chan *c)
+{
+	if (!l->cut)
+		chan_known(c);
+	if (!l->accept || !l->accept(l, c))
+		chan_close(c);
 }
 
 /* --- the first words --- */
@@ -100,6 +177,16 @@ int fabric_other_version(struct chan *c, const char *who, unsigned its, unsigned
 	               "%s speaks version %u of the channel's protocol, and this end version %u",
 	               who, its, ours);
 	return -EPROTONOSUPPORT;
+}
+
+int fabric_refused(struct chan *c, uint32_t status)
+{
+	const char *why = status == EUSERS ? "as many connections as may be are open"
+	                  : status < 4096  ? strerror((int)status)
+	                                   : "it does not say why";
+
+	(void)snprintf(c->why, sizeof(c->why), "%.120s refuses: %s", c->peer.addr, why);
+	return -ECONNREFUSED;
 }
 
 /* --- lists of memory --- */

@@ -71,9 +71,10 @@ struct fabric_opts {
 	uint32_t msg_credits; /* messages that the peer may have under way to us; 0: 64 */
 	uint32_t windows_max; /* open at once; 0: 1024 */
 	uint32_t xfers_max;   /* transfers under way at once; 0: 128 */
-	uint32_t conns_max;   /* listener: open channels; what is above is refused. 0: 1024 */
-	uint64_t connect_ns;  /* deadline of a connect, handshake included; 0: 10 s */
-	uint64_t dead_ns;     /* silence that counts as death; 0: 15 s */
+	/* listener: open channels; for one more a stranger makes room, or it is refused. 0: 1024 */
+	uint32_t conns_max;
+	uint64_t connect_ns; /* deadline of a connect, handshake included; 0: 10 s */
+	uint64_t dead_ns;    /* silence that counts as death; 0: 15 s */
 	/* NULL: none. Outlives the channels. -ENOTSUP where there can't be any. */
 	struct net_tls *tls;
 	const char
@@ -194,6 +195,11 @@ struct chan {
 	/* A sentence about the status of up() or down(), where the provider knows more than that
 	 * says; else "". Printable whatever the peer did. */
 	char why[256];
+	struct { /* the fabric's: of an accepted one, until chan_known() */
+		struct list link;
+		struct fabric_crowd *in; /* NULL: it is known */
+		unsigned group;
+	} stranger;
 	struct { /* since it came up */
 		uint64_t msgs_in, msgs_out, bytes_in, bytes_out, doorbells, sleeps, no_credit;
 	} count;
@@ -292,6 +298,12 @@ struct fabric_listener {
 	char addr[256]; /* what to connect to: with the port that was chosen, if 0 was asked for */
 	/* A channel that is up. Set handlers and user before returning, or refuse it: false. */
 	bool (*accept)(struct fabric_listener *l, struct chan *c);
+	/*
+	 * conns_max are open, one more has come, and of those that are strangers (chan_known() was not said of
+	 * them) this is the one to go: tell it and close it, in this turn or soon. NULL: whoever was accepted
+	 * is no stranger, and stays.
+	 */
+	void (*cut)(struct fabric_listener *l, struct chan *c);
 	void *user;
 	void (*close)(struct fabric_listener *l);
 };
@@ -318,6 +330,8 @@ int fabric_check_any(const struct fabric_opts *opts, struct pst_err *err); /* fo
 int fabric_listen(struct fabric_listener **ret_l, struct loop *loop, const char *provider,
                   const char *addr, const struct fabric_opts *opts, struct pst_err *err);
 void fabric_listener_close(struct fabric_listener *l); /* its channels live on; accepts NULL */
+/* Who is at the other end has shown that he may be here: he makes room for nobody any more. */
+void chan_known(struct chan *c);
 /*
  * Begins to connect; handlers->up() tells how it ended, within opts->connect_ns. The channel is the
  * caller's to close in any case, if 0 is returned.

@@ -15,21 +15,37 @@
 int fabric_hold(struct loop *loop);
 void fabric_drop(struct loop *loop);
 
-/* --- who has connected to a listener and said nothing yet --- */
+/* How long what was sent before the end may take to be delivered. */
+#define FABRIC_LINGER_NS NSEC_PER_SEC
+
+/* --- strangers: who has connected to a listener, and is nobody that it knows yet --- */
 
 /*
- * Each of them keeps a descriptor. Of too many the oldest goes: it has had more time than the others,
- * and those that have something to say do it at once.
+ * Each of them has a place of the listener's, and descriptors. When there are no more places the oldest of them
+ * goes: it has had more time than the others, and those that have something to say do it at once. It is one
+ * of the group that has the most, by user or host, so that a flood pushes its own ones out first.
  */
-#define FABRIC_CROWD_MAX 256
+#define FABRIC_GROUPS 64
+struct net_peer;
 struct fabric_crowd {
-	struct list waiting; /* the oldest first */
 	unsigned count;
+	struct {
+		struct list waiting; /* chan.stranger.link, the oldest first */
+		unsigned count;
+	} group[FABRIC_GROUPS];
 };
-/* The link of whoever has to make room for one more, for the caller to close; NULL: nobody. */
-struct list *crowd_excess(const struct fabric_crowd *c);
-void crowd_join(struct fabric_crowd *c, struct list *link);
-void crowd_leave(struct fabric_crowd *c, struct list *link);
+void crowd_init(struct fabric_crowd *w);
+void crowd_join(struct fabric_crowd *w, struct chan *c, const struct net_peer *peer);
+/* If there are more of them than @others one makes room: by l->cut(), or by @refuse if it was not given out yet. */
+bool crowd_make_room(struct fabric_crowd *w, unsigned others, struct fabric_listener *l,
+                     void (*refuse)(struct chan *c));
+/* The listener ends, and with it those that were not given out. */
+void crowd_end(struct fabric_crowd *w);
+/* A channel is up: its owner has it from now on, or it is closed. */
+void fabric_give(struct fabric_listener *l, struct chan *c);
+
+/* The other end refuses, with this status, before there is a channel: says so in c->why. What up() has to tell. */
+int fabric_refused(struct chan *c, uint32_t status);
 
 /* --- the first words --- */
 

@@ -496,15 +496,21 @@ static void stop(struct ofi *o)
 	o->fd_watched = false;
 }
 
+static void side_end(struct ofi *o)
+{
+	struct net_sock *s = o->sock;
+
+	o->sock = NULL;
+	net_sock_close(s);
+}
+
 static void go_down(struct ofi *o)
 {
 	enum ofi_state was = o->state;
-	struct net_sock *s = o->sock;
 
 	o->state = OFI_DOWN;
-	o->sock = NULL;
 	stop(o);
-	net_sock_close(s);
+	side_end(o);
 	o->ended = true;
 	if (was == OFI_CONNECTING) {
 		if (o->listener || !o->c.handlers) /* nobody has seen it */
@@ -562,12 +568,9 @@ static void timer_up(struct ofi *o)
 /* The peer has seen our end, or never will. */
 static void timer_closing(struct ofi *o)
 {
-	struct net_sock *s = o->sock;
-
 	timer_arm(o, UINT64_MAX);
-	o->sock = NULL;
 	stop(o);
-	net_sock_close(s);
+	side_end(o);
 	ofi_jobs_end(o, -ECANCELED);
 	ofi_windows_end(o, true);
 	(void)ofi_end(o);
@@ -621,7 +624,8 @@ static void ofi_close(struct chan *c)
 	pst_assert(o->state != OFI_CLOSING);
 	o->state = OFI_CLOSING;
 	o->want_ready = false;
-	ofi_waited(o);
+	o->listener = NULL;
+	chan_known(c);
 	if (!live) {
 		ofi_soon(o);
 		return;

@@ -25,38 +25,30 @@ struct ofi_listener {
 	struct fabric_crowd crowd;
 };
 
-void ofi_waited(struct ofi *o)
-{
-	if (o->listener)
-		crowd_leave(&o->listener->crowd, &o->link);
-	o->listener = NULL;
-}
-
-static void make_room(struct ofi_listener *l)
-{
-	struct list *excess = crowd_excess(&l->crowd);
-
-	if (excess)
-		chan_close(&list_entry(excess, struct ofi, link)->c);
-}
-
 /* --- first words --- */
 
-static int hello_send(struct ofi *o, int status)
+static struct ofi_hello hello_of(const struct fabric_opts *opts, const char *provider, int status)
 {
 	struct ofi_hello h = {.magic = le64_make(OFI_MAGIC),
 	                      .version = le16_make(OFI_VERSION),
 	                      .status = le32_make((uint32_t)-status),
-	                      .msg_max = le32_make(o->opts.msg_max),
-	                      .msg_credits = le32_make(o->opts.msg_credits),
-	                      .xfers_max = le32_make(o->opts.xfers_max),
-	                      .windows_max = le32_make(o->opts.windows_max),
-	                      .token = le64_make(o->token_in)};
+	                      .msg_max = le32_make(opts->msg_max),
+	                      .msg_credits = le32_make(opts->msg_credits),
+	                      .xfers_max = le32_make(opts->xfers_max),
+	                      .windows_max = le32_make(opts->windows_max)};
+
+	memcpy(h.provider, provider, sizeof(h.provider));
+	return h;
+}
+
+static int hello_send(struct ofi *o, int status)
+{
+	struct ofi_hello h = hello_of(&o->opts, o->provider, status);
 	size_t len = sizeof(h.name);
 	int rc;
 
-	memcpy(h.provider, o->provider, sizeof(h.provider));
 	if (status == 0) {
+		h.token = le64_make(o->token_in);
 		h.protocol = le32_make(o->ep.fab->info->ep_attr->protocol);
 		rc = fi_getname(&o->ep.ep->fid, h.name, &len);
 		if (rc < 0)
@@ -157,6 +149,8 @@ static void explain(struct ofi *o, const struct ofi_hello *h, int status)
 	const char *why = strerror(-status);
 	bool other = status == -EPROTONOSUPPORT && le16_get(h->version) != OFI_VERSION;
 
+	if (status == -EUSERS)
+		why = "as many connections as may be are open";
 	if (status == -EPROTO)
 		why = "it does not speak this protocol";
 	if (status == -EPROTONOSUPPORT)
@@ -180,6 +174,7 @@ static int hello_came(struct ofi *o, const struct ofi_hello *h)
 
 	if (rc < 0)
 		explain(o, h, rc);
+	rc = rc == -EUSERS ? -ECONNREFUSED : rc;
 	if (rc == 0)
 		rc = agree(o, h);
 	if (rc == 0 && o->listener)
@@ -227,9 +222,8 @@ int ofi_up(struct ofi *o)
 		return 0;
 	}
 	o->ready_due = true;
-	ofi_waited(o);
-	if (!l->l.accept || !l->l.accept(&l->l, &o->c))
-		chan_close(&o->c);
+	o->listener = NULL;
+	fabric_give(&l->l, &o->c);
 	return 0;
 }
 
@@ -341,8 +335,8 @@ bool ofi_end(struct ofi *o)
 
 static void lists_init(struct ofi *o)
 {
-	struct list *all[] = {&o->link,   &o->part_link, &o->txq,  &o->tx_spare, &o->locals,
-	                      &o->closes, &o->told,      &o->jobs, &o->blocked,  &o->jobs_spare};
+	struct list *all[] = {&o->part_link, &o->txq,  &o->tx_spare, &o->locals,    &o->closes,
+	                      &o->told,      &o->jobs, &o->blocked,  &o->jobs_spare};
 
 	for (size_t i = 0; i < ARRAY_LEN(all); i++)
 		list_init(all[i]);
@@ -401,7 +395,7 @@ static void net_opts_fill(struct net_opts *n, const struct fabric_opts *opts)
 	*n = (struct net_opts){
 	        .connect_ns = opts->connect_ns,
 	        .dead_ns = opts->dead_ns,
-	        .linger_ns = NSEC_PER_SEC,
+	        .linger_ns = FABRIC_LINGER_NS,
 	        .conns_max = opts->conns_max,
 	};
 }
@@ -447,19 +441,47 @@ static int ofi_connect(struct chan **ret_c, struct loop *loop, const char *addr,
 
 /* --- listening --- */
 
+static size_t refusal(void *buf, void *user)
+{
+	const struct ofi_listener *l = user;
+	struct ofi_hello h = hello_of(&l->opts, l->provider, -EUSERS);
+
+	memcpy(buf, &h, sizeof(h));
+	return sizeof(h);
+}
+
+/* Of a stranger that said nothing, or no READY. */
+static void refuse(struct chan *c)
+{
+	struct ofi *o = container_of(c, struct ofi, c);
+	struct ofi_hello h = hello_of(&o->opts, o->provider, -EUSERS);
+
+	if (!o->polling) /* else there was a hello: one is all that it may be told */
+		(void)net_sock_try(o->sock, &(struct iovec){&h, sizeof(h)}, 1);
+	chan_close(c);
+}
+
+static bool on_full(struct net_listener *nl, unsigned early, void *user)
+{
+	struct ofi_listener *l = user;
+
+	return crowd_make_room(&l->crowd, early, &l->l, refuse);
+}
+
 static bool on_accept(struct net_listener *nl, struct net_sock *s, void *user)
 {
 	struct ofi_listener *l = user;
 	struct ofi *o;
 
-	make_room(l);
+	if (l->crowd.count >= OFI_CROWD_MAX)
+		(void)crowd_make_room(&l->crowd, 0, &l->l, refuse);
 	if (ofi_new(&o, l->l.loop, &l->opts, l->provider) < 0)
 		return false;
 	o->listener = l;
 	o->sock = s;
 	o->sock_gone = false;
 	net_addr_print(&net_sock_peer(s)->addr, o->c.peer.addr, sizeof(o->c.peer.addr));
-	crowd_join(&l->crowd, &o->link);
+	crowd_join(&l->crowd, &o->c, net_sock_peer(s));
 	net_sock_set_handlers(s, &side_handlers, o);
 	return true;
 }
@@ -471,7 +493,8 @@ static void on_failed(struct net_listener *nl, const struct net_addr *peer, int 
 	             ((struct ofi_listener *)user)->l.addr, sentence);
 }
 
-static const struct net_accept acceptor = {.accept = on_accept, .failed = on_failed};
+static const struct net_accept acceptor = {
+        .accept = on_accept, .failed = on_failed, .full = on_full, .refusal = refusal};
 
 static void listener_free(struct ofi_listener *l)
 {
@@ -488,11 +511,7 @@ static void ofi_unlisten(struct fabric_listener *fl)
 	struct ofi_listener *l = container_of(fl, struct ofi_listener, l);
 
 	loop_assert(fl->loop);
-	while (!list_empty(&l->crowd.waiting)) {
-		struct ofi *o = list_first(&l->crowd.waiting, struct ofi, link);
-
-		chan_close(&o->c); /* takes it off the list */
-	}
+	crowd_end(&l->crowd);
 	listener_free(l);
 }
 
@@ -535,7 +554,7 @@ static int ofi_listen(struct fabric_listener **ret_l, struct loop *loop, const c
 	        .provider = &ofi_provider, .loop = loop, .close = ofi_unlisten};
 	l->opts = *opts;
 	memcpy(l->provider, provider, sizeof(provider));
-	list_init(&l->crowd.waiting);
+	crowd_init(&l->crowd);
 	net_opts_fill(&net, opts);
 	rc = ofi_part_get(&l->part, loop);
 	if (rc < 0)

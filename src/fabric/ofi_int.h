@@ -240,6 +240,9 @@ struct ofi_job {
 
 enum ofi_state { OFI_CONNECTING, OFI_UP, OFI_DOWN, OFI_CLOSING };
 
+/* Strangers: each that has said a good hello has an endpoint, of some 30 MiB. */
+#define OFI_CROWD_MAX 256
+
 struct ofi {
 	struct chan c;
 	enum ofi_state state;
@@ -252,7 +255,6 @@ struct ofi {
 	struct net_sock *sock; /* NULL: closed */
 	bool sock_gone, fd_watched, fd_gone, polling, bye, ended;
 	struct ofi_listener *listener; /* before it is up */
-	struct list link;              /* in listener->crowd */
 	struct loop_timer timer;       /* always armed */
 	struct loop_poller poller;
 	struct loop_fd wake;
@@ -326,8 +328,7 @@ int ofi_answer(struct ofi *o, uint32_t id); /* CLOSED is due; -EPROTO: too many 
 
 /* ofi_connect.c */
 extern struct fabric_provider ofi_provider;
-void ofi_waited(struct ofi *o); /* it waits for its first words no longer */
-int ofi_up(struct ofi *o);      /* READY has come */
+int ofi_up(struct ofi *o); /* READY has come */
 bool ofi_end(struct ofi *o);
 
 #endif

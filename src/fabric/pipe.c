@@ -312,9 +312,11 @@ static void pipe_close(struct chan *c)
 	loop_assert(c->loop);
 	pst_assert(p->state != PIPE_CLOSING);
 	loop_timer_disarm(c->loop, &p->timer);
+	chan_known(c);
 	p->state = PIPE_CLOSING;
 	p->want_room = p->want_place = false;
 	pipe_sock_end(p);
+	p->listener = NULL;
 	pipe_activate(p);
 }
 

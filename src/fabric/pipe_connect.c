@@ -17,6 +17,7 @@ struct pipe_listener {
 	struct net_listener *net;
 	struct pipe_loop *pl;
 	struct fabric_opts opts;
+	struct fabric_crowd crowd;
 };
 
 /* --- what a loop has --- */
@@ -203,8 +204,7 @@ static void came_up(struct pipe *p)
 		return;
 	}
 	p->listener = NULL;
-	if (!l->l.accept || !l->l.accept(&l->l, &p->c))
-		chan_close(&p->c);
+	fabric_give(&l->l, &p->c);
 }
 
 static int other_version(struct pipe *p, unsigned version)
@@ -231,7 +231,10 @@ static int on_frame(struct pipe *p, const struct pipe_frame *f)
 		return -EPROTO;
 	if (le16_get(f->type) == PIPE_BYE) {
 		p->bye = true;
-		return 0;
+		return first && !p->listener && f->value
+		               ? fabric_refused(&p->c,
+		                                (uint32_t)MIN(le64_get(f->value), UINT32_MAX))
+		               : 0;
 	}
 	if (first) {
 		rc = le16_get(f->type) == PIPE_HELLO ? meet(p, f) : -EPROTO;
@@ -441,7 +444,8 @@ static int pipe_connect(struct chan **ret_c, struct loop *loop, const char *text
                         const struct fabric_opts *opts, const struct chan_handlers *handlers,
                         void *user, struct pst_err *err)
 {
-	const struct net_opts net = {.connect_ns = opts->connect_ns, .fds_max = 4};
+	const struct net_opts net = {
+	        .connect_ns = opts->connect_ns, .linger_ns = FABRIC_LINGER_NS, .fds_max = 4};
 	char addr[256 + 8];
 	struct pipe *p;
 	int rc = opts_check(addr, text, opts, err);
@@ -484,8 +488,42 @@ static bool on_accept(struct net_listener *nl, struct net_sock *s, void *user)
 	p->c.peer.pid = peer->pid;
 	snprintf(p->c.peer.addr, sizeof(p->c.peer.addr), "pipe:uid=%u,pid=%d", peer->uid,
 	         peer->pid);
+	crowd_join(&l->crowd, &p->c, peer);
 	net_sock_set_handlers(s, &sock_handlers, p);
 	return true;
+}
+
+static struct pipe_frame no_room(void)
+{
+	return (struct pipe_frame){.magic = le64_make(PIPE_MAGIC),
+	                           .version = le16_make(PIPE_VERSION),
+	                           .type = le16_make(PIPE_BYE),
+	                           .value = le64_make(EUSERS)};
+}
+
+static size_t refusal(void *buf, void *user)
+{
+	struct pipe_frame f = no_room();
+
+	memcpy(buf, &f, sizeof(f));
+	return sizeof(f);
+}
+
+/* Of a stranger that said nothing. */
+static void refuse(struct chan *c)
+{
+	struct pipe *p = container_of(c, struct pipe, c);
+	struct pipe_frame f = no_room();
+
+	(void)net_sock_try(p->sock, &(struct iovec){&f, sizeof(f)}, 1);
+	chan_close(c);
+}
+
+static bool on_full(struct net_listener *nl, unsigned early, void *user)
+{
+	struct pipe_listener *l = user;
+
+	return crowd_make_room(&l->crowd, early, &l->l, refuse);
 }
 
 static void on_failed(struct net_listener *nl, const struct net_addr *peer, int status,
@@ -495,20 +533,8 @@ static void on_failed(struct net_listener *nl, const struct net_addr *peer, int 
 	             ((struct pipe_listener *)user)->l.addr, sentence);
 }
 
-static const struct net_accept acceptor = {.accept = on_accept, .failed = on_failed};
-
-/* Those that are not up yet are nobody's. */
-static void orphans_close(struct list *pipes, const struct pipe_listener *l)
-{
-	struct pipe *p, *tmp;
-
-	list_for_each_safe (p, tmp, pipes, link) {
-		if (p->listener != l || p->state == PIPE_CLOSING)
-			continue;
-		p->listener = NULL;
-		chan_close(&p->c);
-	}
-}
+static const struct net_accept acceptor = {
+        .accept = on_accept, .failed = on_failed, .full = on_full, .refusal = refusal};
 
 static void pipe_unlisten(struct fabric_listener *fl)
 {
@@ -517,8 +543,7 @@ static void pipe_unlisten(struct fabric_listener *fl)
 
 	loop_assert(loop);
 	net_listener_close(l->net);
-	orphans_close(&l->pl->active, l);
-	orphans_close(&l->pl->parked, l);
+	crowd_end(&l->crowd);
 	pipe_loop_put(l->pl);
 	mem_free(l);
 	fabric_drop(loop);
@@ -529,6 +554,7 @@ static int pipe_listen(struct fabric_listener **ret_l, struct loop *loop, const 
 {
 	/* Who may do what is decided by whom the kernel says they are, not by whose the socket is. */
 	const struct net_opts net = {.connect_ns = opts->connect_ns,
+	                             .linger_ns = FABRIC_LINGER_NS,
 	                             .fds_max = 4,
 	                             .conns_max = opts->conns_max,
 	                             .unix_mode = 0666};
@@ -546,6 +572,7 @@ static int pipe_listen(struct fabric_listener **ret_l, struct loop *loop, const 
 	l->l = (struct fabric_listener){
 	        .provider = &pipe_provider, .loop = loop, .close = pipe_unlisten};
 	l->opts = *opts;
+	crowd_init(&l->crowd);
 	snprintf(l->l.addr, sizeof(l->l.addr), "%s", text);
 	l->pl = loop_get(loop);
 	rc = l->pl ? net_listen(&l->net, loop, addr, 0, &net, &acceptor, l, err)

@@ -161,7 +161,7 @@ static size_t take(struct tcp *t, const uint8_t *at, size_t len)
 			struct tcp_hello hello;
 
 			memcpy(&hello, at + sizeof(h), sizeof(hello));
-			rc = tcp_hello_came(t, &hello);
+			rc = tcp_hello_came(t, &hello, le32_get(h.status));
 		}
 		if (rc < 0)
 			tcp_broken(t, rc);
@@ -367,6 +367,8 @@ static void sock_down(struct net_sock *s, int status)
 {
 	struct tcp *t = net_sock_user(s);
 
+	if (t->status)
+		return; /* it said before why */
 	if (t->state == TCP_CONNECTING)
 		status = tcp_explain(t, s, status);
 	else if (status == -EPIPE && !t->bye)
@@ -394,7 +396,8 @@ static void tcp_close(struct chan *c)
 		(void)tcp_frame(t, &h); /* else the peer takes it for a crash */
 	t->state = TCP_CLOSING;
 	t->want_ready = false;
-	tcp_waited(t);
+	t->listener = NULL;
+	chan_known(c);
 	t->sock = NULL;
 	if (t->status)
 		net_sock_abort(s);

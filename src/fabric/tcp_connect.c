@@ -11,38 +11,32 @@ struct tcp_listener {
 	struct fabric_crowd crowd;
 };
 
-void tcp_waited(struct tcp *t)
-{
-	if (t->listener)
-		crowd_leave(&t->listener->crowd, &t->link);
-	t->listener = NULL;
-}
-
-static void make_room(struct tcp_listener *l)
-{
-	struct list *excess = crowd_excess(&l->crowd);
-	struct tcp *t;
-
-	if (!excess)
-		return;
-	t = list_entry(excess, struct tcp, link);
-	t->status = -ECONNABORTED;
-	chan_close(&t->c);
-}
-
 /* --- first words --- */
+
+struct first_words {
+	struct tcp_head head;
+	struct tcp_hello hello;
+};
+
+static struct first_words first_words(const struct fabric_opts *opts, uint32_t status)
+{
+	return (struct first_words){
+	        .head = {.type = TCP_HELLO,
+	                 .len = le32_make(sizeof(struct tcp_hello)),
+	                 .status = le32_make(status)},
+	        .hello = {.magic = le64_make(TCP_MAGIC),
+	                  .version = le16_make(TCP_VERSION),
+	                  .msg_max = le32_make(opts->msg_max),
+	                  .msg_credits = le32_make(opts->msg_credits),
+	                  .xfers_max = le32_make(opts->xfers_max)},
+	};
+}
 
 static int hello_send(struct tcp *t)
 {
-	struct tcp_head h = {.type = TCP_HELLO, .len = le32_make(sizeof(struct tcp_hello))};
-	struct tcp_hello hello = {.magic = le64_make(TCP_MAGIC),
-	                          .version = le16_make(TCP_VERSION),
-	                          .msg_max = le32_make(t->opts.msg_max),
-	                          .msg_credits = le32_make(t->opts.msg_credits),
-	                          .xfers_max = le32_make(t->opts.xfers_max)};
-	struct iovec iov[2] = {{&h, sizeof(h)}, {&hello, sizeof(hello)}};
+	struct first_words w = first_words(&t->opts, 0);
 
-	return net_sock_write(t->sock, iov, 2);
+	return net_sock_write(t->sock, &(struct iovec){&w, sizeof(w)}, 1);
 }
 
 static int agree(struct tcp *t, const struct tcp_hello *h)
@@ -88,11 +82,13 @@ static void identity(struct tcp *t)
 	              (net_sock_is_tls(t->sock) ? FABRIC_PRIVATE : FABRIC_ROOM);
 }
 
-int tcp_hello_came(struct tcp *t, const struct tcp_hello *h)
+int tcp_hello_came(struct tcp *t, const struct tcp_hello *h, uint32_t status)
 {
 	struct tcp_listener *l = t->listener;
 	int rc = agree(t, h);
 
+	if (rc == 0 && status && !l)
+		return fabric_refused(&t->c, status);
 	if (rc == -EPROTONOSUPPORT && l)
 		(void)hello_send(t); /* so that it knows ours */
 	if (rc == 0 && l)
@@ -107,9 +103,8 @@ int tcp_hello_came(struct tcp *t, const struct tcp_hello *h)
 		t->c.handlers->up(&t->c, 0);
 		return 0;
 	}
-	tcp_waited(t);
-	if (!l->l.accept || !l->l.accept(&l->l, &t->c))
-		chan_close(&t->c);
+	t->listener = NULL;
+	fabric_give(&l->l, &t->c);
 	return 0;
 }
 
@@ -208,7 +203,6 @@ static int tcp_new(struct tcp **ret_t, struct loop *loop, const struct fabric_op
 	t->opts.xfers_max = MIN(opts->xfers_max, TCP_XFERS_LIMIT);
 	t->sock_gone = true;
 	t->timer.fired = tcp_timer_fired;
-	list_init(&t->link);
 	list_init(&t->jobs);
 	list_init(&t->spare);
 	list_init(&t->turns);
@@ -234,7 +228,7 @@ static void net_opts_fill(struct net_opts *n, const struct fabric_opts *opts)
 	*n = (struct net_opts){
 	        .connect_ns = opts->connect_ns,
 	        .dead_ns = opts->dead_ns,
-	        .linger_ns = NSEC_PER_SEC,
+	        .linger_ns = FABRIC_LINGER_NS,
 	        .queue_max = SIZE_MAX / 4, /* bounded by what is queued: see tcp_int.h */
 	        .ahead_max = NET_AHEAD_LIMIT,
 	        .tls = opts->tls,
@@ -276,7 +270,6 @@ static bool on_accept(struct net_listener *nl, struct net_sock *s, void *user)
 	char addr[NET_ADDR_TEXT_MAX];
 	struct tcp *t;
 
-	make_room(l);
 	if (tcp_new(&t, l->l.loop, &l->opts) < 0)
 		return false;
 	t->listener = l;
@@ -284,7 +277,7 @@ static bool on_accept(struct net_listener *nl, struct net_sock *s, void *user)
 	t->sock_gone = false;
 	snprintf(t->c.peer.addr, sizeof(t->c.peer.addr), "tcp:%.100s",
 	         net_addr_print(&net_sock_peer(s)->addr, addr, sizeof(addr)));
-	crowd_join(&l->crowd, &t->link);
+	crowd_join(&l->crowd, &t->c, net_sock_peer(s));
 	net_sock_set_handlers(s, &tcp_handlers, t);
 	return true;
 }
@@ -296,7 +289,34 @@ static void on_failed(struct net_listener *nl, const struct net_addr *peer, int 
 	             ((struct tcp_listener *)user)->l.addr, sentence);
 }
 
-static const struct net_accept acceptor = {.accept = on_accept, .failed = on_failed};
+static size_t refusal(void *buf, void *user)
+{
+	const struct tcp_listener *l = user;
+	struct first_words w = first_words(&l->opts, EUSERS);
+
+	memcpy(buf, &w, sizeof(w));
+	return sizeof(w);
+}
+
+/* Of a stranger that said nothing. */
+static void refuse(struct chan *c)
+{
+	struct tcp *t = container_of(c, struct tcp, c);
+	struct first_words w = first_words(&t->opts, EUSERS);
+
+	(void)net_sock_try(t->sock, &(struct iovec){&w, sizeof(w)}, 1);
+	chan_close(c);
+}
+
+static bool on_full(struct net_listener *nl, unsigned early, void *user)
+{
+	struct tcp_listener *l = user;
+
+	return crowd_make_room(&l->crowd, early, &l->l, refuse);
+}
+
+static const struct net_accept acceptor = {
+        .accept = on_accept, .failed = on_failed, .full = on_full, .refusal = refusal};
 
 static void tcp_unlisten(struct fabric_listener *fl)
 {
@@ -305,11 +325,7 @@ static void tcp_unlisten(struct fabric_listener *fl)
 
 	loop_assert(loop);
 	net_listener_close(l->net);
-	while (!list_empty(&l->crowd.waiting)) {
-		struct tcp *t = list_first(&l->crowd.waiting, struct tcp, link);
-
-		chan_close(&t->c); /* takes it off the list */
-	}
+	crowd_end(&l->crowd);
 	mem_free(l);
 	fabric_drop(loop);
 }
@@ -328,7 +344,7 @@ static int tcp_listen(struct fabric_listener **ret_l, struct loop *loop, const c
 	l->l = (struct fabric_listener){
 	        .provider = &tcp_provider, .loop = loop, .close = tcp_unlisten};
 	l->opts = *opts;
-	list_init(&l->crowd.waiting);
+	crowd_init(&l->crowd);
 	net_opts_fill(&net, opts);
 	rc = net_listen(&l->net, loop, addr, 0, &net, &acceptor, l, err);
 	if (rc < 0) {

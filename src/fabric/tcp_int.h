@@ -117,7 +117,6 @@ struct tcp {
 	struct net_sock *sock; /* NULL: closed */
 	bool sock_gone, bye, ended;
 	struct tcp_listener *listener; /* before it is up */
-	struct list link;              /* in listener->crowd */
 	struct loop_timer timer;       /* always armed: handshake, probes, the end */
 
 	uint32_t credits;     /* messages that may be sent */
@@ -164,7 +163,6 @@ void tcp_broken(struct tcp *t, int status);                           /* down, l
 void tcp_place_came(struct tcp *t); /* ready(), if it is waited for, from a later turn */
 void tcp_soon(struct tcp *t);       /* the timer runs in a later turn */
 
-void tcp_waited(struct tcp *t); /* it waits for its first words no longer */
 void tcp_timer_fired(struct loop_timer *timer);
 
 /* tcp_xfer.c */
@@ -184,7 +182,8 @@ int tcp_payload_next(struct tcp *t); /* the next destination, or the payload's e
 
 /* tcp_connect.c */
 extern struct fabric_provider tcp_provider;
-int tcp_hello_came(struct tcp *t, const struct tcp_hello *h);
+/* @status: of the frame's head. */
+int tcp_hello_came(struct tcp *t, const struct tcp_hello *h, uint32_t status);
 /* What the peer sends before it is up is none of our frames: says what it seems to be. */
 void tcp_stranger(struct tcp *t, const uint8_t *at, size_t len);
 /* Says why the socket failed. @status as the socket gave it; returns ours. */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Listeners. The watch is level-triggered and a few connections are taken at a time, so that a flood
- * of them leaves the loop time for those that it has. Above the limit a connection is taken and
- * closed: left waiting, its client could not tell a full server from a slow one.
+ * of them leaves the loop time for those that it has. Above the limit somebody makes room, of those
+ * that nobody knows. If there is none, the connection is taken and closed: left waiting, its client could
+ * not tell a full server from a slow one.
  */
 #include <netinet/in.h>
 #include <poll.h>
@@ -21,7 +22,7 @@
 
 static void listener_ready(struct loop_fd *f, uint32_t revents);
 
-static void listener_unref(struct net_listener *l)
+void listener_put(struct net_listener *l)
 {
 	struct net_part *part = l->part;
 
@@ -31,19 +32,47 @@ static void listener_unref(struct net_listener *l)
 	part_put(part);
 }
 
-void listener_put(struct net_listener *l)
+static void unlist(struct net_sock *s)
 {
-	l->conns--;
-	listener_unref(l);
+	if (list_empty(&s->listed))
+		return;
+	list_del(&s->listed);
+	if (s->state == NET_CLOSING)
+		s->listener->leaving_count--;
+	else
+		s->listener->early_count--;
+}
+
+void listener_left(struct net_sock *s)
+{
+	if (!s->listener)
+		return;
+	unlist(s);
+	s->listener->conns -= s->counted;
+	s->counted = false;
+}
+
+void listener_leaving(struct net_sock *s)
+{
+	if (!s->listener)
+		return;
+	s->listener->conns -= s->counted;
+	s->counted = false;
+	s->listener->leaving_count++;
+	list_push(&s->listener->leaving, &s->listed);
 }
 
 /* --- taking connections --- */
 
 static void refuse(struct net_listener *l, int fd, const struct net_addr *peer)
 {
+	uint8_t words[NET_REFUSAL_MAX];
 	char text[80];
 
 	l->refused++;
+	if (l->accept->refusal && !l->opts.tls)
+		(void)send(fd, words, l->accept->refusal(words, l->user),
+		           MSG_DONTWAIT | MSG_NOSIGNAL);
 	close(fd);
 	snprintf(text, sizeof(text), "refused: %u connections are open, the limit", l->conns);
 	if (l->accept->failed)
@@ -68,6 +97,9 @@ static int sock_of(struct net_listener *l, int fd, const struct net_addr *peer,
 	s->listener = l;
 	l->refs++;
 	l->conns++;
+	s->counted = true;
+	l->early_count++;
+	list_push(&l->early, &s->listed);
 	r = sock_watch(s);
 	if (!r)
 		r = sock_zc_new(s, NULL);
@@ -88,6 +120,7 @@ void listener_give(struct net_sock *s)
 	struct net_listener *l = s->listener;
 
 	s->accepting = false;
+	unlist(s);
 	if (!l->accept->accept(l, s, l->user)) {
 		s->handlers = NULL;
 		net_sock_close(s);
@@ -104,7 +137,9 @@ static void linger(struct net_sock *s)
 		sock_kill(s);
 		return;
 	}
+	unlist(s);
 	s->state = NET_CLOSING;
+	listener_leaving(s);
 	s->tx_shutdown = s->tx_ended = s->rx_ready = true;
 	(void)shutdown(s->fd, SHUT_WR);
 	sock_wake(s);
@@ -121,12 +156,30 @@ void listener_failed(struct net_sock *s)
 		l->accept->failed(l, &s->peer.addr, s->status, s->err.text, l->user);
 }
 
+/* Somebody makes room for one more, which is taken at once: the ring lets go of the other's descriptor later. */
+static bool make_room(struct net_listener *l)
+{
+	struct net_sock *s;
+
+	if (l->accept->full && l->accept->full(l, l->early_count, l->user))
+		return true;
+	if (list_empty(&l->early))
+		return false;
+	s = list_first(&l->early, struct net_sock, listed);
+	net_sock_abort(s);
+	s->accepting = false;
+	return true;
+}
+
 static void take(struct net_listener *l, int fd, const struct net_addr *peer)
 {
 	struct net_sock *s;
 	int r;
 
-	if (l->conns >= l->opts.conns_max) {
+	/* Who is on his way out, and would wait for his peer's end, has no place of his own. */
+	if (l->leaving_count && l->conns + l->leaving_count >= l->opts.conns_max)
+		sock_kill(list_first(&l->leaving, struct net_sock, listed));
+	if (l->conns >= l->opts.conns_max && !make_room(l)) {
 		refuse(l, fd, peer);
 		return;
 	}
@@ -150,7 +203,7 @@ static void watch_gone(struct loop_fd *f)
 		close(l->fd);
 		l->fd = -1;
 	}
-	listener_unref(l);
+	listener_put(l);
 }
 
 static int watch(struct net_listener *l)
@@ -231,7 +284,7 @@ static void listener_ready(struct loop_fd *f, uint32_t revents)
 		}
 		take(l, fd, &peer);
 	}
-	listener_unref(l);
+	listener_put(l);
 }
 
 /* --- life --- */
@@ -406,6 +459,8 @@ static struct net_listener *listener_new(struct loop *loop, const struct net_opt
 	l->fd = -1;
 	l->refs = 1;
 	l->retry.fired = retry_fired;
+	list_init(&l->early);
+	list_init(&l->leaving);
 	opts_fill(&l->opts, opts);
 	part->owned++;
 	return l;
@@ -472,7 +527,7 @@ void net_listener_close(struct net_listener *l)
 		close(l->fd);
 		l->fd = -1;
 	}
-	listener_unref(l);
+	listener_put(l);
 }
 
 const struct net_addr *net_listener_addr(const struct net_listener *l)

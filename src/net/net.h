@@ -126,7 +126,7 @@ struct net_opts {
 	struct net_tls *tls;    /* NULL: none. Referenced, so the caller may free its own at once */
 	/* TLS, client: the name that the peer's certificate must have; NULL: HOST of the address */
 	const char *tls_name;
-	unsigned conns_max; /* listener: connections at once; above, refused. 0: 1024 */
+	unsigned conns_max; /* listener: connections at once; above, net_accept.full. 0: 1024 */
 	unsigned backlog;   /* listener; 0: 512 (the system may have a lower limit) */
 	unsigned unix_mode; /* listener on unix:PATH: permissions of the socket; 0: 0600 */
 };
@@ -309,7 +309,16 @@ struct net_accept {
 	 * the log. May be NULL. */
 	void (*failed)(struct net_listener *l, const struct net_addr *peer, int status,
 	               const char *sentence, void *user);
+	/*
+	 * One more has come than conns_max. True: one of those that were given out goes, in this turn or
+	 * the next, and this one is taken. @early: so many are not given out yet (they shake hands), and
+	 * the oldest of them would have to go instead. May be NULL.
+	 */
+	bool (*full)(struct net_listener *l, unsigned early, void *user);
+	/* Fills @buf with what to say to who is refused for that; how many bytes. Not with TLS. May be NULL. */
+	size_t (*refusal)(void *buf, void *user);
 };
+#define NET_REFUSAL_MAX 256
 
 /*
  * Listens at @addr. SO_REUSEADDR is set and SO_REUSEPORT never: two servers can't share a port. A

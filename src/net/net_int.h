@@ -155,6 +155,8 @@ struct net_sock {
 	struct net_peer peer;
 	struct net_addr local;
 	struct net_listener *listener; /* counted there; NULL */
+	struct list listed;            /* there: in early, or in leaving */
+	bool counted;                  /* in its conns */
 	int status;                    /* why it is down */
 	struct pst_err err;
 	struct net_count count;
@@ -168,8 +170,11 @@ struct net_listener {
 	struct net_opts opts;
 	struct net_addr addr;
 	int fd;
-	unsigned refs; /* the owner's, the watch's, one of each socket */
-	unsigned conns;
+	unsigned refs;                       /* the owner's, the watch's, one of each socket */
+	unsigned conns;                      /* without those that leave */
+	unsigned early_count, leaving_count; /* of: */
+	struct list early;   /* sockets that are not given out yet, the oldest first */
+	struct list leaving; /* and those that are CLOSING */
 	uint64_t refused;
 	bool closed, watching, watch_ending;
 	struct loop_fd watch;
@@ -233,7 +238,10 @@ void connect_expired(struct net_sock *s);
 /* A connection is up: its listener gives it out. Or it never will be. */
 void listener_give(struct net_sock *s);
 void listener_failed(struct net_sock *s);
-/* One of its sockets is gone. */
+/* One of its sockets is CLOSING from now on; is about to be DEAD. Both accept any socket. */
+void listener_leaving(struct net_sock *s);
+void listener_left(struct net_sock *s);
+/* A reference less: one of its sockets is gone, say. */
 void listener_put(struct net_listener *l);
 
 /* --- recv.c --- */

@@ -112,6 +112,7 @@ int sock_new(struct net_sock **ret_sock, struct loop *loop, const struct net_opt
 	s->deadline.fired = deadline_fired;
 	opts_fill(&s->opts, opts);
 	list_init(&s->link);
+	list_init(&s->listed);
 	list_init(&s->queue);
 	list_init(&s->ended);
 	list_init(&s->noted);
@@ -332,6 +333,7 @@ void sock_kill(struct net_sock *s)
 		return;
 	if (s->linger_reset)
 		reset_on_close(s);
+	listener_left(s);
 	s->state = NET_DEAD;
 	s->dest_left = 0;
 	net_resolve_cancel(s->resolve);
@@ -393,6 +395,7 @@ void net_sock_close(struct net_sock *s)
 		return;
 	}
 	s->state = NET_CLOSING;
+	listener_leaving(s);
 	s->tx_shutdown = true;
 	s->paused = false;
 	s->dest_left = 0;

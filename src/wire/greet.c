@@ -55,6 +55,13 @@ static void refuse(struct conn *c, int status, const char *text)
 	welcome(c, &w, text);
 }
 
+void greet_no_room(struct conn *c)
+{
+	if (c->state == CONN_HELLO)
+		refuse(c, -EAGAIN, "as many connections as may be are open");
+	conn_doom(c, -EUSERS);
+}
+
 /* For what the channel is: nobody else tells the audit of that. */
 static void refuse_channel(struct conn *c, int status, const char *text)
 {
@@ -80,6 +87,7 @@ static void accept_client(struct conn *c, const uint8_t secret[16], bool resumed
 	memcpy(w.secret, secret, sizeof(w.secret));
 	introduce(c, &w);
 	c->state = CONN_UP;
+	chan_known(c->chan);
 	log_debug("%s: session %llu is %s", c->chan->peer.addr, (unsigned long long)w.session,
 	          resumed ? "back" : "open");
 	welcome(c, &w, l->name);
@@ -230,6 +238,7 @@ static void hello_new(struct conn *c, const struct wire_hello *h)
 	c->so.done = opened;
 	c->state = CONN_OPENING;
 	c->opening = true;
+	chan_known(c->chan); /* or it is refused, and closed at once */
 	rc = session_open(&c->so);
 	if (rc < 0)
 		opened(&c->so, rc);
@@ -331,10 +340,13 @@ static void sealed(struct conn *c, const void *begin)
 
 static void seal(struct conn *c, const void *data, uint32_t len)
 {
+	struct chan *below = c->chan;
 	int rc = c->l->opts.seal == SEAL_OFF
 	                 ? -ENOTSUP
 	                 : seal_accept(&c->chan, c->chan, c->l->table, data, len);
 
+	if (rc == 0)
+		chan_known(below); /* somebody had the token */
 	if (rc == -EPROTO)
 		conn_bad(c, "not a Penstock client");
 	else if (rc < 0)

@@ -280,6 +280,11 @@ static bool on_accept(struct fabric_listener *fl, struct chan *ch)
 	return true;
 }
 
+static void on_full(struct fabric_listener *fl, struct chan *ch)
+{
+	greet_no_room(ch->user);
+}
+
 /* --- the tick: channels that don't say who they are, scrubs that go on, clients that hold on --- */
 
 static void tick(struct loop_timer *t)
@@ -380,6 +385,7 @@ int wire_listener_add(struct wire_listener *l, const char *provider, const char 
 		return rc;
 	}
 	d->fl->accept = on_accept;
+	d->fl->cut = on_full;
 	d->fl->user = d;
 	list_push(&l->doors, &d->link);
 	l->has_pipe |= !strcmp(provider, "pipe");

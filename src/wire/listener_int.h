@@ -192,6 +192,8 @@ void conn_complain(struct conn *c, const char *did, const char *why);
 /* A channel's first message; on one that is sealed, the first that was. */
 void greet_first(struct conn *c, const void *data, uint32_t len);
 void greet_send(struct conn *c); /* the welcome that had no credit */
+/* It has not said who it is, and there are as many connections as may be: it makes room for another. */
+void greet_no_room(struct conn *c);
 
 void listener_tick_arm(struct wire_listener *l);
 void listener_drain_soon(struct wire_listener *l); /* serve_drain() from a turn */

@@ -195,7 +195,8 @@ static void refused(struct remote *rm, const struct wire_welcome *w)
 		rm->state = REMOTE_DOWN;
 		rm->was_up = !remote_offered(rm); /* no need to wait */
 		remote_kick(rm);
-	} else if ((w->status == -EAGAIN || w->status == -ESHUTDOWN) && rm->used) {
+	} else if ((w->status == -EAGAIN || w->status == -ESHUTDOWN) &&
+	           (rm->used || rm->opts.connect_wait)) {
 		rm->state = REMOTE_DOWN;
 		remote_kick(rm);
 	} else {

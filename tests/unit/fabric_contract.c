@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What every provider of channels must do: connecting, messages, credits, ends; see
- * fabric_contract.h. Windows and transfers are in fabric_contract_xfer.c, lent memory in fabric_contract_lent.c.
+ * fabric_contract.h. Windows and transfers are in fabric_contract_xfer.c, lent memory in fabric_contract_lent.c,
+ * listeners that are full in fabric_contract_full.c.
  */
 #include "fabric_contract.h"
 
@@ -327,30 +328,6 @@ static void test_refused_by_accept(void **state)
 	side_close(&f->a);
 	f->refuse = false;
 	fix_pair(f);
-}
-
-static void test_conns_max(void **state)
-{
-	struct fix *f = *state;
-	struct side s = {0};
-
-	f->opts.conns_max = 1;
-	fix_pair(f);
-	fix_connect(f, &s);
-	WAIT(f, s.ups);
-	if (s.up_status == 0)
-		WAIT(f, s.downs);
-	assert_int_equal(f->accepted, 1);
-	side_close(&s);
-	/* The first is well, and when it is gone there is room for another. */
-	WAIT(f, side_send(&f->a, 100) == 0);
-	WAIT(f, f->b.got == 1);
-	side_close(&f->a);
-	side_close(&f->b);
-	settle(f);
-	fix_connect(f, &f->a);
-	WAIT(f, f->a.ups);
-	assert_int_equal(f->a.up_status, 0);
 }
 
 static void test_listener_ends_first(void **state)
@@ -720,6 +697,20 @@ static void test_without_memory(void **state)
 	}
 }
 
+static size_t add(struct CMUnitTest *tests, struct fabric_case *c,
+                  const struct fabric_contract_test *suite, size_t count)
+{
+	static char names[16 * FABRIC_CONTRACT_TESTS][64];
+	static size_t used;
+
+	pst_assert(used + count <= ARRAY_LEN(names));
+	for (size_t i = 0; i < count; i++, used++) {
+		snprintf(names[used], sizeof(names[used]), "%s %s", c->label, suite[i].name);
+		tests[i] = (struct CMUnitTest){names[used], suite[i].fn, setup, teardown, c};
+	}
+	return count;
+}
+
 size_t fabric_contract_add(struct CMUnitTest *tests, struct fabric_case *c)
 {
 	static const struct fabric_contract_test suite[] = {
@@ -729,7 +720,6 @@ size_t fabric_contract_add(struct CMUnitTest *tests, struct fabric_case *c)
 	        T(nobody_there),
 	        T(bad_addresses),
 	        T(refused_by_accept),
-	        T(conns_max),
 	        T(listener_ends_first),
 	        T(messages_in_order),
 	        T(messages_with_few_credits),
@@ -747,20 +737,11 @@ size_t fabric_contract_add(struct CMUnitTest *tests, struct fabric_case *c)
 	        T(without_memory),
 #undef T
 	};
-	static char names[16 * FABRIC_CONTRACT_TESTS][64];
-	static size_t used;
-	const size_t xfers = ARRAY_LEN(suite) + fabric_contract_xfer_count;
-	const size_t count = xfers + fabric_contract_lent_count;
+	size_t n = add(tests, c, suite, ARRAY_LEN(suite));
 
-	pst_assert(count <= FABRIC_CONTRACT_TESTS && used + count <= ARRAY_LEN(names));
-	for (size_t i = 0; i < count; i++, used++) {
-		const struct fabric_contract_test *t =
-		        i < ARRAY_LEN(suite) ? &suite[i]
-		        : i < xfers          ? &fabric_contract_xfer[i - ARRAY_LEN(suite)]
-		                             : &fabric_contract_lent[i - xfers];
-
-		snprintf(names[used], sizeof(names[used]), "%s %s", c->label, t->name);
-		tests[i] = (struct CMUnitTest){names[used], t->fn, setup, teardown, c};
-	}
-	return count;
+	n += add(tests + n, c, fabric_contract_full, fabric_contract_full_count);
+	n += add(tests + n, c, fabric_contract_xfer, fabric_contract_xfer_count);
+	n += add(tests + n, c, fabric_contract_lent, fabric_contract_lent_count);
+	pst_assert(n <= FABRIC_CONTRACT_TESTS);
+	return n;
 }

@@ -61,6 +61,7 @@ struct fix {
 	struct side more[SIDES];   /* accepted later */
 	unsigned accepted;
 	bool refuse, close_in_accept;
+	unsigned cuts; /* strangers that had to make room */
 	struct rng rng;
 };
 
@@ -122,7 +123,8 @@ bool filled(const void *buf, size_t len, uint64_t tag);
 extern const struct fabric_contract_test {
 	const char *name;
 	CMUnitTestFunction fn;
-} fabric_contract_xfer[], fabric_contract_lent[];
-extern const size_t fabric_contract_xfer_count, fabric_contract_lent_count;
+} fabric_contract_full[], fabric_contract_xfer[], fabric_contract_lent[];
+extern const size_t fabric_contract_full_count, fabric_contract_xfer_count,
+        fabric_contract_lent_count;
 
 #endif

@@ -11,6 +11,8 @@
 #include "fabric/pipe_int.h"
 #include "fabric/tcp_int.h"
 
+#define RAW_CONNS_MAX 300
+
 /* The server's end. A message of a struct fabric_desc begins a transfer; others are sent back. */
 struct raw_server {
 	struct loop *loop;
@@ -34,8 +36,9 @@ void raw_server_close(struct raw_server *s);
 /* Turns the loop @n times, or until the channel has gone down. */
 void raw_turns(struct raw_server *s, unsigned n);
 
-/* 200 strangers, whose first words are none of the protocol's (@fd: connects), fill nobody's log. */
-void raw_must_tell_few(struct raw_server *s, int (*fd)(const char *addr), const char *addr);
+/* 200 strangers, whose first words are @len bytes and none of the protocol's, fill nobody's log. */
+void raw_must_tell_few(struct raw_server *s, int (*connect_to)(const char *addr), const char *addr,
+                       size_t len);
 
 /* The server hangs up (at once, or at the handshake's deadline), and accepts nobody for it. */
 void raw_must_hang_up(struct raw_server *s, int fd);

@@ -202,17 +202,16 @@ static void test_log_is_limited(void **state)
 	for (unsigned i = 0; i < ARRAY_LEN(provider); i++) {
 		struct raw_server *s = server_for(provider[i], false, LONG_NS);
 
-		raw_must_tell_few(s, raw_unix, addr);
+		raw_must_tell_few(s, raw_unix, addr, sizeof(struct pipe_frame));
 		server_end(s);
 	}
 }
 
 /* Many who say nothing are in nobody's way. */
-static void test_tcp_crowd(void **state)
+static void crowd(struct raw_server *s)
 {
 	enum { MORE = 40 };
-	struct raw_server *s = server_for("tcp", false, LONG_NS);
-	int fd[FABRIC_CROWD_MAX + MORE];
+	int fd[RAW_CONNS_MAX + MORE];
 	char byte;
 
 	for (unsigned i = 0; i < ARRAY_LEN(fd); i++) {
@@ -224,9 +223,27 @@ static void test_tcp_crowd(void **state)
 		raw_must_hang_up(s, fd[i]); /* the oldest, long before its deadline */
 	assert_int_equal(recv(fd[MORE + 1], &byte, 1, MSG_DONTWAIT), -1);
 	assert_int_equal(errno, EAGAIN);
-	close(tcp_up(s));
 	for (unsigned i = 0; i < ARRAY_LEN(fd); i++)
 		close(fd[i]);
+}
+
+static void test_tcp_crowd(void **state)
+{
+	struct raw_server *s = server_for("tcp", false, LONG_NS);
+
+	crowd(s);
+	close(tcp_up(s));
+	server_end(s);
+}
+
+static void test_pipe_crowd(void **state)
+{
+	struct raw_server *s = server_for("pipe", false, LONG_NS);
+	struct raw_pipe p;
+
+	crowd(s);
+	assert_true(raw_pipe_open(&p, s, addr));
+	raw_pipe_close(&p);
 	server_end(s);
 }
 
@@ -768,6 +785,7 @@ int main(void)
 	        cmocka_unit_test(test_pipe_windows),     cmocka_unit_test(test_pipe_busy),
 	        cmocka_unit_test(test_pipe_bells),       cmocka_unit_test(test_golden_tcp),
 	        cmocka_unit_test(test_golden_pipe),      cmocka_unit_test(test_log_is_limited),
+	        cmocka_unit_test(test_pipe_crowd),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -155,7 +155,7 @@ static void log_is_limited(void **state)
 {
 	struct raw_server *s = server(LONG_NS);
 
-	raw_must_tell_few(s, raw_tcp, s->l->addr);
+	raw_must_tell_few(s, raw_tcp, s->l->addr, sizeof(struct ofi_hello));
 	server_end(s);
 }
 
@@ -164,7 +164,7 @@ static void crowd(void **state)
 {
 	enum { MORE = 40 };
 	struct raw_server *s = server(LONG_NS);
-	int fd[FABRIC_CROWD_MAX + MORE];
+	int fd[OFI_CROWD_MAX + MORE];
 	char byte;
 
 	for (unsigned i = 0; i < ARRAY_LEN(fd); i++) {

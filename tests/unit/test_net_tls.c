@@ -389,6 +389,43 @@ static void test_no_tls_client(void **state)
 	raw_to_server(NULL, 0, -ETIMEDOUT, "no TLS handshake within");
 }
 
+/* Who only connects is in nobody's way, although he has a place until his handshake's deadline. */
+static void test_silent_make_room(void **state)
+{
+	struct net_opts server = {.tls = tls_of("server", NULL, false, 0),
+	                          .conns_max = 2,
+	                          .connect_ns = 60 * NSEC_PER_SEC};
+	struct net_opts client = {.tls = tls_of(NULL, "ca.pem", false, 0),
+	                          .tls_name = "server.test"};
+	struct loop *loop = net_loop();
+	struct end *a = end_new(loop, 1, 1, 2), *b = end_new(loop, 1, 2, 1);
+	struct host h;
+	int fd[6];
+
+	host_open(&h, loop, "127.0.0.1:0", &server);
+	for (unsigned i = 0; i < ARRAY_LEN(fd); i++) {
+		const struct net_addr *at = net_listener_addr(h.l);
+
+		fd[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		assert_int_equal(connect(fd[i], (const struct sockaddr *)&at->sa, at->len), 0);
+	}
+	host_expect(&h, b);
+	end_connect(a, h.addr, &client);
+	turn_until(loop, b->s, 20);
+	assert_int_equal(net_listener_refused(h.l), 0);
+	for (unsigned i = 0; i < ARRAY_LEN(fd); i++)
+		close(fd[i]);
+	net_sock_abort(a->s);
+	net_sock_abort(b->s);
+	net_listener_close(h.l);
+	net_finish(loop);
+	net_tls_free(server.tls);
+	net_tls_free(client.tls);
+	end_free(a);
+	end_free(b);
+	loop_free(loop);
+}
+
 static void client_to_raw(const char *answer, int code, const char *says)
 {
 	struct net_opts opts = {.tls = tls_of(NULL, "ca.pem", false, 0),
@@ -643,13 +680,21 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(test_stream),        cmocka_unit_test(test_stream_small_buffers),
-	        cmocka_unit_test(test_stream_rekey),  cmocka_unit_test(test_close_delivers),
-	        cmocka_unit_test(test_mutual),        cmocka_unit_test(test_bad_files),
-	        cmocka_unit_test(test_bad_opts),      cmocka_unit_test(test_bad_certs),
-	        cmocka_unit_test(test_expired),       cmocka_unit_test(test_no_tls_client),
-	        cmocka_unit_test(test_no_tls_server), cmocka_unit_test(test_cut),
-	        cmocka_unit_test(test_middle),        cmocka_unit_test(test_no_memory),
+	        cmocka_unit_test(test_stream),
+	        cmocka_unit_test(test_stream_small_buffers),
+	        cmocka_unit_test(test_stream_rekey),
+	        cmocka_unit_test(test_close_delivers),
+	        cmocka_unit_test(test_mutual),
+	        cmocka_unit_test(test_bad_files),
+	        cmocka_unit_test(test_bad_opts),
+	        cmocka_unit_test(test_bad_certs),
+	        cmocka_unit_test(test_expired),
+	        cmocka_unit_test(test_no_tls_client),
+	        cmocka_unit_test(test_silent_make_room),
+	        cmocka_unit_test(test_no_tls_server),
+	        cmocka_unit_test(test_cut),
+	        cmocka_unit_test(test_middle),
+	        cmocka_unit_test(test_no_memory),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
