@@ -501,13 +501,17 @@ static void side_end(struct ofi *o)
 	struct net_sock *s = o->sock;
 
 	o->sock = NULL;
-	net_sock_close(s);
+	if (o->never_up)
+		net_sock_abort(s);
+	else
+		net_sock_close(s);
 }
 
 static void go_down(struct ofi *o)
 {
 	enum ofi_state was = o->state;
 
+	o->never_up = was == OFI_CONNECTING && !o->listener;
 	o->state = OFI_DOWN;
 	stop(o);
 	side_end(o);
@@ -622,6 +626,7 @@ static void ofi_close(struct chan *c)
 
 	loop_assert(c->loop);
 	pst_assert(o->state != OFI_CLOSING);
+	o->never_up |= o->state == OFI_CONNECTING && !o->listener;
 	o->state = OFI_CLOSING;
 	o->want_ready = false;
 	o->listener = NULL;

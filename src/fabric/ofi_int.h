@@ -256,6 +256,7 @@ struct ofi {
 	bool sock_gone, fd_watched, fd_gone, polling, bye, ended;
 	struct ofi_listener *listener; /* before it is up */
 	struct loop_timer timer;       /* always armed */
+	bool never_up;                 /* where it connected to: there is nothing to deliver */
 	struct loop_poller poller;
 	struct loop_fd wake;
 	struct ofi_ep ep;

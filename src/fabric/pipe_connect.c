@@ -198,6 +198,7 @@ static void came_up(struct pipe *p)
 
 	loop_timer_disarm(p->c.loop, &p->timer);
 	p->state = PIPE_UP;
+	p->was_up = true;
 	pipe_activate(p);
 	if (!l) {
 		p->c.handlers->up(&p->c, 0);
@@ -327,7 +328,11 @@ void pipe_sock_end(struct pipe *p)
 	if (p->state == PIPE_CLOSING && !p->status && !p->hung_up && p->hello_sent)
 		(void)pipe_frame_send(p, &bye, -1);
 	p->sock = NULL;
-	net_sock_close(s);
+	/* Who never came up where he connected to has nothing to deliver, and nobody who takes it. */
+	if (p->was_up || p->listener)
+		net_sock_close(s);
+	else
+		net_sock_abort(s);
 }
 
 /* --- making and freeing --- */

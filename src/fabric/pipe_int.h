@@ -187,6 +187,7 @@ struct pipe {
 	struct loop_io ring_io;
 	bool ringing, ring_again;
 	struct pipe_listener *listener; /* before it is up */
+	bool was_up;
 	struct fabric_opts opts;
 	int inbox_fd;
 	bool hello_sent;

@@ -389,6 +389,7 @@ static void tcp_close(struct chan *c)
 	struct tcp *t = container_of(c, struct tcp, c);
 	struct net_sock *s = t->sock;
 	struct tcp_head h = {.type = TCP_BYE};
+	bool never_up = t->state == TCP_CONNECTING;
 
 	loop_assert(c->loop);
 	pst_assert(t->state != TCP_CLOSING);
@@ -399,7 +400,7 @@ static void tcp_close(struct chan *c)
 	t->listener = NULL;
 	chan_known(c);
 	t->sock = NULL;
-	if (t->status)
+	if (t->status || never_up) /* there is nothing to deliver */
 		net_sock_abort(s);
 	else
 		net_sock_close(s);

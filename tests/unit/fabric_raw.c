@@ -202,6 +202,49 @@ void raw_must_tell_few(struct raw_server *s, int (*connect_to)(const char *addr)
 	pst_assert(lines <= seconds * (LOG_STRANGERS_PER_S + 1));
 }
 
+static void on_up(struct chan *c, int status)
+{
+	*(int *)c->user = status;
+}
+
+static void give_up(struct loop *loop, const char *provider, const char *addr, uint64_t connect_ns,
+                    unsigned turns_max)
+{
+	static const struct chan_handlers waiting = {.up = on_up};
+	const struct fabric_opts opts = {.connect_ns = connect_ns, .provider = "tcp"};
+	struct chan *c;
+	int status = 0;
+	int rc = fabric_connect(&c, loop, provider, addr, &opts, &waiting, &status, NULL);
+
+	pst_assert(rc == 0);
+	for (unsigned i = 0; i < turns_max && !status; i++)
+		(void)loop_turn(loop, NSEC_PER_MSEC);
+	pst_assert(status == (turns_max == UINT32_MAX ? -ETIMEDOUT : 0));
+	chan_close(c);
+	/* Turns and not time: who lingers does so for many more of them. */
+	for (unsigned i = 0; i < 300 && !fabric_quiet(loop); i++)
+		(void)loop_turn(loop, NSEC_PER_MSEC);
+	pst_assert(fabric_quiet(loop));
+}
+
+void raw_must_let_go(const char *provider, const char *addr)
+{
+	struct raw_server still;
+	struct loop_opts lo;
+	struct loop *loop;
+	int rc;
+
+	raw_server_open(&still, provider, addr, false, 60 * NSEC_PER_SEC);
+	loop_opts_default(&lo);
+	rc = loop_new(&loop, &lo, NULL);
+	pst_assert(rc == 0);
+	give_up(loop, provider, still.l->addr, 60 * NSEC_PER_SEC, 100);
+	give_up(loop, provider, still.l->addr, 100 * NSEC_PER_MSEC, UINT32_MAX);
+	fabric_finish(loop);
+	loop_free(loop);
+	raw_server_close(&still);
+}
+
 /* --- sockets --- */
 
 int raw_unix(const char *addr)

@@ -43,6 +43,9 @@ void raw_must_tell_few(struct raw_server *s, int (*connect_to)(const char *addr)
 /* The server hangs up (at once, or at the handshake's deadline), and accepts nobody for it. */
 void raw_must_hang_up(struct raw_server *s, int fd);
 
+/* Who connects to a server that stands still, and gives up, before its deadline or at it: nothing of him is left at once. */
+void raw_must_let_go(const char *provider, const char *addr);
+
 /* A blocking socket that is connected to a unix socket (a path, or "unix-abstract:NAME"). -1: not. */
 int raw_unix(const char *addr);
 int raw_tcp(const char *addr); /* to a listener of this host; it must be there */

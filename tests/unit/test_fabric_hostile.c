@@ -207,6 +207,13 @@ static void test_log_is_limited(void **state)
 	}
 }
 
+static void test_lets_go_at_once(void **state)
+{
+	snprintf(addr, sizeof(addr), "unix-abstract:penstock-still-%d", (int)getpid());
+	raw_must_let_go("tcp", addr);
+	raw_must_let_go("pipe", addr);
+}
+
 /* Many who say nothing are in nobody's way. */
 static void crowd(struct raw_server *s)
 {
@@ -785,7 +792,7 @@ int main(void)
 	        cmocka_unit_test(test_pipe_windows),     cmocka_unit_test(test_pipe_busy),
 	        cmocka_unit_test(test_pipe_bells),       cmocka_unit_test(test_golden_tcp),
 	        cmocka_unit_test(test_golden_pipe),      cmocka_unit_test(test_log_is_limited),
-	        cmocka_unit_test(test_pipe_crowd),
+	        cmocka_unit_test(test_pipe_crowd),       cmocka_unit_test(test_lets_go_at_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

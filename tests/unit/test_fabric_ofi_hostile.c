@@ -151,6 +151,11 @@ static void first_words(void **state)
 	server_end(s);
 }
 
+static void lets_go_at_once(void **state)
+{
+	raw_must_let_go("ofi", "127.0.0.1:0");
+}
+
 static void log_is_limited(void **state)
 {
 	struct raw_server *s = server(LONG_NS);
@@ -184,7 +189,8 @@ static void crowd(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(first_words), cmocka_unit_test(crowd),
-	                                   cmocka_unit_test(log_is_limited)};
+	                                   cmocka_unit_test(log_is_limited),
+	                                   cmocka_unit_test(lets_go_at_once)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
