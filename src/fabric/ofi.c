@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* ofi, messages: frames out and in, credits, probes, sleep, and how a channel ends. See ofi_int.h. */
+#include <stdio.h>
+
 #include "fabric/ofi_int.h"
 
 #define SILENT_TIMES 3   /* of dead_ns / SILENT_TIMES each, are death */
@@ -612,10 +614,16 @@ void ofi_side_down(struct ofi *o, int status)
 		ofi_soon(o);
 		return;
 	}
-	if (o->state == OFI_CONNECTING && (status == -EPIPE || status == -ECONNRESET))
-		status = -ECONNREFUSED; /* before it has said a word */
-	else if (status == -EPIPE && !o->bye)
+	if (o->state == OFI_CONNECTING && (status == -EPIPE || status == -ECONNRESET)) {
+		status = -ECONNREFUSED;
+		if (!o->status && !o->polling)
+			(void)snprintf(o->c.why, sizeof(o->c.why),
+			               "%.120s closed the connection before it said a word: is it "
+			               "a door for ofi?",
+			               o->c.peer.addr);
+	} else if (status == -EPIPE && !o->bye) {
 		status = -ECONNRESET;
+	}
 	ofi_broken(o, status);
 }
 

@@ -156,6 +156,32 @@ static void lets_go_at_once(void **state)
 	raw_must_let_go("ofi", "127.0.0.1:0");
 }
 
+static void not_up(struct chan *c, int status)
+{
+	*(int *)c->user = status;
+}
+
+/* Who is led to the door of another channel is told that it is none for this one. */
+static void another_door(void **state)
+{
+	static const struct chan_handlers waiting = {.up = not_up};
+	const struct fabric_opts opts = {.provider = "tcp"};
+	struct raw_server *s = calloc(1, sizeof(*s));
+	uint64_t end_ns = clock_mono_ns() + 30 * NSEC_PER_SEC;
+	struct chan *c;
+	int status = 0;
+
+	raw_server_open(s, "tcp", "127.0.0.1:0", false, LONG_NS);
+	assert_int_equal(
+	        fabric_connect(&c, s->loop, "ofi", s->l->addr, &opts, &waiting, &status, NULL), 0);
+	while (!status && clock_mono_ns() < end_ns)
+		raw_turns(s, 1);
+	assert_int_equal(status, -ECONNREFUSED);
+	assert_non_null(strstr(c->why, "is it a door for ofi?"));
+	chan_close(c);
+	server_end(s);
+}
+
 static void log_is_limited(void **state)
 {
 	struct raw_server *s = server(LONG_NS);
@@ -190,7 +216,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(first_words), cmocka_unit_test(crowd),
 	                                   cmocka_unit_test(log_is_limited),
-	                                   cmocka_unit_test(lets_go_at_once)};
+	                                   cmocka_unit_test(lets_go_at_once),
+	                                   cmocka_unit_test(another_door)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
