@@ -204,7 +204,6 @@ void session_free(struct session *s)
 	list_del(&s->link);
 	list_del(&s->every);
 	s->table->ending -= s->ending;
-	s->table->held_by[s->holder]--;
 	sched_flow_done(&s->table->sched, &s->flow);
 	if (s->tenant) {
 		counts_tell(s);
@@ -234,7 +233,6 @@ static int session_new(struct session **ret_s, struct session_table *t, const st
 	list_init(&s->reqs);
 	t->session_count++;
 	s->holder = crowd_holder(id);
-	t->held_by[s->holder]++;
 	s->slot = mem_calloc(slots, sizeof(*s->slot));
 	if (!s->slot)
 		goto fail;

@@ -186,8 +186,6 @@ _Static_assert(sizeof(struct token_bytes) == 40, "a capability token is 40 bytes
 
 /* --- in memory --- */
 
-#define CROWD_HOLDERS 1024 /* those with the same remainder count as one */
-
 /* What requests come to. */
 struct counts {
 	uint64_t ops, errors, bytes_in, bytes_out;
@@ -341,7 +339,6 @@ struct session_table {
 	uint32_t conn_count;
 	struct list every;               /* session */
 	uint32_t ending;                 /* sessions */
-	uint32_t held_by[CROWD_HOLDERS]; /* sessions, those that are ending too */
 	struct sched sched;
 	uint32_t running;
 	uint64_t running_bytes;

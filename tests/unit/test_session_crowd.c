@@ -96,10 +96,12 @@ static void stays_while_used(void **state)
 /* A tenant that is full ends sessions of its own, and of no other. */
 static void tenant_makes_room(void **state)
 {
-	struct world w = {0};
+	struct world w = {.x.opts.sessions_max =
+	                          4}; /* with the owner's, both limits are reached at once */
 	struct cap_info i = {.cont_name = "b", .rights = RIGHT_READ, .tenant = 1};
 	struct qos q = {.sessions_max = 2};
 	struct client mine[3] = {0}, others = {0};
+	struct table_figures f;
 	struct cap_op o;
 
 	world_start(&w);
@@ -114,6 +116,8 @@ static void tenant_makes_room(void **state)
 	assert_int_equal(client_open_token(&mine[2], &w.x, o.token), 0);
 	assert_int_equal(back(&w, &mine[1]), -ESTALE);
 	assert_int_equal(back(&w, &others), 0);
+	session_table_figures(w.x.t, &f);
+	assert_int_equal(f.displaced, 1);
 	assert_int_equal(tenant_find(w.x.t, 1)->sessions, 2);
 	assert_int_equal(client_bye(&mine[0]), 0);
 	assert_int_equal(client_bye(&mine[2]), 0);
