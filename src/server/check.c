@@ -170,6 +170,8 @@ static int check_audit(const char *path, struct pst_err *err)
 			return err_set(err, -EISDIR, "--audit-log %s: it is a directory", path);
 		if (S_ISLNK(st.st_mode))
 			return err_set(err, -ELOOP, "--audit-log %s: it is a symbolic link", path);
+		if (S_ISSOCK(st.st_mode))
+			return err_set(err, -ENXIO, "--audit-log %s: it is a socket", path);
 		if (S_ISFIFO(st.st_mode))
 			return err_set(err, -EINVAL,
 			               "--audit-log %s: it is a pipe: who reads it would hold up "

@@ -280,12 +280,12 @@ static int open_path(const char *path, struct pst_err *err)
 	/* NONBLOCK: a pipe's opening waits for somebody who reads. */
 	int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
 	              0600);
-	struct stat st;
+	int rc = fd < 0 ? -errno : 0;
+	struct stat st = {0};
 
-	if (fd < 0 && errno != ENXIO)
-		return err_set(err, -errno, "audit log %s: %s", path, strerror(errno));
-	if (fd >= 0 && fstat(fd, &st) == 0 && !S_ISFIFO(st.st_mode))
-		return fd;
+	(void)(rc ? stat(path, &st) : fstat(fd, &st));
+	if (!S_ISFIFO(st.st_mode))
+		return rc ? err_set(err, rc, "audit log %s: %s", path, strerror(-rc)) : fd;
 	if (fd >= 0)
 		close(fd);
 	return err_set(err, -EINVAL,

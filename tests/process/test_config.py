@@ -3,6 +3,7 @@
 """test_config.py PENSTOCK: a server out of a configuration file, and the check of one."""
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,8 @@ def own_files(d):
     os.link(dev, link)
     os.symlink(dev, sym)
     os.mkfifo(fifo)
+    with socket.socket(socket.AF_UNIX) as s:
+        s.bind(fifo + ".sock")
     certs = Certs(os.path.join(d, "certs"))
     tls = ["--tls-cert", certs("server.pem"), "--tls-key", certs("server.key"), "--tls-ca", certs("ca.pem")]
     with open(dev, "rb") as f:
@@ -61,6 +64,7 @@ def own_files(d):
             ("its key", [dev, *tls, "--audit-log", certs("server.key")], "it is a file of TLS"),
             ("the authority", [dev, *tls, "--audit-log", certs("ca.pem")], "it is a file of TLS"),
             ("a pipe", [dev, "--audit-log", fifo], "it is a pipe"),
+            ("a socket", [dev, "--audit-log", fifo + ".sock"], "it is a socket"),
             ("the socket's lock", [dev, "--audit-log", sock + ".lock"], "has files of that name"),
             ("the socket itself", [dev, "--audit-log", os.path.join(d, ".", "s.sock")], "has files of that name"),
             ("one named twice", [dev, dev], "named twice"),

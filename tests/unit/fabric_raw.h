@@ -11,7 +11,7 @@
 #include "fabric/pipe_int.h"
 #include "fabric/tcp_int.h"
 
-#define RAW_CONNS_MAX 300
+#define RAW_CONNS_MAX 150 /* both ends in one process, which may have 1024 descriptors */
 
 /* The server's end. A message of a struct fabric_desc begins a transfer; others are sent back. */
 struct raw_server {

@@ -148,7 +148,8 @@ static void refusals_are_told_in_measure(void **state)
 	forged[50] = forged[50] == 'A' ? 'B' : 'A';
 	pst_log_set(hear, NULL, PST_LOG_WARN);
 	refusals = 0;
-	for (untold = 0; !untold; tried++)
+	/* A machine so slow that less than these come in a second tells of all. */
+	for (untold = 0; !untold && clock_mono_ns() - start_ns < 20 * NSEC_PER_SEC; tried++)
 		assert_int_equal(client(g, forged, SEAL_REQUIRED), -EBADF);
 	assert_int_equal(refusals + untold, tried);
 	assert_true(refusals <=
