@@ -337,8 +337,8 @@ struct session_table {
 	uint32_t session_count;
 	struct list conns;
 	uint32_t conn_count;
-	struct list every;               /* session */
-	uint32_t ending;                 /* sessions */
+	struct list every; /* session */
+	uint32_t ending;   /* sessions */
 	struct sched sched;
 	uint32_t running;
 	uint64_t running_bytes;
