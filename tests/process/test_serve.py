@@ -28,7 +28,7 @@ def client(env, i):
 
 def run(channel, rng):
     with Server(P, "--insecure", "--control", "none", size="512m") as server:
-        env = dict(os.environ, PENSTOCK_STORE=(server.uri if channel == "pipe" else server.tcp) + "&connect=30")
+        env = dict(os.environ, PENSTOCK_STORE=(server.uri if channel == "pipe" else server.tcp) + "&connect=120")
         subprocess.run([P, "container", "create", "c"], env=env, check=True)
         clients = [client(env, i) for i in range(CLIENTS)]
         kills = 0
