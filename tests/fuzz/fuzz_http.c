@@ -164,6 +164,14 @@ static void flush(struct conn *c)
 
 /* --- what came back --- */
 
+/* How many of @len bytes stand before the first @c, or all. */
+static size_t bytes_before(const char *at, size_t len, char c)
+{
+	const char *found = memchr(at, c, len);
+
+	return found ? (size_t)(found - at) : len;
+}
+
 /* Does @method stand there with the path of the figures behind it, maybe escaped? */
 static bool asks(const struct conn *c, const char *method)
 {
@@ -174,8 +182,12 @@ static bool asks(const struct conn *c, const char *method)
 		static const char want[] = "/metrics";
 		unsigned i = 0;
 
-		for (path = at + len; *path == ' ' || *path == '\t'; path++)
-			;
+		path = at + len;
+		/* For libmicrohttpd a word ends with its first NUL, too. */
+		if (path < end && !*path)
+			path += bytes_before(path, (size_t)(end - path), ' ');
+		while (*path == ' ' || *path == '\t')
+			path++;
 		while (want[i] && path < end) {
 			bool escaped = *path == '%' && end - path > 2;
 			const char hex[] = {escaped ? path[1] : 0, escaped ? path[2] : 0, 0};
