@@ -96,8 +96,8 @@ static void setup(void)
 /* --- connections --- */
 
 /* From an address of its own, in turn: thousands of connections a second leave their ports in use behind them, and
- * the door takes only some of one address. */
-static int dial(void)
+ * the door takes only some of one address. -EINTR: the fuzzer's alarm came in between. */
+static int dial_once(void)
 {
 	static uint32_t turn;
 	struct sockaddr_in from = {.sin_family = AF_INET,
@@ -109,8 +109,42 @@ static int dial(void)
 	(void)setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one));
 	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
 	pst_assert(!bind(fd, (const struct sockaddr *)&from, sizeof(from)));
-	pst_assert(!connect(fd, (const struct sockaddr *)&door, sizeof(door)));
+	if (!connect(fd, (const struct sockaddr *)&door, sizeof(door)))
+		return fd;
+	pst_assert(errno == EINTR);
+	close(fd);
+	return -EINTR;
+}
+
+static int dial(void)
+{
+	int fd;
+
+	do {
+		fd = dial_once();
+	} while (fd < 0);
 	return fd;
+}
+
+/* As send() and recv(), through the fuzzer's alarms. */
+static ssize_t say(int fd, const char *data, size_t len)
+{
+	ssize_t n;
+
+	do {
+		n = send(fd, data, len, MSG_NOSIGNAL);
+	} while (n < 0 && errno == EINTR);
+	return n;
+}
+
+static ssize_t hear(int fd, char *buf, size_t len, int flags)
+{
+	ssize_t n;
+
+	do {
+		n = recv(fd, buf, len, flags);
+	} while (n < 0 && errno == EINTR);
+	return n;
 }
 
 static void reset(int fd)
@@ -133,8 +167,8 @@ static void seen(void)
 	for (unsigned n = 0; n < 2; n++) {
 		int fd = dial();
 
-		pst_assert(send(fd, ask, sizeof(ask) - 1, MSG_NOSIGNAL) == sizeof(ask) - 1);
-		pst_assert(recv(fd, got, sizeof(got), 0) > 12 && !memcmp(got + 9, "404", 3));
+		pst_assert(say(fd, ask, sizeof(ask) - 1) == sizeof(ask) - 1);
+		pst_assert(hear(fd, got, sizeof(got), 0) > 12 && !memcmp(got + 9, "404", 3));
 		reset(fd);
 	}
 }
@@ -157,7 +191,7 @@ static void send_to(struct conn *c, uint8_t b)
 static void flush(struct conn *c)
 {
 	if (c->fd >= 0 && c->asked_len > c->sent &&
-	    send(c->fd, c->asked + c->sent, c->asked_len - c->sent, MSG_NOSIGNAL) < 0)
+	    say(c->fd, c->asked + c->sent, c->asked_len - c->sent) < 0)
 		c->cut = true;
 	c->sent = c->asked_len;
 }
@@ -310,7 +344,7 @@ static void collect(struct conn *c)
 			c->got = realloc(c->got, c->got_cap);
 			pst_assert(c->got && c->got_cap < GOT_MAX);
 		}
-		n = recv(c->fd, c->got + c->got_len, c->got_cap - c->got_len,
+		n = hear(c->fd, c->got + c->got_len, c->got_cap - c->got_len,
 		         misses(c) ? 0 : MSG_DONTWAIT);
 		c->got_len += n > 0 ? (size_t)n : 0;
 	} while (n > 0);
