@@ -60,8 +60,9 @@ void bench_fill(void *buf, size_t len, uint64_t object, uint64_t off, uint32_t g
 	}
 }
 
-bool bench_check(const void *buf, size_t len, uint64_t object, uint64_t off,
-                 uint32_t *ret_generation)
+/* NULL: it is what bench_fill() made, of generation *ret_generation. Else what is wrong with it. */
+static inline const char *wrong(const void *buf, size_t len, uint64_t object, uint64_t off,
+                                uint32_t *ret_generation)
 {
 	const char *from = buf, *end = from + len;
 	uint32_t generation = 0;
@@ -73,34 +74,29 @@ bool bench_check(const void *buf, size_t len, uint64_t object, uint64_t off,
 		if (first)
 			generation = h.generation;
 		first = false;
-		if (h.seed != pattern_seed || h.object != object || h.off != off ||
-		    h.generation != generation || h.zero != 0 ||
-		    memcmp(from + HEAD_BYTES, body_of(&h), BODY_BYTES) != 0)
-			return false;
+		if (h.seed != pattern_seed)
+			return "none of this seed's";
+		if (h.object != object || h.off != off || h.zero != 0)
+			return "it belongs elsewhere";
+		if (memcmp(from + HEAD_BYTES, body_of(&h), BODY_BYTES) != 0)
+			return "damaged";
+		if (h.generation != generation)
+			return "parts of several writes: torn, or another run's, with another --bs";
 	}
 	*ret_generation = generation;
-	return true;
+	return NULL;
+}
+
+bool bench_check(const void *buf, size_t len, uint64_t object, uint64_t off,
+                 uint32_t *ret_generation)
+{
+	return !wrong(buf, len, object, off, ret_generation);
 }
 
 const char *bench_wrong(const void *buf, size_t len, uint64_t object, uint64_t off)
 {
-	const char *from = buf, *end = from + len;
-	uint32_t generation = 0;
+	uint32_t generation;
+	const char *why = wrong(buf, len, object, off, &generation);
 
-	for (size_t at = 0; from + at < end; at += BENCH_SECTOR) {
-		struct head h;
-
-		memcpy(&h, from + at, sizeof(h));
-		if (h.seed != pattern_seed)
-			return "none of this seed's";
-		if (h.object != object || h.off != off + at || h.zero != 0)
-			return "it belongs elsewhere";
-		if (memcmp(from + at + HEAD_BYTES, body_of(&h), BODY_BYTES) != 0)
-			return "damaged";
-		if (at == 0)
-			generation = h.generation;
-		else if (h.generation != generation)
-			return "parts of several writes: torn, or another run's, with another --bs";
-	}
-	return "old";
+	return why ? why : "old";
 }

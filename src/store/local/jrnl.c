@@ -38,29 +38,6 @@ static struct jblock **bucket(struct jrnl *n, uint64_t addr)
 	return &n->hash[hash_u64(addr) & n->hash_mask];
 }
 
-/* See below. */
-static int slab_add(struct jrnl *n);
-
-int jrnl_init(struct shard *s, uint64_t limit_blocks, bool ahead)
-{
-	struct jrnl *n = &s->jrnl;
-	unsigned size = 64;
-
-	n->limit = MAX(limit_blocks, 64);
-	while (size < n->limit && size < (1u << 20))
-		size *= 2;
-	n->hash_mask = size - 1;
-	list_init(&n->dirty);
-	n->hash = mem_calloc(size, sizeof(*n->hash));
-	if (!n->hash)
-		return -ENOMEM;
-	while (ahead && n->slab_blocks < n->limit + JOURNAL_WRITE_BLOCKS) {
-		if (slab_add(n))
-			return -ENOMEM;
-	}
-	return 0;
-}
-
 /*
  * Blocks come from slabs that live as long as the store: the blocks, then what is said of them. They grow with
  * the journal's use, or are all there from the start: the kernel takes longer to find and clear memory for a
@@ -91,6 +68,26 @@ static int slab_add(struct jrnl *n)
 		slab->block[i].data = slab->data + (size_t)i * BLOCK_BYTES;
 		slab->block[i].hash_next = n->spare;
 		n->spare = &slab->block[i];
+	}
+	return 0;
+}
+
+int jrnl_init(struct shard *s, uint64_t limit_blocks, bool ahead)
+{
+	struct jrnl *n = &s->jrnl;
+	unsigned size = 64;
+
+	n->limit = MAX(limit_blocks, 64);
+	while (size < n->limit && size < (1u << 20))
+		size *= 2;
+	n->hash_mask = size - 1;
+	list_init(&n->dirty);
+	n->hash = mem_calloc(size, sizeof(*n->hash));
+	if (!n->hash)
+		return -ENOMEM;
+	while (ahead && n->slab_blocks < n->limit + JOURNAL_WRITE_BLOCKS) {
+		if (slab_add(n))
+			return -ENOMEM;
 	}
 	return 0;
 }
