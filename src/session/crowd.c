@@ -40,7 +40,7 @@ static bool make_room(struct session_table *t, const struct tenant *n)
 	if (!out)
 		return false;
 	t->fig.displaced++;
-	session_tell(out, AUDIT_SESSION_EXPIRE, "made room for another");
+	session_tell_expired(out, "made room for another");
 	session_finish(out, -ESTALE);
 	return true;
 }

@@ -81,9 +81,9 @@ bool session_is_admin(const struct session *s)
 	return session_ident_is_admin(s->table, &s->ident);
 }
 
-/* @c: on which connection that is, or NULL. */
+/* @c: on which connection that is, or NULL. @why: a sentence, or NULL. */
 static void tell(const struct session *s, const struct session_conn *c, enum audit_what what,
-                 int status)
+                 int status, const char *why)
 {
 	struct audit_event e = {
 	        .what = what,
@@ -92,22 +92,15 @@ static void tell(const struct session *s, const struct session_conn *c, enum aud
 	        .who = s->ident.who,
 	        .peer = c ? c->peer : NULL,
 	        .tenant = s->ident.tenant,
+	        .why = why,
 	};
 
 	audit_tell(s->table, &e);
 }
 
-void session_tell(const struct session *s, enum audit_what what, const char *why)
+void session_tell_expired(const struct session *s, const char *why)
 {
-	struct audit_event e = {
-	        .what = what,
-	        .session = s->number,
-	        .who = s->ident.who,
-	        .tenant = s->ident.tenant,
-	        .why = why,
-	};
-
-	audit_tell(s->table, &e);
+	tell(s, NULL, AUDIT_SESSION_EXPIRE, 0, why);
 }
 
 /* --- connections --- */
@@ -166,7 +159,7 @@ void session_conn_broke(struct session_conn *c, int why)
 	if (!c->session)
 		return;
 	c->table->fig.cut_off++;
-	tell(c->session, c, AUDIT_SESSION_CUT, why);
+	tell(c->session, c, AUDIT_SESSION_CUT, why, NULL);
 }
 
 void session_conn_refused(struct session_conn *c, int status, const char *why)
@@ -326,7 +319,7 @@ static void opened(struct sys_op *w, int status)
 		c->opening = NULL;
 	if (!status && !c)
 		status = -ECONNABORTED;
-	tell(s, c, AUDIT_SESSION_OPEN, status);
+	tell(s, c, AUDIT_SESSION_OPEN, status, NULL);
 	if (!w->op.status) {
 		s->recorded = true;
 		list_push(bucket_of(t, s->number), &s->link);
@@ -451,7 +444,7 @@ int session_resume(struct session_conn *c, uint64_t number,
 	}
 	attach(s, c);
 	t->fig.resumed++;
-	tell(s, c, AUDIT_SESSION_RESUME, 0);
+	tell(s, c, AUDIT_SESSION_RESUME, 0, NULL);
 	return 0;
 }
 
@@ -563,7 +556,7 @@ void session_finish(struct session *s, int why)
 	reqs_stop(s, -ESTALE);
 	if (c && why) {
 		s->table->fig.cut_off++;
-		tell(s, c, AUDIT_SESSION_CUT, why);
+		tell(s, c, AUDIT_SESSION_CUT, why, NULL);
 		c->cut(c, why);
 	}
 	s->finished = false;
@@ -576,7 +569,7 @@ int session_close(struct session_conn *c)
 
 	if (!s)
 		return -ESTALE;
-	tell(s, c, AUDIT_SESSION_CLOSE, 0);
+	tell(s, c, AUDIT_SESSION_CLOSE, 0, NULL);
 	s->table->fig.closed++;
 	session_finish(s, 0);
 	return 0;
@@ -605,12 +598,11 @@ void session_sweep(struct session_table *t)
 				continue;
 			if (idle >= t->opts.expiry_ns) {
 				t->fig.expired++;
-				session_tell(s, AUDIT_SESSION_EXPIRE, NULL);
+				session_tell_expired(s, NULL);
 				session_finish(s, 0);
 			} else if (!any_cap(s)) {
 				t->fig.expired++;
-				session_tell(s, AUDIT_SESSION_EXPIRE,
-				             "what it came by was revoked");
+				session_tell_expired(s, "what it came by was revoked");
 				session_finish(s, 0);
 			} else if (idle >= t->opts.lease_ns) {
 				held_release_all(s);

@@ -406,8 +406,8 @@ void session_end_rest(struct session_table *t); /* those that a crash left half 
 void session_free(struct session *s);
 void session_sweep(struct session_table *t);
 
-/* Told to the audit, of a session without a connection; @why: a sentence, or NULL. */
-void session_tell(const struct session *s, enum audit_what what, const char *why);
+/* Tells the audit that it ends for its silence; @why: a sentence, where there is more to say, or NULL. */
+void session_tell_expired(const struct session *s, const char *why);
 
 /* --- crowd.c --- */
 
