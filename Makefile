@@ -21,7 +21,7 @@ help:
 	@echo "make lint      format, static analysis, headers, arm64, names, sizes, rooms"
 	@echo "make bench     the benchmarks and their report, $(BUILD)/bench/report.html [QUICK=1]"
 	@echo "make fuzz      the fuzzers without limit                                  [SECONDS_EACH=n]"
-	@echo "make soak      simulation and kill tests for hours                        [HOURS=n]"
+	@echo "make soak      the analyzer all the way, then simulation, kills, fuzzers  [HOURS=n]"
 	@echo "make install   into PREFIX=$(PREFIX), under DESTDIR if set"
 	@echo "make clean     remove every build folder"
 
