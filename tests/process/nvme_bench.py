@@ -103,10 +103,10 @@ def at_work(b, name, least=500, seconds=20):
     wait_for(lambda: any(h["commands"] > least for h in hosts(b, name)), seconds)
 
 
-def busy(b, name, p):
+def busy(b, name, p, least=500):
     """Waits until a host of the target is at work. False: @p, which is to be at work, is done; on a slow
     machine that may be before all that was meant to happen meanwhile."""
-    wait_for(lambda: p.poll() is not None or commands(b, name) > 500)
+    wait_for(lambda: p.poll() is not None or commands(b, name) > least, 60)
     assert not p.poll(), p.stderr.read()
     return p.poll() is None
 

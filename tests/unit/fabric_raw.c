@@ -109,13 +109,13 @@ static bool on_accept(struct fabric_listener *l, struct chan *c)
 }
 
 void raw_server_open(struct raw_server *s, const char *provider, const char *addr, bool offer,
-                     uint64_t connect_ns)
+                     uint64_t connect_ns, uint32_t conns_max)
 {
 	struct fabric_opts opts = {.msg_max = 4096,
 	                           .msg_credits = 8,
 	                           .windows_max = 16,
 	                           .xfers_max = 4,
-	                           .conns_max = RAW_CONNS_MAX,
+	                           .conns_max = conns_max,
 	                           .connect_ns = connect_ns,
 	                           .provider = "tcp"}; /* ofi's */
 	struct loop_opts lo;
@@ -234,7 +234,7 @@ void raw_must_let_go(const char *provider, const char *addr)
 	struct loop *loop;
 	int rc;
 
-	raw_server_open(&still, provider, addr, false, 60 * NSEC_PER_SEC);
+	raw_server_open(&still, provider, addr, false, 60 * NSEC_PER_SEC, 0);
 	loop_opts_default(&lo);
 	rc = loop_new(&loop, &lo, NULL);
 	pst_assert(rc == 0);

@@ -11,8 +11,6 @@
 #include "fabric/pipe_int.h"
 #include "fabric/tcp_int.h"
 
-#define RAW_CONNS_MAX 150 /* both ends in one process, which may have 1024 descriptors */
-
 /* The server's end. A message of a struct fabric_desc begins a transfer; others are sent back. */
 struct raw_server {
 	struct loop *loop;
@@ -29,9 +27,9 @@ struct raw_server {
 };
 
 /* @connect_ns: who has not said all of its first words by then is hung up on. Those who do say them have to be
- * faster, also on a machine that does other things. */
+ * faster, also on a machine that does other things. @conns_max: 0 is fabric.h's own. */
 void raw_server_open(struct raw_server *s, const char *provider, const char *addr, bool offer,
-                     uint64_t connect_ns);
+                     uint64_t connect_ns, uint32_t conns_max);
 void raw_server_close(struct raw_server *s);
 /* Turns the loop @n times, or until the channel has gone down. */
 void raw_turns(struct raw_server *s, unsigned n);
