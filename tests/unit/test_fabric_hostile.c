@@ -20,9 +20,7 @@ static char addr[64];
 
 #define SILENCE_NS (1 * NSEC_PER_SEC)
 #define LONG_NS    (60 * NSEC_PER_SEC)
-
-/* Both ends are in one process, which may have 1024 descriptors, and a pipe takes several. */
-#define CONNS_MAX 150
+#define CONNS_MAX  150 /* of a pipe each takes several descriptors at both ends */
 
 static struct raw_server *server_for(const char *provider, bool offer, uint64_t connect_ns)
 {
