@@ -314,22 +314,26 @@ static int bind_at(int fd, const struct net_addr *a, unsigned *waited_ms)
 	return r;
 }
 
-static int listen_at(int fd, int backlog, unsigned *waited_ms)
-{
-	int r;
-
-	do
-		r = listen(fd, backlog) ? -errno : 0;
-	while (in_use_wait(r, waited_ms));
-	return r;
-}
-
 static void refused(int r, const char *name, struct pst_err *err)
 {
 	if (r == -EADDRINUSE)
 		err_set(err, r, "%s is in use by another program", name);
 	else
 		err_set(err, r, "cannot listen at %s: %s", name, strerror(-r));
+}
+
+static int listen_at(int fd, const struct net_addr *a, int backlog, unsigned *waited_ms,
+                     struct pst_err *err)
+{
+	char name[NET_ADDR_TEXT_MAX];
+	int r;
+
+	do
+		r = listen(fd, backlog) ? -errno : 0;
+	while (in_use_wait(r, waited_ms));
+	if (r)
+		refused(r, net_addr_print(a, name, sizeof(name)), err);
+	return r;
 }
 
 /* A socket that has @a, and does not listen yet. *@ret_path: of a unix socket with a file. */
@@ -377,9 +381,8 @@ static int open_at(struct net_listener *l, const struct net_addr *a, struct pst_
 	r = take_addr(&fd, &l->path, a, &l->opts, &waited, err);
 	if (r)
 		return r;
-	r = listen_at(fd, (int)MIN(l->opts.backlog, INT32_MAX), &waited);
+	r = listen_at(fd, a, (int)MIN(l->opts.backlog, INT32_MAX), &waited, err);
 	if (r) {
-		refused(r, name, err);
 		close(fd);
 		return r;
 	}
@@ -393,10 +396,12 @@ static int open_at(struct net_listener *l, const struct net_addr *a, struct pst_
 
 struct net_hold {
 	int fd;
+	struct net_addr addr;
 	struct unix_path *path;
 };
 
-int net_hold(struct net_hold **ret_h, const char *addr, uint16_t default_port, struct pst_err *err)
+int net_hold(struct net_hold **ret_h, const char *addr, uint16_t default_port, unsigned unix_mode,
+             struct pst_err *err)
 {
 	struct net_addr addrs[NET_ADDRS_MAX];
 	struct net_opts opts;
@@ -409,13 +414,22 @@ int net_hold(struct net_hold **ret_h, const char *addr, uint16_t default_port, s
 	h = mem_calloc(1, sizeof(*h));
 	if (!h)
 		return err_set(err, -ENOMEM, "no memory to hold an address");
-	opts_fill(&opts, NULL);
+	opts_fill(&opts, &(struct net_opts){.unix_mode = unix_mode});
+	h->addr = addrs[0];
 	r = take_addr(&h->fd, &h->path, &addrs[0], &opts, &waited, err);
 	if (r)
 		mem_free(h);
 	else
 		*ret_h = h;
 	return r;
+}
+
+int net_hold_listen(struct net_hold *h, int backlog, struct pst_err *err)
+{
+	unsigned waited = 0;
+	int r = listen_at(h->fd, &h->addr, backlog, &waited, err);
+
+	return r ? r : h->fd;
 }
 
 void net_hold_free(struct net_hold *h)

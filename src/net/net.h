@@ -341,10 +341,15 @@ uint64_t net_listener_refused(const struct net_listener *l); /* above conns_max,
  * Takes @addr as net_listen() does, and does not listen: whoever connects is refused, the kernel gives
  * the port to nobody who has no wish of his own, and where somebody listens already this fails as
  * net_listen() would. For who has something long to do before he can listen. Free it, then listen: until then it
- * is in the way of one's own unix socket, too. Any thread. BLOCKS, and fails, as net_listen() does.
+ * is in the way of one's own unix socket, too. @unix_mode as in net_opts. Any thread. BLOCKS, and fails, as
+ * net_listen() does.
  */
 struct net_hold;
-int net_hold(struct net_hold **ret_h, const char *addr, uint16_t default_port, struct pst_err *err);
+int net_hold(struct net_hold **ret_h, const char *addr, uint16_t default_port, unsigned unix_mode,
+             struct pst_err *err);
+/* Or: @h listens itself, for one who has another to drive his connections. Its socket, which doesn't block and
+ * stays @h's, or -errno. */
+int net_hold_listen(struct net_hold *h, int backlog, struct pst_err *err);
 void net_hold_free(struct net_hold *h); /* accepts NULL */
 
 /* --- the loop's share --- */

@@ -173,27 +173,38 @@ int server_addrs(struct server_addrs *a, const struct server_opts *o, struct pst
 
 /* --- holding them --- */
 
+static int hold_unix(struct server_hold *h, const char *path, struct pst_err *err)
+{
+	char addr[sizeof("unix:") + WIRE_PLACE_MAX];
+	int rc;
+
+	(void)snprintf(addr, sizeof(addr), "unix:%s", path);
+	rc = net_hold(&h->at[h->count], addr, 0, 0, err);
+	h->count += rc == 0;
+	return rc;
+}
+
 int server_hold(struct server_hold *h, const struct server_opts *o, const char *socket,
                 struct pst_err *err)
 {
 	struct server_addrs a;
-	char path[sizeof("unix:") + WIRE_PLACE_MAX];
+	char control[WIRE_PLACE_MAX];
 	int rc = server_addrs(&a, o, err);
 
 	h->count = 0;
 	for (unsigned i = 0; rc == 0 && i < a.count; i++) {
 		if (a.at[i].not_tcp || !a.at[i].port)
 			continue;
-		rc = net_hold(&h->at[h->count], a.at[i].addr, 0, err);
+		rc = net_hold(&h->at[h->count], a.at[i].addr, 0, 0, err);
 		if (rc < 0)
 			err_prefix(err, rc, "%s", a.at[i].who);
 		h->count += rc == 0;
 	}
-	if (rc == 0 && socket[0] && server_channel(o, "pipe")) {
-		(void)snprintf(path, sizeof(path), "unix:%s", socket);
-		rc = net_hold(&h->at[h->count], path, 0, err);
-		h->count += rc == 0;
-	}
+	if (rc == 0 && socket[0] && server_channel(o, "pipe"))
+		rc = hold_unix(h, socket, err);
+	if (rc == 0 && socket[0] && server_has_control(o) &&
+	    wire_place_control(control, sizeof(control), socket))
+		rc = hold_unix(h, control, err);
 	if (rc < 0)
 		server_hold_done(h);
 	return rc;

@@ -142,7 +142,7 @@ int server_control_open(struct server *s, const struct server_opts *o, struct ps
 	};
 	int rc;
 
-	if (o->control && !strcmp(o->control, "none"))
+	if (!server_has_control(o))
 		return 0;
 	rc = address(s, o, s->control_addr, sizeof(s->control_addr), err);
 	if (rc < 0)

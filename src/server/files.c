@@ -159,41 +159,49 @@ static bool lock_of(const char *socket, char lock[PATH_BYTES])
 	return (size_t)snprintf(lock, PATH_BYTES, "%s.lock", socket) < PATH_BYTES;
 }
 
-static bool has_control(const struct server_opts *o)
+bool server_has_control(const struct server_opts *o)
 {
 	return server_control_built && (!o->control || strcmp(o->control, "none") != 0);
 }
 
-int server_file_socket(const struct server_opts *o, const char *path, struct pst_err *err)
+/* What is at the path of a socket may be what a killed server left. */
+static int socket_may(const char *option, const char *path, const char *what, struct pst_err *err)
 {
-	char beside[PATH_BYTES];
+	char lock[PATH_BYTES];
 	struct stat st;
 
-	/* A socket may be what a killed server left. */
 	if (lstat(path, &st) == 0 && !S_ISSOCK(st.st_mode))
-		return err_set(err, -EEXIST, "--socket %s: it is there, and no socket", path);
-	if (lock_of(path, beside) && lstat(beside, &st) == 0 &&
+		return err_set(err, -EEXIST, "--socket %s: %sit is there, and no socket", option,
+		               what);
+	if (lock_of(path, lock) && lstat(lock, &st) == 0 &&
 	    (!S_ISREG(st.st_mode) || st.st_size > 0))
 		return err_set(err, -EEXIST,
-		               "--socket %s: %s, its lock, would be removed in the end, and is "
+		               "--socket %s: %sits lock, %s, would be removed in the end, and is "
 		               "something else",
-		               path, beside);
-	if (has_control(o) && wire_place_control(beside, sizeof(beside), path) &&
-	    lstat(beside, &st) == 0 && !S_ISSOCK(st.st_mode))
-		return err_set(err, -EEXIST,
-		               "--socket %s: %s, the control plane's beside it, is there, and no "
-		               "socket",
-		               path, beside);
+		               option, what, lock);
 	return 0;
+}
+
+int server_file_socket(const struct server_opts *o, const char *path, struct pst_err *err)
+{
+	char control[PATH_BYTES];
+	int rc = socket_may(path, path, "", err);
+
+	if (rc == 0 && server_has_control(o) && wire_place_control(control, sizeof(control), path))
+		rc = socket_may(path, control, "the control plane's, beside it: ", err);
+	return rc;
 }
 
 static int audit_beside(const char *path, const char *socket, struct pst_err *err)
 {
-	char beside[PATH_BYTES];
-	bool taken = same_place(path, socket);
+	char control[PATH_BYTES] = "", lock[PATH_BYTES];
+	const char *its[] = {socket, control};
+	bool taken = false;
 
-	taken |= lock_of(socket, beside) && same_place(path, beside);
-	taken |= wire_place_control(beside, sizeof(beside), socket) && same_place(path, beside);
+	(void)wire_place_control(control, sizeof(control), socket);
+	for (unsigned i = 0; i < ARRAY_LEN(its); i++)
+		taken |= its[i][0] && (same_place(path, its[i]) ||
+		                       (lock_of(its[i], lock) && same_place(path, lock)));
 	return taken ? err_set(err, -EINVAL, "--audit-log %s: the socket %s has files of that name",
 	                       path, socket)
 	             : 0;

@@ -181,12 +181,12 @@ int server_host_port(char *host, size_t host_len, unsigned *ret_port, const char
                      const char *text, struct pst_err *err);
 
 /*
- * All of these addresses, and the pipe's @socket ("": not known yet), are the server's from here on, and
- * nobody is let in: what is in use is found out before a store is opened. Let go of them, then
+ * All of these addresses, the pipe's @socket ("": not known yet) and the control plane's beside it are the server's
+ * from here on, and nobody is let in: what is in use is found out before a store is opened. Let go of them, then
  * listen. BLOCKS, and fails, as net_hold() does; then none is held.
  */
 struct server_hold {
-	struct net_hold *at[SERVER_ADDRS_MAX + 1];
+	struct net_hold *at[SERVER_ADDRS_MAX + 2];
 	unsigned count;
 };
 int server_hold(struct server_hold *h, const struct server_opts *o, const char *socket,
@@ -211,6 +211,7 @@ int server_file_folder(const char *option, const char *path, struct pst_err *err
 /* --- control.c --- */
 
 extern const bool server_control_built; /* or it is left out of this build */
+bool server_has_control(const struct server_opts *o);
 
 /* After the data plane's doors. With a sentence. */
 int server_control_open(struct server *s, const struct server_opts *o, struct pst_err *err);

@@ -66,6 +66,7 @@ def own_files(d):
             ("a pipe", [dev, "--audit-log", fifo], "it is a pipe"),
             ("a socket", [dev, "--audit-log", fifo + ".sock"], "it is a socket"),
             ("the socket's lock", [dev, "--audit-log", sock + ".lock"], "has files of that name"),
+            ("the lock of the control plane's", [dev, "--audit-log", sock[:-5] + ".control.lock"], "has files of that name"),
             ("the socket itself", [dev, "--audit-log", os.path.join(d, ".", "s.sock")], "has files of that name"),
             ("one named twice", [dev, dev], "named twice"),
             ("one named twice, otherwise", [dev, os.path.join(d, ".", "a.pst")], "named twice"),
@@ -78,7 +79,7 @@ def own_files(d):
     os.rename(dev, lock)
     for check in (["--check"], []):
         code, said = serve(*place, other, "--socket", lock[:-5], *check)
-        tap.check("what is called like the socket's lock, and is none", code == 1 and "its lock, would be removed" in said, said)
+        tap.check("what is called like the socket's lock, and is none", code == 1 and "its lock, " in said and "would be removed" in said, said)
     os.rename(lock, dev)
     with open(dev, "rb") as f:
         tap.check("and nothing was written, made or removed", f.read() == before and sorted(os.listdir(d)) == there, os.listdir(d))

@@ -66,8 +66,19 @@ def in_use():
             held.listen()
             fails("the pipe's socket is in use", s, "in use", "--listen", "127.0.0.1:0", *sock)
         os.unlink(s.sock)
+        control = s.sock[:-5] + ".control"
+        with socket.socket(socket.AF_UNIX) as held:
+            held.bind(control)
+            held.listen()
+            fails("the control plane's socket is in use", s, control + " is in use", "--listen", "127.0.0.1:0", *sock)
         s.start()
         tap.check("and what was held is free again", s.run("status").returncode == 0)
+        os.unlink(control)
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(control)
+        s.stop()
+        tap.check("a socket that somebody else has put there stays", os.path.exists(control))
+        tap.check("no lock is left", not [f for f in os.listdir(os.path.dirname(s.sock)) if f.endswith(".lock")])
 
 
 def listens(family, addr):

@@ -466,12 +466,12 @@ static void test_hold(void **state)
 	int fd;
 
 	host_open(&h, loop, "127.0.0.1:0", NULL);
-	assert_int_equal(net_hold(&hold, h.addr, 0, &err), -EADDRINUSE);
+	assert_int_equal(net_hold(&hold, h.addr, 0, 0, &err), -EADDRINUSE);
 	assert_non_null(strstr(err.text, "is in use by another program"));
 	snprintf(addr, sizeof(addr), "%s", h.addr);
 	net_listener_close(h.l);
 	net_finish(loop);
-	assert_int_equal(net_hold(&hold, addr, 0, &err), 0);
+	assert_int_equal(net_hold(&hold, addr, 0, 0, &err), 0);
 	assert_int_equal(net_addr_parse(&a, addr, 0, NULL), 0);
 	fd = socket(AF_INET, SOCK_STREAM, 0);
 	assert_int_equal(connect(fd, (struct sockaddr *)&a.sa, a.len), -1);
@@ -481,15 +481,52 @@ static void test_hold(void **state)
 	host_open(&h, loop, addr, NULL);
 	net_listener_close(h.l);
 	path_in_dir(addr, sizeof(addr), "unix:", "hold");
-	assert_int_equal(net_hold(&hold, addr, 0, &err), 0);
+	assert_int_equal(net_hold(&hold, addr, 0, 0, &err), 0);
 	listen_fails(loop, addr, -EADDRINUSE, "in use");
 	net_hold_free(hold);
 	host_open(&h, loop, addr, NULL);
-	assert_int_equal(net_hold(&hold, addr, 0, &err), -EADDRINUSE);
+	assert_int_equal(net_hold(&hold, addr, 0, 0, &err), -EADDRINUSE);
 	net_listener_close(h.l);
 	net_hold_free(NULL);
 	net_finish(loop);
 	loop_free(loop);
+}
+
+/* One that listens itself: with the mode it was given, and it removes its own file only. */
+static void test_hold_listens(void **state)
+{
+	struct pst_err err = {0};
+	struct net_hold *hold;
+	struct net_addr a;
+	char addr[NET_ADDR_TEXT_MAX];
+	const char *path = addr + strlen("unix:");
+	struct stat st;
+	int fd, came;
+
+	for (unsigned other = 0; other < 2; other++) {
+		path_in_dir(addr, sizeof(addr), "unix:", "listens");
+		assert_int_equal(net_hold(&hold, addr, 0, 0666, &err), 0);
+		assert_int_equal(lstat(path, &st), 0);
+		assert_int_equal(st.st_mode & 0777, 0666);
+		came = net_hold_listen(hold, 4, &err);
+		assert_true(came >= 0);
+		assert_int_equal(net_addr_parse(&a, addr, 0, NULL), 0);
+		fd = socket(AF_UNIX, SOCK_STREAM, 0);
+		assert_int_equal(connect(fd, (struct sockaddr *)&a.sa, a.len), 0);
+		came = accept(came, NULL, NULL);
+		assert_true(came >= 0);
+		close(came);
+		close(fd);
+		if (other) {
+			assert_int_equal(unlink(path), 0);
+			fd = socket(AF_UNIX, SOCK_STREAM, 0);
+			assert_int_equal(bind(fd, (struct sockaddr *)&a.sa, a.len), 0);
+			close(fd);
+		}
+		net_hold_free(hold);
+		assert_int_equal(lstat(path, &st), other ? 0 : -1);
+	}
+	assert_int_equal(unlink(path), 0);
 }
 
 static void *closes_later(void *fd)
@@ -710,6 +747,7 @@ int main(void)
 	        cmocka_unit_test(test_connect_unix_full),
 	        cmocka_unit_test(test_listen_bad),
 	        cmocka_unit_test(test_hold),
+	        cmocka_unit_test(test_hold_listens),
 	        cmocka_unit_test(test_listen_again),
 	        cmocka_unit_test(test_accept_refused),
 	        cmocka_unit_test(test_unix_file),

@@ -14,7 +14,6 @@
 #include <stdio.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -60,46 +59,6 @@ static void unix_ready(struct loop_fd *lf, uint32_t revents)
 	grpc_server_add_channel_from_fd(f->server, fd, f->plain);
 }
 
-/* A socket's file that nobody listens at is in the way. */
-static int take_over(const struct sockaddr_un *sa, struct pst_err *err)
-{
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	struct stat st;
-	int rc = 0;
-
-	if (fd >= 0 && connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) == 0)
-		rc = err_set(err, -EADDRINUSE, "%s: somebody listens there", sa->sun_path);
-	else if (!lstat(sa->sun_path, &st) && S_ISSOCK(st.st_mode))
-		(void)unlink(sa->sun_path);
-	if (fd >= 0)
-		close(fd);
-	return rc;
-}
-
-static int bind_unix(const char *path, int *ret_fd, struct pst_err *err)
-{
-	struct sockaddr_un sa = {.sun_family = AF_UNIX};
-	int fd, rc;
-
-	if (strlen(path) >= sizeof(sa.sun_path))
-		return err_set(err, -ENAMETOOLONG, "%s: too long for a socket's path", path);
-	memcpy(sa.sun_path, path, strlen(path));
-	rc = take_over(&sa, err);
-	if (rc)
-		return rc;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return err_set(err, -errno, "a unix socket: %s", strerror(errno));
-	if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || chmod(path, 0666) < 0 ||
-	    listen(fd, 128) < 0) {
-		rc = err_set(err, -errno, "%s: %s", path, strerror(errno));
-		close(fd);
-		return rc;
-	}
-	*ret_fd = fd;
-	return 0;
-}
-
 /* Half of the descriptors that this process may have, up to 64 Ki. */
 static int fds_reserve(struct grpc_front *f)
 {
@@ -119,20 +78,25 @@ static int fds_reserve(struct grpc_front *f)
 
 int unix_listen(struct grpc_front *f, const char *path, struct pst_err *err)
 {
+	char addr[sizeof("unix:") + sizeof(((struct sockaddr_un *)0)->sun_path)];
 	int rc = fds_reserve(f);
 
 	if (rc)
 		return err_set(err, rc, "descriptors for %s: %s", path, strerror(-rc));
+	if ((size_t)snprintf(addr, sizeof(addr), "unix:%s", path) >= sizeof(addr))
+		return err_set(err, -ENAMETOOLONG, "%s: too long for a socket's path", path);
 	f->plain = grpc_insecure_server_credentials_create();
-	rc = bind_unix(path, &f->listener.fd, err);
-	if (rc)
+	rc = net_hold(&f->place, addr, 0, 0666, err);
+	if (rc < 0)
 		return rc;
+	rc = net_hold_listen(f->place, 128, err);
+	if (rc < 0)
+		return rc;
+	f->listener.fd = rc;
 	f->listener.ready = unix_ready;
 	rc = loop_fd_add(f->loop, &f->listener, POLLIN);
-	if (rc) {
-		close(f->listener.fd);
+	if (rc)
 		return err_set(err, rc, "%s: %s", path, strerror(-rc));
-	}
 	f->listening = true;
 	return 0;
 }
@@ -144,13 +108,11 @@ static void unix_gone(struct loop_fd *lf)
 
 void unix_close(struct grpc_front *f)
 {
-	if (!f->listening)
-		return;
-	loop_fd_del(f->loop, &f->listener, unix_gone);
+	if (f->listening)
+		loop_fd_del(f->loop, &f->listener, unix_gone);
 	while (f->listening)
 		(void)loop_turn(f->loop, NSEC_PER_SEC);
-	close(f->listener.fd);
-	(void)unlink(f->opts.unix_path);
+	net_hold_free(f->place);
 }
 
 static const struct peer_cred *cred_of(const struct gcall *c)

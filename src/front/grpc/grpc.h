@@ -34,7 +34,7 @@ struct grpc_front_opts {
 	 * insecure is set. */
 	const char *listen;
 	/* A unix socket's path, or NULL: clients are who the kernel says. It is made with mode 0666
-	 * (its directory decides who may come) and taken over if nobody listens there. */
+	 * (its directory decides who may come) and taken over if nobody listens there; net_hold() says how. */
 	const char *unix_path;
 	/* PEM files. A certificate has its key; with tls_ca clients must show one of that authority. */
 	const char *tls_cert, *tls_key, *tls_ca;

@@ -31,6 +31,7 @@
 #include <grpc/support/time.h>
 
 #include "front/grpc/grpc.h"
+#include "net/net.h"
 #include "control.pb-c.h"
 #include "health.pb-c.h"
 #include "reflection.pb-c.h"
@@ -180,8 +181,9 @@ struct grpc_front {
 	struct pst_op health_op;
 	struct pst_store_status *health_status;
 	bool health_asked;
+	struct net_hold *place; /* of the unix socket */
 	struct loop_fd listener;
-	bool listening, listener_gone;
+	bool listening;
 	struct peer_cred *peers; /* by file descriptor */
 	int fd_first, fd_end, fd_next;
 };
