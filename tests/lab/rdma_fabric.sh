@@ -6,7 +6,7 @@
 "$PENSTOCK" serve --check --channels ofi:tcp mem:64m || skip "this build has no libfabric"
 rdma_up
 unset FI_UNIVERSE_SIZE FI_OFI_RXM_USE_SRX
-export PST_OFI_PROVIDER=verbs PST_OFI_HOST=$RDMA_ADDR
+export PST_OFI_PROVIDER=verbs PST_OFI_HOST=$RDMA_ADDR PST_ROUND_STEP=3
 tests=$LAB_REPO/$LAB_BUILD/tests/unit
 fi_info -p 'verbs;ofi_rxm' -t FI_EP_RDM >/dev/null || fail "no verbs;ofi_rxm"
 
