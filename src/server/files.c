@@ -164,32 +164,34 @@ bool server_has_control(const struct server_opts *o)
 	return server_control_built && (!o->control || strcmp(o->control, "none") != 0);
 }
 
-/* What is at the path of a socket may be what a killed server left. */
-static int socket_may(const char *option, const char *path, const char *what, struct pst_err *err)
+/* What is at the path of a socket may be what a killed server left. @who: @path in a sentence. */
+static int socket_may(const char *option, const char *path, const char *who, struct pst_err *err)
 {
 	char lock[PATH_BYTES];
 	struct stat st;
 
 	if (lstat(path, &st) == 0 && !S_ISSOCK(st.st_mode))
-		return err_set(err, -EEXIST, "--socket %s: %sit is there, and no socket", option,
-		               what);
+		return err_set(err, -EEXIST, "--socket %s: %s is there, and no socket", option,
+		               who);
 	if (lock_of(path, lock) && lstat(lock, &st) == 0 &&
 	    (!S_ISREG(st.st_mode) || st.st_size > 0))
 		return err_set(err, -EEXIST,
-		               "--socket %s: %sits lock, %s, would be removed in the end, and is "
+		               "--socket %s: %s, its lock, would be removed in the end, and is "
 		               "something else",
-		               option, what, lock);
+		               option, lock);
 	return 0;
 }
 
 int server_file_socket(const struct server_opts *o, const char *path, struct pst_err *err)
 {
-	char control[PATH_BYTES];
-	int rc = socket_may(path, path, "", err);
+	static const char beside[] = ", the control plane's beside it,";
+	char control[PATH_BYTES], who[PATH_BYTES + sizeof(beside)];
+	int rc = socket_may(path, path, "it", err);
 
-	if (rc == 0 && server_has_control(o) && wire_place_control(control, sizeof(control), path))
-		rc = socket_may(path, control, "the control plane's, beside it: ", err);
-	return rc;
+	if (rc || !server_has_control(o) || !wire_place_control(control, sizeof(control), path))
+		return rc;
+	(void)snprintf(who, sizeof(who), "%s%s", control, beside);
+	return socket_may(path, control, who, err);
 }
 
 static int audit_beside(const char *path, const char *socket, struct pst_err *err)

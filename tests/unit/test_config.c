@@ -200,7 +200,7 @@ static void test_beside(void **state)
 	char dir[] = "/tmp/pst-config-XXXXXX", socket[64], beside[80];
 	struct server_opts o = {.socket = socket};
 	const char *device = "mem:1m", *at;
-	static const char *const names[] = {".lock", ".control"};
+	static const char *const names[] = {".lock", ".control", ".control.lock"};
 	struct pst_err err = {0};
 
 	assert_non_null(mkdtemp(dir));
