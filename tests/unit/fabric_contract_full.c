@@ -15,14 +15,16 @@ static void test_conns_max(void **state)
 		WAIT(f, s.downs);
 	assert_int_equal(f->accepted, 1);
 	side_close(&s);
-	/* The first is well, and when it is gone there is room for another. */
+	/* The first is well, and when it is gone, which may take its peer a while, there is room for another. */
 	WAIT(f, side_send(&f->a, 100) == 0);
 	WAIT(f, f->b.got == 1);
-	side_close(&f->a);
 	side_close(&f->b);
-	settle(f);
-	fix_connect(f, &f->a);
-	WAIT(f, f->a.ups);
+	for (unsigned i = 0; i == 0 || (f->a.up_status && i < 100); i++) {
+		side_close(&f->a);
+		settle(f);
+		fix_connect(f, &f->a);
+		WAIT(f, f->a.ups);
+	}
 	assert_int_equal(f->a.up_status, 0);
 }
 
