@@ -98,9 +98,9 @@ def commands(b, name, port=None):
     return sum(h["commands"] for h in hosts(b, name) if port in (None, h["port"]))
 
 
-def at_work(b, name, least=500, seconds=20):
+def at_work(b, name, least=500):
     """Waits until a host of the target is."""
-    wait_for(lambda: any(h["commands"] > least for h in hosts(b, name)), seconds)
+    wait_for(lambda: any(h["commands"] > least for h in hosts(b, name)))
 
 
 def busy(b, name, p, least=500):
