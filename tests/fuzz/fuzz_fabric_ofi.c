@@ -210,7 +210,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	pst_assert(g);
 	fake_ofi_use(how & 1);
-	raw_server_open(&g->s, "ofi", "127.0.0.1:0", true, 300 * NSEC_PER_MSEC, 0);
+	raw_server_open(&g->s, "ofi", "127.0.0.1:0", true, 10 * NSEC_PER_SEC, 0);
 	g->s.hurry = true;
 	if (how & 2)
 		(void)take(&in, &hello, sizeof(hello));

@@ -120,7 +120,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	bool up;
 
 	snprintf(addr, sizeof(addr), "unix-abstract:penstock-fuzz-pipe-%d", (int)getpid());
-	raw_server_open(&s, "pipe", addr, true, 300 * NSEC_PER_MSEC, 0);
+	raw_server_open(&s, "pipe", addr, true, 10 * NSEC_PER_SEC, 0);
 	s.hurry = true;
 	up = mem_region_new(&r, MEM_SHARED, 65536) == 0 && raw_pipe_open(&p, &s, addr);
 	pst_assert(up);

@@ -77,7 +77,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	int fd;
 
 	snprintf(addr, sizeof(addr), "unix-abstract:penstock-fuzz-tcp-%d", (int)getpid());
-	raw_server_open(&s, "tcp", addr, true, 300 * NSEC_PER_MSEC, 0);
+	raw_server_open(&s, "tcp", addr, true, 10 * NSEC_PER_SEC, 0);
 	s.hurry = true;
 	fd = raw_unix(addr);
 	pst_assert(fd >= 0);

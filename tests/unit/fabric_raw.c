@@ -385,6 +385,7 @@ static bool hello_take(struct raw_pipe *p)
 
 bool raw_pipe_open(struct raw_pipe *p, struct raw_server *s, const char *addr)
 {
+	uint64_t end_ns = clock_mono_ns() + 10 * NSEC_PER_SEC;
 	struct pipe_frame f;
 	int fds[2];
 
@@ -396,7 +397,7 @@ bool raw_pipe_open(struct raw_pipe *p, struct raw_server *s, const char *addr)
 	fds[1] = p->bell;
 	if (!raw_pipe_frame(p, &f, fds, 2))
 		return false;
-	for (unsigned i = 0; i < 100; i++) {
+	while (clock_mono_ns() < end_ns) {
 		raw_turns(s, 1);
 		if (hello_take(p))
 			return true;
