@@ -147,8 +147,10 @@ static int connect_to(const char *name, bool now, int *ret_fd, struct pst_err *e
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | (now ? SOCK_NONBLOCK : 0), 0);
 	if (fd < 0)
 		return err_set(err, -errno, "a socket: %s", strerror(errno));
-	if (connect(fd, (const struct sockaddr *)&a, sizeof(a)) ||
-	    (now && fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK))) {
+	do /* a signal leaves a unix socket unconnected */
+		rc = connect(fd, (const struct sockaddr *)&a, sizeof(a));
+	while (rc && errno == EINTR);
+	if (rc || (now && fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK))) {
 		rc = errno == ECONNREFUSED ? -ENOENT : -errno;
 		close(fd);
 		return err_set(err, rc, "%s: %s", a.sun_path,
@@ -236,6 +238,21 @@ static void take_fds(struct msghdr *m, int *ret_fds, unsigned room, unsigned *re
 	}
 }
 
+/* Whether there is something to take, or an end, within @timeout_ms, however many signals come. */
+static bool await_message(int fd, int timeout_ms)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	uint64_t end_ns = clock_mono_ns() + (uint64_t)timeout_ms * NSEC_PER_MSEC, now_ns;
+	int n;
+
+	do {
+		n = poll(&p, 1, timeout_ms);
+		now_ns = clock_mono_ns();
+		timeout_ms = now_ns < end_ns ? (int)((end_ns - now_ns) / NSEC_PER_MSEC) + 1 : 0;
+	} while (n < 0 && errno == EINTR);
+	return n != 0;
+}
+
 ssize_t local_recv(int fd, void *msg, size_t len, int *ret_fds, unsigned *fd_count, int timeout_ms)
 {
 	union control control = {.buf = {0}};
@@ -244,11 +261,10 @@ ssize_t local_recv(int fd, void *msg, size_t len, int *ret_fds, unsigned *fd_cou
 	                   .msg_iovlen = 1,
 	                   .msg_control = control.buf,
 	                   .msg_controllen = sizeof(control.buf)};
-	struct pollfd p = {.fd = fd, .events = POLLIN};
 	unsigned room = *fd_count;
 	ssize_t n;
 
-	if (timeout_ms && poll(&p, 1, timeout_ms) == 0)
+	if (timeout_ms && !await_message(fd, timeout_ms))
 		return -ETIMEDOUT;
 	do
 		n = recvmsg(fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
