@@ -91,7 +91,7 @@ static void fds_raise(void)
 }
 
 static struct loop *running;
-static struct server *serving;
+static struct server *serving; /* NULL: there is nothing to open anew any more */
 
 static void on_end(int sig)
 {
@@ -107,7 +107,8 @@ static atomic_bool hup_posted;
 static void hup_run(struct loop_msg *m)
 {
 	atomic_store(&hup_posted, false); /* first: one that comes from here on is another one */
-	server_reopen(serving);
+	if (serving)
+		server_reopen(serving);
 }
 
 static struct loop_msg hup = {.run = hup_run};
@@ -137,12 +138,21 @@ static void catch_signals(struct loop *loop, struct server *s)
 	(void)signal(SIGPIPE, SIG_IGN);
 }
 
+/* The server is about to go. */
+static void ignore_hup(void)
+{
+	serving = NULL;
+	(void)signal(SIGHUP, SIG_IGN);
+}
+
 /* The loop is about to go. The process ends now: who asks for that has it. */
 static void ignore_signals(void)
 {
+	ignore_hup();
 	(void)signal(SIGINT, SIG_IGN);
 	(void)signal(SIGTERM, SIG_IGN);
-	(void)signal(SIGHUP, SIG_IGN);
+	while (atomic_load(&hup_posted)) /* the loop's, until it ran */
+		(void)loop_turn(running, 0);
 }
 
 /* "local:" and the devices, or a store's name as it is. */
@@ -227,6 +237,7 @@ static int serve(struct cli *cli, struct server_opts *o, bool poll)
 	}
 	cli_note(cli, "ending");
 	notify_stopping(&notify);
+	ignore_hup();
 	rc = server_close(&s, END_NS);
 	if (rc < 0)
 		status = cli_fail(cli, rc, "closing the store");

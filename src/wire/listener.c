@@ -421,7 +421,7 @@ static void say_bye(struct conn *c)
 		(void)chan_send(c->chan, &iov, 1); /* or they see the channel's end */
 }
 
-/* Watches end with their connection. */
+/* Anything that is worth waiting for? */
 static bool any_running(const struct wire_listener *l)
 {
 	const struct conn *c;
@@ -429,7 +429,7 @@ static bool any_running(const struct wire_listener *l)
 
 	list_for_each (c, &l->conns, link)
 		for (r = c->all; r; r = r->next_made)
-			if (r->state != SREQ_FREE && r->s.op.opcode != PST_OP_WATCH)
+			if (r->state != SREQ_FREE && !ends_with_conn(&r->s.op))
 				return true;
 	return false;
 }

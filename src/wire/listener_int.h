@@ -223,6 +223,7 @@ bool hold_check(struct wire_listener *l, uint64_t now);
 
 void serve_req(struct conn *c, const void *msg, uint32_t len);
 void serve_cancel(struct conn *c, uint64_t id);
+bool ends_with_conn(const struct pst_op *op);
 /* Of a connection that was closed: what nobody else has ends. */
 void serve_abandon(struct conn *c);
 void sreq_init(struct sreq *r, struct conn *c); /* a new one, zeroed */

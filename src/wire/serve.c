@@ -697,6 +697,12 @@ void serve_cancel(struct conn *c, uint64_t id)
 	}
 }
 
+/* What nothing else may ever end, or not for days; a client that is back asks for it again. */
+bool ends_with_conn(const struct pst_op *op)
+{
+	return op->opcode == PST_OP_WATCH || op->opcode == PST_OP_SCRUB;
+}
+
 void serve_abandon(struct conn *c)
 {
 	bool draining = c->l->draining;
@@ -706,8 +712,8 @@ void serve_abandon(struct conn *c)
 	for (r = c->all; r; r = r->next_made) {
 		if (r->state == SREQ_FREE)
 			continue;
-		if (r->state == SREQ_RUN && r->s.op.opcode == PST_OP_WATCH)
-			session_cancel(&r->s); /* nothing else may ever end it */
+		if (r->state == SREQ_RUN && ends_with_conn(&r->s.op))
+			session_cancel(&r->s);
 		if (r->state == SREQ_RUN || r->pushing)
 			continue; /* 4. */
 		if (r->state == SREQ_ADMIT && !r->admitted && r->s.state != REQ_NONE)

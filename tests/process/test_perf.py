@@ -28,7 +28,8 @@ def test_perf_threads():
         got = json.loads(b.ok("perf", dev, "mem:16m", "--rw", "randread", "--rate", "400", "--runtime", "2",
                               "--cpus", many, "--json"))
         rows = [q["ios"] for d in got["devices"] for q in d["queues"]]
-        assert got["ios"] <= 810 and max(rows) <= 800 / len(rows) + 2, got
+        most = 400 * max(got["seconds"], 2)
+        assert got["ios"] <= most + 10 and max(rows) <= most / len(rows) + 2, got
         b.fails("perf", "d.img", dev, "--rw", "randread", "--cpus", many, say="d.img")  # the target has it
         b.fails("perf", "mem:16m", "--rw", "randread", "--cpus", "0-1000", say="--cpus", status=2)
         b.fails("perf", "mem:16m", "--rw", "randread", "--mix", "30", say="--mix", status=2)
@@ -39,25 +40,32 @@ def test_perf_threads():
         stop(t)
 
 
+def data_by_eighth(path, size):
+    """How many pieces of data each eighth of a sparse file has."""
+    eighths, at = [0] * 8, 0
+    with open(path, "rb") as f:
+        while True:
+            try:
+                at = os.lseek(f.fileno(), at, os.SEEK_DATA)
+            except OSError:
+                return eighths
+            eighths[at * 8 // size] += 1
+            at = os.lseek(f.fileno(), at, os.SEEK_HOLE)
+
+
 def test_far():
     """Places are anywhere on a device, beyond 2^31 blocks, too: where data lies in a sparse file tells."""
     size = 8 << 40
     with Bench() as b:
         for args in (["far.img"], ["nvme+loop:./far.img"]):
-            path = b.file("far.img", 0)
-            path = b.file("far.img", size)
-            b.ok("perf", *args, "--rw", "randwrite", "--iosize", "4k", "--qdepth", "4", "--rate", "1000", "--runtime",
-                 "1", "--seed", "7")
-            eighths, at = [0] * 8, 0
-            with open(path, "rb") as f:
-                while True:
-                    try:
-                        at = os.lseek(f.fileno(), at, os.SEEK_DATA)
-                    except OSError:
-                        break
-                    eighths[at * 8 // size] += 1
-                    at = os.lseek(f.fileno(), at, os.SEEK_HOLE)
-            path.unlink()
+            for seconds in ("1", "10", "60"):  # a machine that is short of time writes few
+                path = b.file("far.img", size)
+                b.ok("perf", *args, "--rw", "randwrite", "--iosize", "4k", "--qdepth", "4", "--rate", "1000", "--runtime",
+                     seconds, "--seed", "7")
+                eighths = data_by_eighth(path, size)
+                path.unlink()
+                if sum(eighths) > 100:
+                    break
             assert sum(eighths) > 100 and min(eighths) * 24 > sum(eighths), eighths
 
 

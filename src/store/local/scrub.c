@@ -252,6 +252,7 @@ bool scrub_cancel(struct local *l, struct pst_op *op)
 	list_for_each (s, &l->scrubs, link)
 		if (s->op == op) {
 			op_state(op)->cancelled = true;
+			local_tick(l); /* its own turn may be days away */
 			return true;
 		}
 	return false;
