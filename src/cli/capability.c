@@ -102,21 +102,6 @@ static const char *id(const char *text, const char *ends, bool last, uint32_t *r
 	return p;
 }
 
-static bool is_id(const char *text)
-{
-	char again[16];
-
-	(void)snprintf(again, sizeof(again), "%" PRIu32, (uint32_t)strtoul(text, NULL, 10));
-	return !strcmp(again, text);
-}
-
-bool capability_subject(const char *text)
-{
-	if (!strncmp(text, "uid:", 4) || !strncmp(text, "gid:", 4))
-		return is_id(text + 4);
-	return !*text || !strcmp(text, "anyone") || (!strncmp(text, "cert:", 5) && text[5]);
-}
-
 bool capability_ids(const char *text, struct cap_info *i)
 {
 	const char *p = text;

@@ -17,9 +17,6 @@ bool capability_expiry(const char *text, uint64_t now_ns, uint64_t *ret_ns);
 /* "any", "UID:GID" (all are that one) or "N-N,N-N" (those; the first without a wish). */
 bool capability_ids(const char *text, struct cap_info *info);
 
-/* "uid:N", "gid:N" (as the server writes N: it compares text), "cert:COMMON-NAME", "anyone", or "": nobody. */
-bool capability_subject(const char *text);
-
 struct json_t *capability_json(const struct cap_info *info);
 void capability_print(const struct cap_info *info);
 

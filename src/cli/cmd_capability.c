@@ -58,7 +58,7 @@ static int take(struct cli *cli, struct asked *a, int opt, const char *value)
 		if (strlen(value) >= sizeof(i->subject))
 			return cli_usage(cli, "--subject: at most %zu bytes",
 			                 sizeof(i->subject) - 1);
-		if (!capability_subject(value))
+		if (!cap_subject_ok(value))
 			return cli_usage(cli,
 			                 "--subject %s: write uid:N, gid:N, cert:COMMON-NAME or "
 			                 "anyone",
@@ -69,7 +69,7 @@ static int take(struct cli *cli, struct asked *a, int opt, const char *value)
 		a->expires = value;
 		break;
 	case OPT_TENANT:
-		if (cli_number(cli, "tenant", value, 0, UINT32_MAX - 1, &n) < 0)
+		if (cli_number(cli, "tenant", value, 0, TENANT_ID_MAX, &n) < 0)
 			return CLI_USAGE;
 		i->tenant = (uint32_t)n;
 		break;
@@ -79,10 +79,13 @@ static int take(struct cli *cli, struct asked *a, int opt, const char *value)
 			                 value);
 		break;
 	case OPT_BYTES:
-		return cli_size(cli, "bytes-per-second", value, &i->bytes_per_s) < 0 ? CLI_USAGE
-		                                                                     : CLI_OK;
+		if (cli_size(cli, "bytes-per-second", value, &i->bytes_per_s) < 0)
+			return CLI_USAGE;
+		if (i->bytes_per_s < QOS_RATE_MIN || i->bytes_per_s > QOS_BYTES_MAX)
+			return cli_usage(cli, "--bytes-per-second %s: 4k to 1t", value);
+		break;
 	case OPT_OPS:
-		return cli_number(cli, "ops-per-second", value, 1, UINT32_MAX, &i->ops_per_s) < 0
+		return cli_number(cli, "ops-per-second", value, 1, QOS_OPS_MAX, &i->ops_per_s) < 0
 		               ? CLI_USAGE
 		               : CLI_OK;
 	default:

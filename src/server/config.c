@@ -362,12 +362,12 @@ static const struct setting settings[] = {
 	}
 
 static const struct setting qos_settings[] = {
-        QOS("weight", weight, weight, KIND_U32, 1, 1000),
-        QOS("depth", depth, depth_max, KIND_U32, 1, 1 << 20),
-        QOS("bytes", bytes, bytes_max, KIND_SIZE, MIB, 1024 * GIB),
-        QOS("bytes-per-second", bytes_per_s, bytes_per_s, KIND_SIZE, 4096, 1024 * GIB),
-        QOS("ops-per-second", ops_per_s, ops_per_s, KIND_U64, 1, 1000000000),
-        QOS("sessions", sessions, sessions_max, KIND_U32, 1, 1 << 20),
+        QOS("weight", weight, weight, KIND_U32, 1, TENANT_WEIGHT_MAX),
+        QOS("depth", depth, depth_max, KIND_U32, 1, QOS_DEPTH_MAX),
+        QOS("bytes", bytes, bytes_max, KIND_SIZE, QOS_BYTES_MIN, QOS_BYTES_MAX),
+        QOS("bytes-per-second", bytes_per_s, bytes_per_s, KIND_SIZE, QOS_RATE_MIN, QOS_BYTES_MAX),
+        QOS("ops-per-second", ops_per_s, ops_per_s, KIND_U64, 1, QOS_OPS_MAX),
+        QOS("sessions", sessions, sessions_max, KIND_U32, 1, QOS_SESSIONS_MAX),
 };
 
 static int take_qos(const struct teller *t, const char *prefix, const struct raw_qos *raw,
@@ -386,7 +386,7 @@ static int take_tenant(const struct teller *t, const struct raw_tenant *from, un
 	                                  offsetof(struct server_tenant, id),
 	                                  KIND_U32,
 	                                  0,
-	                                  UINT32_MAX - 1};
+	                                  TENANT_ID_MAX};
 	struct server_tenant *to = &c->opts.tenant[i];
 	char prefix[OUTLINE_PATH_MAX];
 	int rc;

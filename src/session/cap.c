@@ -9,6 +9,7 @@
  * A revoked capability stays in the table until it is deleted in the store and its last request has
  * ended; then nothing refers to it any more (cap_drop).
  */
+#include <inttypes.h>
 #include <openssl/crypto.h>
 #include <sys/stat.h>
 
@@ -156,16 +157,26 @@ static bool terminated(const char *s, size_t cap)
 	return memchr(s, 0, cap) != NULL;
 }
 
+/* A number as the kernel's are told, and nothing else: it is compared as text. */
+static bool is_id(const char *text)
+{
+	char again[16];
+
+	(void)snprintf(again, sizeof(again), "%" PRIu32, (uint32_t)strtoul(text, NULL, 10));
+	return !strcmp(again, text);
+}
+
 bool cap_subject_ok(const char *s)
 {
-	return !*s || !strcmp(s, "anyone") || (!strncmp(s, "uid:", 4) && s[4]) ||
-	       (!strncmp(s, "gid:", 4) && s[4]) || (!strncmp(s, "cert:", 5) && s[5]);
+	if (!strncmp(s, "uid:", 4) || !strncmp(s, "gid:", 4))
+		return is_id(s + 4);
+	return !*s || !strcmp(s, "anyone") || (!strncmp(s, "cert:", 5) && s[5]);
 }
 
 /* What holds of a grant as asked for and as loaded. */
 static bool info_ok(const struct cap_info *i)
 {
-	if (!terminated(i->subject, sizeof(i->subject)) || !cap_subject_ok(i->subject) ||
+	if (!terminated(i->subject, sizeof(i->subject)) ||
 	    !terminated(i->prefix, sizeof(i->prefix)) ||
 	    !terminated(i->cont_name, sizeof(i->cont_name)))
 		return false;
@@ -360,6 +371,8 @@ static int grant_check(struct session_table *t, const struct cap_op *o)
 	bool all;
 
 	if (!info_ok(i) || (i->expiry_ns && i->expiry_ns <= loop_real_now(t->loop)))
+		return -EINVAL;
+	if (!cap_subject_ok(i->subject) || i->tenant > TENANT_ID_MAX)
 		return -EINVAL;
 	if (!text_plain(i->subject, strlen(i->subject)) ||
 	    !text_plain(i->prefix, strlen(i->prefix)))

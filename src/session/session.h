@@ -90,6 +90,15 @@ struct qos {
 	uint32_t sessions_max; /* 0: the table's */
 	uint32_t reserved;
 };
+/* What people may ask for, where they set one: less would serve nobody, more is a slip. */
+#define TENANT_ID_MAX     (UINT32_MAX - 1)
+#define TENANT_WEIGHT_MAX 1000u
+#define QOS_DEPTH_MAX     (1u << 20)
+#define QOS_BYTES_MIN     MIB
+#define QOS_BYTES_MAX     (1024 * GIB)
+#define QOS_RATE_MIN      4096u /* bytes per second: a block */
+#define QOS_OPS_MAX       1000000000u
+#define QOS_SESSIONS_MAX  (1u << 20)
 
 /* --- the table --- */
 
@@ -434,7 +443,8 @@ int cap_revoke(struct session_table *t, struct cap_op *o);
 void cap_list(struct session_table *t, uint64_t after,
               bool (*fn)(void *arg, const struct cap_info *info), void *arg);
 int cap_get(struct session_table *t, uint64_t id, struct cap_info *ret_info);
-/* Is that a subject that a capability can have? "" is. */
+/* Is that a subject that a capability can be granted to? "uid:N", "gid:N" (as the server writes N: it compares
+ * text), "cert:COMMON-NAME", "anyone", or "": nobody. */
 bool cap_subject_ok(const char *s);
 /* The bearer token of a capability, with at most @rights. It lives as long as that: what is to end
  * sooner is granted for as long. */
@@ -460,9 +470,8 @@ struct tenant_figures {
 	uint64_t throttled;              /* requests that a rate made wait */
 };
 
-#define TENANT_WEIGHT_MAX 1000
-/* Settings of tenant @id (made when it is new). 0, and done() when durable; or at once -EINVAL (its weight,
- * or a name that is not plain: text_plain()), -EAGAIN (too many), -ENOMEM. */
+/* Settings of tenant @id (made when it is new). 0, and done() when durable; or at once -EINVAL (its number, its
+ * weight, or a name that is not plain: text_plain()), -EAGAIN (too many), -ENOMEM. */
 struct tenant_op {
 	uint32_t id;
 	char name[SESSION_TEXT_MAX];

@@ -226,7 +226,7 @@ static int tenant_begin(struct session_table *t, struct tenant_op *o)
 	struct sys_op *w;
 	int err = 0;
 
-	if (!text_ok(o->name) || !text_plain(o->name, strlen(o->name)) ||
+	if (!text_ok(o->name) || !text_plain(o->name, strlen(o->name)) || o->id > TENANT_ID_MAX ||
 	    o->qos.weight > TENANT_WEIGHT_MAX)
 		return -EINVAL;
 	o->tenant = tenant_get(t, o->id, &err);

@@ -560,6 +560,18 @@ def test_refusals():
             (invalid, "Grant", "capability.rights: 0: a sum of rights, 1 to 0x1ff", dict(capability=dict(container="a"))),
             (invalid, "Grant", "capability.rights: 0x200", dict(capability=dict(rights=512))),
             (invalid, "Grant", 'capability.subject: "root": it is uid:N', dict(capability=dict(rights=1, subject="root"))),
+            *((invalid, "Grant", "it is uid:N", dict(capability=dict(rights=1, subject=x)))
+              for x in ("uid:-1", "uid:99999999999", "gid:", "gid:007", "uid:1 ")),
+            (invalid, "Grant", "capability.tenant: 4294967295: at most 4294967294",
+             dict(capability=dict(rights=1, tenant=2**32 - 1))),
+            (invalid, "Grant", "capability.bytes_per_s: 1: it is 0 (none of its own), or 4096 to",
+             dict(capability=dict(rights=1, bytes_per_s=1))),
+            (invalid, "Grant", "capability.ops_per_s: ", dict(capability=dict(rights=1, ops_per_s=2**40))),
+            (invalid, "Grant", "capability.gid: it goes with map 1", dict(capability=dict(rights=1, gid=5))),
+            (invalid, "SetTenant", "tenant.id: 4294967295: at most 4294967294", dict(tenant=dict(id=2**32 - 1, weight=7))),
+            *((invalid, "SetTenant", "tenant.%s: %d: it is 0 (none of its own), or " % (field, n), dict(tenant={"id": 1, field: n}))
+              for field, n in (("bytes_max", 1), ("bytes_per_s", 1), ("depth_max", 2**21), ("ops_per_s", 2**40),
+                               ("sessions_max", 2**21))),
             (long_name, "Grant", "capability.subject: 70 bytes: it has at most 63", dict(capability=dict(rights=1, subject="cert:" + "x" * 65))),
             (long_name, "Grant", "capability.prefix: 300 bytes", dict(capability=dict(rights=1, container="a", prefix="x" * 300))),
             (long_name, "Grant", "capability.container: 300 bytes", dict(capability=dict(rights=1, container="x" * 300))),
@@ -612,6 +624,15 @@ def test_refusals():
         stranger.fails(*denied, m, says=m + ": this call does not show who asks")
         stranger.fails(*denied, m, g.token, says="%s: it takes the right admin on all containers, which token:%d has not" % (m, g.capability.id))
     stranger.fails("UNAUTHENTICATED", "EBADF", "OpenSession", "x" * 58, says="authorization: that token is none of this server's")
+    # What is no token is not as none: the socket's owner would be the owner.
+    good = "Bearer " + g.token
+    for shown in ((x,) for x in ("Bearer", "Bearer ", g.token, " " + good, "Basic x", "BearerX" + g.token)), ((good, good),):
+        for words in shown:
+            try:
+                api.calls["GetStatus"][0](api.make("Empty"), timeout=10, metadata=[("authorization", w) for w in words])
+                raise AssertionError(words)
+            except grpc.RpcError as e:
+                assert e.code() == grpc.StatusCode.UNAUTHENTICATED and "authorization: it is " in e.details(), (words, e.details())
     t = stranger("OpenSession", g.token).session
     stranger.fails(*denied, "Create", says='"new" in container %d: no capability of this session allows it' % cont.id,
                    session=t, container=cont.id, path=b"new")

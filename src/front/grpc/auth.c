@@ -162,6 +162,8 @@ int call_identify(struct gcall *c, struct ident *ret_id)
 	memset(ret_id, 0, sizeof(*ret_id));
 	ret_id->peer = call_peer(c);
 	/* Who shows a token acts by it alone: it may say less than what the caller is. */
+	if (c->bearer_bad)
+		return call_fail(c, -EBADF, "authorization: it is \"Bearer TOKEN\", once");
 	if (c->bearer_len)
 		return token_identify(c, ret_id);
 	if (c->cert[0]) {

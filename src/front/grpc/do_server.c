@@ -285,6 +285,24 @@ static int copy_text(struct gcall *c, const char *field, char *to, size_t cap, c
 	return 0;
 }
 
+/* 0 is "none of its own" everywhere. */
+static int range_check(struct gcall *c, const char *field, uint64_t n, uint64_t min, uint64_t max)
+{
+	return !n || (n >= min && n <= max)
+	               ? 0
+	               : call_fail(c, -EINVAL,
+	                           "%s: %llu: it is 0 (none of its own), or %llu to %llu", field,
+	                           (unsigned long long)n, (unsigned long long)min,
+	                           (unsigned long long)max);
+}
+
+static int tenant_id_check(struct gcall *c, const char *field, uint32_t id)
+{
+	return id <= TENANT_ID_MAX
+	               ? 0
+	               : call_fail(c, -EINVAL, "%s: %u: at most %u", field, id, TENANT_ID_MAX);
+}
+
 static int ranges_check(struct gcall *c, const Penstock__V1__Capability *m)
 {
 	if (m->map > CAP_MAP_RANGES)
@@ -297,6 +315,9 @@ static int ranges_check(struct gcall *c, const Penstock__V1__Capability *m)
 	if ((m->map == CAP_MAP_RANGES) != (m->n_ranges > 0))
 		return call_fail(c, -EINVAL,
 		                 "capability.ranges: they go with map 2, and that with them");
+	if (m->map != CAP_MAP_SQUASH && (m->uid || m->gid))
+		return call_fail(c, -EINVAL, "capability.%s: it goes with map 1",
+		                 m->uid ? "uid" : "gid");
 	for (size_t k = 0; k < m->n_ranges; k++)
 		if (m->ranges[k]->first > m->ranges[k]->last)
 			return call_fail(c, -EINVAL, "capability.ranges[%zu]: %u is above %u", k,
@@ -308,7 +329,14 @@ static int ranges_check(struct gcall *c, const Penstock__V1__Capability *m)
 static int grant_check(struct gcall *c, const Penstock__V1__Capability *m)
 {
 	char text[SHOWN_MAX];
+	int rc = tenant_id_check(c, "capability.tenant", m->tenant);
 
+	rc = rc ? rc
+	        : range_check(c, "capability.bytes_per_s", m->bytes_per_s, QOS_RATE_MIN,
+	                      QOS_BYTES_MAX);
+	rc = rc ? rc : range_check(c, "capability.ops_per_s", m->ops_per_s, 1, QOS_OPS_MAX);
+	if (rc)
+		return rc;
 	if (!m->rights || m->rights & ~RIGHTS_ALL)
 		return call_fail(c, -EINVAL, "capability.rights: %#x: a sum of rights, 1 to %#x",
 		                 m->rights, RIGHTS_ALL);
@@ -535,6 +563,28 @@ static void tenant_done(struct tenant_op *o, int status)
 	end_empty(container_of(o, struct gcall, u.tenant), status);
 }
 
+static int tenant_check(struct gcall *c, const Penstock__V1__Tenant *m)
+{
+	const struct {
+		const char *field;
+		uint64_t n, min, max;
+	} limits[] = {
+	        {"tenant.depth_max", m->depth_max, 1, QOS_DEPTH_MAX},
+	        {"tenant.bytes_max", m->bytes_max, QOS_BYTES_MIN, QOS_BYTES_MAX},
+	        {"tenant.bytes_per_s", m->bytes_per_s, QOS_RATE_MIN, QOS_BYTES_MAX},
+	        {"tenant.ops_per_s", m->ops_per_s, 1, QOS_OPS_MAX},
+	        {"tenant.sessions_max", m->sessions_max, 1, QOS_SESSIONS_MAX},
+	};
+	int rc = tenant_id_check(c, "tenant.id", m->id);
+
+	if (!rc && m->weight > TENANT_WEIGHT_MAX)
+		rc = call_fail(c, -EINVAL, "tenant.weight: %u: at most %u, and 0 is 1", m->weight,
+		               TENANT_WEIGHT_MAX);
+	for (size_t i = 0; !rc && i < ARRAY_LEN(limits); i++)
+		rc = range_check(c, limits[i].field, limits[i].n, limits[i].min, limits[i].max);
+	return rc;
+}
+
 void do_set_tenant(struct gcall *c)
 {
 	const Penstock__V1__Tenant *m =
@@ -547,9 +597,7 @@ void do_set_tenant(struct gcall *c)
 		return;
 	}
 	rc = rc ? rc : copy_text(c, "tenant.name", o->name, sizeof(o->name), m->name);
-	if (!rc && m->weight > TENANT_WEIGHT_MAX)
-		rc = call_fail(c, -EINVAL, "tenant.weight: %u: at most %d, and 0 is 1", m->weight,
-		               TENANT_WEIGHT_MAX);
+	rc = rc ? rc : tenant_check(c, m);
 	if (!rc) {
 		o->id = m->id;
 		o->qos = (struct qos){.weight = m->weight,

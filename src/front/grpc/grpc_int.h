@@ -118,6 +118,7 @@ struct gcall {
 	char cert[256]; /* "": none that was verified */
 	char bearer[128];
 	size_t bearer_len; /* 0: none; above sizeof(bearer): too long */
+	bool bearer_bad;   /* "authorization" says something else */
 	struct loop_msg msg;
 	struct loop_msg closed_msg; /* a watcher's */
 	bool sent_ok;               /* for msg: of its last answer */

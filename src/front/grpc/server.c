@@ -221,8 +221,12 @@ static void take_metadata(struct gcall *c)
 		const char *v = (const char *)GRPC_SLICE_START_PTR(m->value);
 		size_t len = GRPC_SLICE_LENGTH(m->value);
 
-		if (grpc_slice_str_cmp(m->key, "authorization") != 0 || len < 7 ||
-		    strncasecmp(v, "Bearer ", 7) != 0)
+		if (grpc_slice_str_cmp(m->key, "authorization") != 0)
+			continue;
+		/* Who shows what is no token, or two, must not be taken for one who shows none. */
+		if (c->bearer_len || len <= 7 || strncasecmp(v, "Bearer ", 7) != 0)
+			c->bearer_bad = true;
+		if (c->bearer_bad)
 			continue;
 		c->bearer_len = len - 7;
 		memcpy(c->bearer, v + 7, MIN(len - 7, sizeof(c->bearer)));
