@@ -87,14 +87,24 @@ def reopen_at_the_end():
         tap.check("and the store is whole", fsck.returncode == 0, fsck)
 
 
+def catches_hup(p):
+    """Waits until the process has a handler of its own for SIGHUP, or is over."""
+    while p.poll() is None:
+        with open("/proc/%d/status" % p.pid) as f:
+            if any(int(line.split()[1], 16) & 1 for line in f if line.startswith("SigCgt:")):
+                return
+        time.sleep(0.005)
+
+
 def reopen_before_a_failure():
     with Server(P) as s:
         s.stop()
         held = socket.create_server(("127.0.0.1", 0))
         ends = []
-        for wait in (0.3, 0.6, 1.2):
+        for wait in (0, 0.2, 1):
             p = subprocess.Popen([P, "serve", s.store, "--listen", "127.0.0.1:%d" % held.getsockname()[1], "--socket", s.sock],
                                  stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            catches_hup(p)
             time.sleep(wait)  # it waits for the port for a while
             p.send_signal(signal.SIGHUP)
             said = p.communicate(timeout=60)[1]
