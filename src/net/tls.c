@@ -113,6 +113,18 @@ static bool set_name(SSL *ssl, const char *name)
 	return SSL_set1_host(ssl, name) == 1 && SSL_set_tlsext_host_name(ssl, name) == 1;
 }
 
+/* Keeps the certificate that was refused, for tls_explain(): OpenSSL does not. */
+static int verified(int ok, X509_STORE_CTX *store)
+{
+	SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+	X509 *cert = X509_STORE_CTX_get_current_cert(store);
+
+	if (!ok && cert && !SSL_get_app_data(ssl) && X509_up_ref(cert) &&
+	    !SSL_set_app_data(ssl, cert))
+		X509_free(cert);
+	return ok;
+}
+
 static bool set_role(struct net_sock *s, SSL *ssl, const char *name)
 {
 	const struct net_tls *tls = s->opts.tls;
@@ -124,11 +136,11 @@ static bool set_role(struct net_sock *s, SSL *ssl, const char *name)
 			        ssl,
 			        SSL_VERIFY_PEER |
 			                (tls->need_cert ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0),
-			        NULL);
+			        verified);
 		return true;
 	}
 	SSL_set_connect_state(ssl);
-	SSL_set_verify(ssl, SSL_VERIFY_PEER, NULL);
+	SSL_set_verify(ssl, SSL_VERIFY_PEER, verified);
 	return set_name(ssl, name);
 }
 
@@ -176,6 +188,7 @@ void sock_tls_free(struct net_sock *s)
 	if (!t)
 		return;
 	out_done(s);
+	X509_free(SSL_get_app_data(t->ssl));
 	SSL_free(t->ssl);
 	net_tls_free(t->tls);
 	mem_free(t->cert);

@@ -23,7 +23,7 @@ char *tls_time(const void *asn1_time, char *buf, size_t buf_len)
 static int explain_verify(struct pst_err *err, SSL *ssl, const struct net_tls *tls, const char *who)
 {
 	const long result = SSL_get_verify_result(ssl);
-	X509 *cert = SSL_get1_peer_certificate(ssl);
+	X509 *cert = SSL_get_app_data(ssl); /* as verified() kept it */
 	const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
 	char when[64] = "a time that is unknown";
 	int r;
@@ -33,16 +33,16 @@ static int explain_verify(struct pst_err *err, SSL *ssl, const struct net_tls *t
 		if (cert)
 			tls_time(X509_get0_notAfter(cert), when, sizeof(when));
 		r = err_set(err, -EKEYEXPIRED,
-		            "the certificate of %s, or one above it, has expired "
-		            "(its own is valid until %s)",
+		            "the certificate of %s, or one above it, has expired: it was valid "
+		            "until %s",
 		            who, when);
 		break;
 	case X509_V_ERR_CERT_NOT_YET_VALID:
 		if (cert)
 			tls_time(X509_get0_notBefore(cert), when, sizeof(when));
 		r = err_set(err, -EKEYEXPIRED,
-		            "the certificate of %s, or one above it, is not valid "
-		            "yet (its own is from %s)",
+		            "the certificate of %s, or one above it, is not valid yet: it will be "
+		            "from %s",
 		            who, when);
 		break;
 	case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
@@ -64,7 +64,6 @@ static int explain_verify(struct pst_err *err, SSL *ssl, const struct net_tls *t
 		            X509_verify_cert_error_string(result));
 		break;
 	}
-	X509_free(cert);
 	return r;
 }
 

@@ -315,6 +315,8 @@ static void test_expired(void **state)
 	turn_until(loop, h.failed, 5);
 	assert_int_equal(a->up_status, expired.client);
 	assert_non_null(strstr(a->error, expired.client_says));
+	assert_non_null(strstr(a->error, ": it was valid until "));
+	assert_non_null(strstr(a->error, " GMT"));
 	assert_int_equal(h.failed_status, expired.server);
 	assert_non_null(strstr(h.failed_text, expired.server_says));
 	net_sock_close(a->s);
