@@ -152,7 +152,8 @@ static void ignore_signals(void)
 	(void)signal(SIGINT, SIG_IGN);
 	(void)signal(SIGTERM, SIG_IGN);
 	while (atomic_load(&hup_posted)) /* the loop's, until it ran */
-		(void)loop_turn(running, 0);
+		if (loop_turn(running, 0) < 0)
+			break;
 }
 
 /* "local:" and the devices, or a store's name as it is. */
